@@ -1,0 +1,127 @@
+import type { GuestNanoseconds, InstructionCount } from '../base/units.ts';
+
+/**
+ * The one door (design 2): everything that enters or leaves the machine. The machine is a pure function of its
+ * initial image and the inputs, each applied at an exact count.
+ */
+
+/** Guest time from `at` on: base + (count - at) * rate, standing still at `cap` until the next clock entry. */
+export interface ClockInput {
+  readonly kind: 'clock';
+  /** Guest time at the count where this is applied; never less than guest time was there. */
+  readonly guestTime: GuestNanoseconds;
+  /** Guest nanoseconds per instruction, as 32.32 fixed point. */
+  readonly rate: bigint;
+  readonly cap: GuestNanoseconds;
+}
+
+export interface FrameInput {
+  readonly kind: 'frame';
+  readonly nic: number;
+  readonly frame: Uint8Array;
+}
+
+export interface DiskCompletedInput {
+  readonly kind: 'disk-completed';
+  readonly disk: number;
+  /** Identifies the disk-request output that this answers. */
+  readonly request: number;
+  readonly status: 'ok' | 'error';
+  /** The data of a read; empty for anything else. */
+  readonly data: Uint8Array;
+}
+
+export interface ConsoleInput {
+  readonly kind: 'console';
+  /** 0: first serial port; 1: virtio console. */
+  readonly port: number;
+  readonly bytes: Uint8Array;
+}
+
+export interface EntropyInput {
+  readonly kind: 'entropy';
+  /** 32 bytes that reseed the machine's generator. */
+  readonly seed: Uint8Array;
+}
+
+export interface ControlInput {
+  readonly kind: 'control';
+  readonly action: 'power-button' | 'power-off' | 'reset' | 'pause' | 'resume';
+}
+
+export type Input =
+  | ClockInput
+  | FrameInput
+  | DiskCompletedInput
+  | ConsoleInput
+  | EntropyInput
+  | ControlInput;
+
+export interface FrameOutput {
+  readonly kind: 'frame';
+  readonly nic: number;
+  readonly frame: Uint8Array;
+}
+
+export interface DiskRequestOutput {
+  readonly kind: 'disk-request';
+  readonly disk: number;
+  readonly request: number;
+  readonly operation: 'read' | 'write' | 'flush';
+  /** Byte offset on the disk; 0 for a flush. */
+  readonly offset: number;
+  /** Bytes to read or write; 0 for a flush. */
+  readonly length: number;
+  /** A write's data, taken when the guest rang the bell; empty otherwise. */
+  readonly data: Uint8Array;
+}
+
+export interface ConsoleOutput {
+  readonly kind: 'console';
+  readonly port: number;
+  readonly bytes: Uint8Array;
+}
+
+export interface PowerOutput {
+  readonly kind: 'power';
+  readonly state: 'off' | 'reset' | 'debug-exit' | 'triple-fault';
+  /** The value written to the debug-exit port; 0 otherwise. */
+  readonly value: number;
+}
+
+export type Output = FrameOutput | DiskRequestOutput | ConsoleOutput | PowerOutput;
+
+export type StopReason =
+  /** The count asked for was reached. */
+  | 'count'
+  /** HLT, and nothing that is due wakes it before the cap of guest time. */
+  | 'halted'
+  /** The stop word was set; `count` is exact. */
+  | 'stop-requested'
+  /** A power output was made: nothing runs until a reset or restore. */
+  | 'powered-off';
+
+/** 32 hexadecimal digits. */
+export type Digest = string;
+
+export interface Machine {
+  readonly count: InstructionCount;
+  readonly guestTime: GuestNanoseconds;
+  /** Guest time at which the earliest armed timer fires, if any. */
+  readonly nextDeadline: GuestNanoseconds | undefined;
+  /** Runs until exactly `until`, before any input there. Outputs are handed to the sink as they are made. */
+  runUntil(until: InstructionCount): StopReason;
+  /** Applies one input at the current count. */
+  apply(input: Input): void;
+  /** Disk requests made and not yet completed, in order of issue. */
+  pendingDiskRequests(): readonly DiskRequestOutput[];
+  /** Digest of the whole state. Changes nothing. Incremental: costs what changed since the last one. */
+  digest(): Digest;
+  /** The whole state; zero pages are left out. Changes nothing. */
+  snapshot(): Uint8Array;
+}
+
+/** Receives outputs at the count where the machine made them. */
+export interface OutputSink {
+  output(output: Output): void;
+}

@@ -1,0 +1,18 @@
+import type { InstructionCount } from '../base/units.ts';
+import type { Digest, Input, Output } from '../machine/door.ts';
+
+/**
+ * One entry of the log (design 4). `sequence` counts from 1 without a gap within one generation; `at` is the
+ * exact count. A recording on disk and the logging channel carry the same entries.
+ */
+export type LogEntry = { readonly sequence: bigint; readonly at: InstructionCount } & LogPayload;
+
+export type LogPayload =
+  | { readonly kind: 'input'; readonly input: Input }
+  /** An output happened here; `output` counts over the whole life of the VM, `hash` is of its content. */
+  | { readonly kind: 'output-mark'; readonly output: bigint; readonly outputKind: Output['kind']; readonly hash: string }
+  /** Outputs up to and including this number have left. */
+  | { readonly kind: 'released'; readonly output: bigint }
+  | { readonly kind: 'digest'; readonly digest: Digest }
+  /** An orderly end of the log: nothing follows. */
+  | { readonly kind: 'end'; readonly reason: 'powered-off' | 'stopped' };
