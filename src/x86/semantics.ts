@@ -1,0 +1,185 @@
+import type { Size } from './state.ts';
+
+/**
+ * The language in which micro-operations are defined, once (design 3). A meaning is a function over this
+ * interface; each engine implements it: the interpreter and the JIT emit wasm from it, the oracle computes with
+ * bigint. `V` is a 64-bit value, `B` a condition, `X` a 128-bit vector.
+ *
+ * A record of a micro-operation has three 16-bit fields a, b, c (offsets into the vCPU state, see state.ts) and
+ * a 64-bit immediate, which may be used as two signed 32-bit halves.
+ *
+ * Order matters and is kept: reads of state and memory happen where they stand in the text. A load or store
+ * that faults ends the micro-operation at that point, so architectural state is written after the last access
+ * that can fault (use loadForWrite for read-modify-write).
+ */
+export type Field = 'a' | 'b' | 'c';
+
+export interface Semantics<V, B, X> {
+  /** The register named by a field, zero-extended. */
+  get(field: Field, size: Size): V;
+  getSigned(field: Field, size: Size): V;
+  /** Writes a register as the processor does: 1 and 2 keep the rest, 4 clears the upper half. */
+  set(field: Field, size: Size, value: V): void;
+  /** The raw 16-bit number in a field. */
+  number(field: Field): V;
+  immediate(): V;
+  /** Low 32 bits of the immediate, sign-extended. */
+  immediateLow(): V;
+  /** High 32 bits of the immediate, sign-extended. */
+  immediateHigh(): V;
+  /** State at a fixed offset (a register that the instruction names implicitly). */
+  state(offset: number, size: Size): V;
+  setState(offset: number, size: Size, value: V): void;
+
+  constant(value: bigint | number): V;
+  add(x: V, y: V): V;
+  sub(x: V, y: V): V;
+  mul(x: V, y: V): V;
+  /** Unsigned and signed quotient and remainder; the divisor is known to be nonzero and not to overflow. */
+  divU(x: V, y: V): V;
+  remU(x: V, y: V): V;
+  divS(x: V, y: V): V;
+  remS(x: V, y: V): V;
+  and(x: V, y: V): V;
+  or(x: V, y: V): V;
+  xor(x: V, y: V): V;
+  /** 64-bit shifts and rotates; counts are taken modulo 64. */
+  shl(x: V, y: V): V;
+  shrU(x: V, y: V): V;
+  shrS(x: V, y: V): V;
+  rotl(x: V, y: V): V;
+  rotr(x: V, y: V): V;
+  /** 64 for zero. */
+  clz(x: V): V;
+  ctz(x: V): V;
+  popcnt(x: V): V;
+  /** Low `size` bytes, sign- or zero-extended to 64 bits. */
+  signExtend(x: V, size: Size): V;
+  zeroExtend(x: V, size: Size): V;
+
+  eq(x: V, y: V): B;
+  ne(x: V, y: V): B;
+  ltU(x: V, y: V): B;
+  ltS(x: V, y: V): B;
+  isZero(x: V): B;
+  not(x: B): B;
+  bothOf(x: B, y: B): B;
+  eitherOf(x: B, y: B): B;
+  differ(x: B, y: B): B;
+  /** 1 or 0. */
+  value(x: B): V;
+  select(condition: B, yes: V, no: V): V;
+  /** Structured choice; values made inside do not leave it, state does. */
+  when(condition: B, then: () => void, otherwise?: () => void): void;
+
+  /** Sets FLAGS_RESULT and FLAGS_AUX (see state.ts). `result` must be sign-extended already. */
+  setFlags(result: V, aux: V): void;
+
+  /** Guest memory at a linear address; zero-extended. May fault. */
+  load(size: Size, address: V): V;
+  /** As load, but faults as a write would: the store to the same address that follows cannot fault. */
+  loadForWrite(size: Size, address: V): V;
+  store(size: Size, address: V, value: V): void;
+
+  /** 128-bit vectors. `aligned` raises #GP(0) when the address is not a multiple of 16. */
+  loadVector(address: V, aligned: boolean): X;
+  storeVector(address: V, value: X, aligned: boolean): void;
+  getVector(field: Field): X;
+  setVector(field: Field, value: X): void;
+  /** A vector of two 64-bit lanes. */
+  vector(low: V, high: V): X;
+  /** Lane 0 or 1. */
+  lane(x: X, index: 0 | 1): V;
+  /** Lane-wise operations by wasm SIMD name; shifts take their count as the second lane-wise operand's V. */
+  vectorOp(operation: VectorOperation, x: X, y: X): X;
+  vectorUnary(operation: VectorUnary, x: X): X;
+  /** Shift every lane; the count is below the lane's width. */
+  vectorShift(operation: VectorShift, x: X, count: V): X;
+  /** Bytes of x:y chosen by 16 constant indices 0..31 (0..15 from x). */
+  shuffle(x: X, y: X, indices: readonly number[]): X;
+  /** The sign bits of the lanes as an integer. */
+  signMask(shape: 'i8x16' | 'i32x4' | 'i64x2', x: X): V;
+
+  /** Raises an exception at this instruction. */
+  fault(vector: number, errorCode?: number): void;
+
+  /** BLOCK_PC + offset. */
+  pc(offset: V): V;
+  /** Direct jump to BLOCK_PC + immediateLow; ends the block. */
+  branch(): void;
+  /**
+   * Conditional direct jump to BLOCK_PC + immediateLow. Not taken: goes on with the next record. The field c of
+   * the record is filled in by the block builder; leave it alone.
+   */
+  branchIf(condition: B): void;
+  /** Indirect jump; ends the block. */
+  branchTo(target: V): void;
+}
+
+export type VectorOperation =
+  | 'v128.and'
+  | 'v128.or'
+  | 'v128.xor'
+  | 'v128.andnot'
+  | 'i8x16.add'
+  | 'i8x16.sub'
+  | 'i16x8.add'
+  | 'i16x8.sub'
+  | 'i32x4.add'
+  | 'i32x4.sub'
+  | 'i64x2.add'
+  | 'i64x2.sub'
+  | 'i8x16.add_sat_s'
+  | 'i8x16.add_sat_u'
+  | 'i8x16.sub_sat_s'
+  | 'i8x16.sub_sat_u'
+  | 'i16x8.add_sat_s'
+  | 'i16x8.add_sat_u'
+  | 'i16x8.sub_sat_s'
+  | 'i16x8.sub_sat_u'
+  | 'i8x16.eq'
+  | 'i16x8.eq'
+  | 'i32x4.eq'
+  | 'i8x16.gt_s'
+  | 'i16x8.gt_s'
+  | 'i32x4.gt_s'
+  | 'i8x16.min_u'
+  | 'i8x16.max_u'
+  | 'i16x8.min_s'
+  | 'i16x8.max_s'
+  | 'i8x16.avgr_u'
+  | 'i16x8.avgr_u'
+  | 'i16x8.mul'
+  | 'i32x4.mul'
+  | 'i32x4.dot_i16x8_s'
+  | 'i8x16.narrow_i16x8_s'
+  | 'i8x16.narrow_i16x8_u'
+  | 'i16x8.narrow_i32x4_s'
+  | 'i32x4.extmul_low_i16x8_s'
+  | 'i32x4.extmul_high_i16x8_s'
+  | 'i32x4.extmul_low_i16x8_u'
+  | 'i32x4.extmul_high_i16x8_u';
+export type VectorUnary = 'v128.not' | 'i32x4.extend_low_i16x8_s' | 'i32x4.extend_high_i16x8_s';
+export type VectorShift =
+  | 'i16x8.shl'
+  | 'i16x8.shr_s'
+  | 'i16x8.shr_u'
+  | 'i32x4.shl'
+  | 'i32x4.shr_s'
+  | 'i32x4.shr_u'
+  | 'i64x2.shl'
+  | 'i64x2.shr_u';
+
+/** What a micro-operation does. Generic, so that no engine's value type can leak into it. */
+export type Meaning = <V, B, X>(s: Semantics<V, B, X>) => void;
+
+export interface MicroOperation {
+  readonly name: string;
+  readonly meaning: Meaning;
+  /** True when the block cannot go on after it (an unconditional jump). */
+  readonly ends: boolean;
+}
+
+export function microOperation(name: string, meaning: Meaning, ends = false): MicroOperation {
+  return { name, meaning, ends };
+}
