@@ -1,0 +1,191 @@
+import type { HostMilliseconds, InstructionCount } from '../base/units.ts';
+import type { ArbiterAnswer, ArbiterRequest } from '../ft/arbiter.ts';
+import type { Epoch, InstanceId } from '../ft/identity.ts';
+import type { DiskCompletedInput, DiskRequestOutput, Input, Output } from '../machine/door.ts';
+import type { LogEntry, LogPayload } from '../replay/log-entry.ts';
+
+/**
+ * What one VM in one role needs of the world. The driver calls methods; the world answers through the listener,
+ * always in a later turn, never from inside the call. No promises, so a simulator can decide the order of every
+ * event. A port that loses its other side keeps trying; it has no "failed" state, silence is the failure.
+ */
+
+// ------------------------------------------------------------------------------------------------ disks
+
+/** All disks of one VM. `disk` in requests and completions is the index in the VM's configuration. */
+export interface DiskPort {
+  listen(events: DiskEvents): void;
+  /**
+   * Opens every disk for this epoch and instance, which fences all older sessions (protocol 6). Answered by
+   * `opened` when every disk has drained and answered. Repeated by the driver when no answer comes.
+   */
+  open(epoch: Epoch, instance: InstanceId): void;
+  /**
+   * Starts one operation on the opened session. Overlapping operations take effect in the order of issue; a flush
+   * covers the writes that completed before it was issued. `data` may be kept until the completion: it is never
+   * changed.
+   */
+  issue(request: DiskRequestOutput): void;
+  /** Ends the session. No event follows. */
+  close(): void;
+}
+
+export interface DiskEvents {
+  /** `refused`: a newer generation has the disks, or another instance has this one. The instance halts. */
+  opened(epoch: Epoch, verdict: 'ok' | 'refused'): void;
+  /** Exactly once for each issued operation, unless `fenced`. A lost connection is retried, not reported. */
+  completed(completion: DiskCompletedInput): void;
+  /** An operation or the session was refused because a newer generation was opened. The instance halts. */
+  fenced(): void;
+}
+
+// ------------------------------------------------------------------------------------------------ network
+
+/** All network interfaces of one VM. A port starts closed: it sends and delivers nothing. */
+export interface NetworkPort {
+  listen(events: NetworkEvents): void;
+  /** From now on frames are sent, marked with this epoch where the network can tell epochs apart, and delivered. */
+  open(epoch: Epoch): void;
+  /**
+   * Hands over one frame. `output` counts outputs over the whole life of the VM, so a network that remembers the
+   * highest one it let through can drop repeats after a takeover. Never blocks; a full network drops the frame.
+   */
+  send(nic: number, frame: Uint8Array, output: bigint): void;
+  /** Tells the network where this MAC address now is (RARP and gratuitous ARP on a bridge). Six bytes. */
+  announce(nic: number, mac: Uint8Array): void;
+  close(): void;
+}
+
+export interface NetworkEvents {
+  frame(nic: number, frame: Uint8Array): void;
+}
+
+// ------------------------------------------------------------------------------------------------ console
+
+export interface ConsolePort {
+  listen(events: ConsoleEvents): void;
+  write(port: number, bytes: Uint8Array, output: bigint): void;
+}
+
+export interface ConsoleEvents {
+  input(port: number, bytes: Uint8Array): void;
+}
+
+// ------------------------------------------------------------------------------------------------ arbiter
+
+/** The test-and-set (protocol 3). With Lockstep's disk server the server is the arbiter too. */
+export interface ArbiterPort {
+  listen(events: ArbiterEvents): void;
+  /** Sends the request. A request or its answer may be lost, late or repeated: the caller repeats it. */
+  request(request: ArbiterRequest): void;
+}
+
+export interface ArbiterEvents {
+  answered(answer: ArbiterAnswer): void;
+}
+
+// ------------------------------------------------------------------------------------------------ clock
+
+/** Host monotonic time, and one-shot timers by name. Setting a timer again moves it. */
+export interface ClockPort {
+  listen(events: ClockEvents): void;
+  now(): HostMilliseconds;
+  setTimer(name: string, at: HostMilliseconds): void;
+  clearTimer(name: string): void;
+}
+
+export interface ClockEvents {
+  timer(name: string): void;
+}
+
+// ------------------------------------------------------------------------------------------------ randomness
+
+/** Real entropy, for nonces and for the guest's generator. */
+export interface EntropyPort {
+  bytes(length: number): Uint8Array;
+}
+
+// ------------------------------------------------------------------------------------------------ vCPU
+
+/** A guest output as it leaves the machine: number, the count it may be reached by, content and its hash. */
+export interface NumberedOutput {
+  /** Counts over the whole life of the VM, from 1. */
+  readonly number: bigint;
+  /** The instruction after the output: executing up to here has made it. */
+  readonly at: InstructionCount;
+  readonly output: Output;
+  readonly hash: string;
+}
+
+/**
+ * The thread that runs the machine. It starts paused. In live mode it makes entries and outputs; in replay mode
+ * it consumes entries, and never executes past the `at` of the last one it was given.
+ */
+export interface VcpuPort {
+  listen(events: VcpuEvents): void;
+  /** Live mode from the present state: starts (or goes on after `pause`). */
+  run(): void;
+  /** Live mode only: stops at the end of the slice, for backpressure or by order. */
+  pause(): void;
+  /** Live mode: applied at the next boundary, in order. */
+  input(input: Input): void;
+  /** Replay mode: entries in order, without a gap. */
+  replay(entries: readonly LogEntry[]): void;
+  /**
+   * Replay mode: no entry follows. Answered by `replayedToEnd` once the last one is replayed; afterwards `run`
+   * goes on live.
+   */
+  endReplay(): void;
+  /** The share of host time that the vCPU may use, 0 < share <= 1 (throttle in small steps, [FT 3.2]). */
+  setShare(share: number): void;
+  /** Asks for a snapshot at the next boundary; everything emitted before `snapshot` is contained in it. */
+  snapshot(): void;
+  /** Loads a snapshot into a paused vCPU. Answered by `loaded`. */
+  load(snapshot: VcpuSnapshot): void;
+  stop(): void;
+}
+
+export interface VcpuSnapshot {
+  readonly machine: Uint8Array;
+  readonly count: InstructionCount;
+  /** The number of the last output made. */
+  readonly outputs: bigint;
+  readonly digest: string;
+}
+
+export interface VcpuEvents {
+  /** Live mode: one entry of the log, in order with the outputs (inputs and digests; not the marks of outputs). */
+  entry(at: InstructionCount, payload: LogPayload): void;
+  /** Live: an output that waits. Replay: the same output, made again; never a reason to send anything. */
+  output(output: NumberedOutput): void;
+  /** Live mode: what was emitted up to here may be sent together. */
+  flush(): void;
+  /** Replay mode: entries up to this sequence are replayed. */
+  replayed(sequence: bigint, at: InstructionCount): void;
+  replayedToEnd(at: InstructionCount, pendingDiskRequests: readonly DiskRequestOutput[]): void;
+  snapshot(snapshot: VcpuSnapshot): void;
+  loaded(digest: string): void;
+  /** Replay mode: this side did something else than the log says. One line with the count. */
+  diverged(reason: string): void;
+  /** The machine stopped for good: power-off, or the thread died, trapped or failed to load. */
+  stopped(reason: string, failed: boolean): void;
+}
+
+// ------------------------------------------------------------------------------------------------ status
+
+/** vSphere's state words for a VM's protection (design 10). */
+export type Protection =
+  | 'Protected'
+  | 'Not Protected: Starting'
+  | 'Not Protected: Need Secondary'
+  | 'Not Protected: Disabled'
+  | 'Not Protected: VM not Running';
+
+export type StatusReport =
+  | { readonly kind: 'state'; readonly role: string; readonly state: string; readonly protection: Protection }
+  | { readonly kind: 'event'; readonly what: string; readonly detail: string }
+  | { readonly kind: 'halted'; readonly reason: string };
+
+export interface StatusPort {
+  report(status: StatusReport): void;
+}
