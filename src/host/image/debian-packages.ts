@@ -1,0 +1,124 @@
+import { existsSync } from 'node:fs';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { failed, ok, type Result } from '../../base/result.ts';
+import { runCommand } from './command.ts';
+
+/**
+ * Debian packages without root: apt resolves and downloads (and checks signatures and hashes), `dpkg -x`
+ * unpacks. Nothing is installed on the host.
+ */
+
+export interface DebianPackage {
+  readonly name: string;
+  readonly version: string;
+  /** Name of the .deb file, unique for this version. */
+  readonly file: string;
+}
+
+/** Packages that only matter to installing and configuring others; no image runs them. */
+const INSTALLERS =
+  /^(adduser|debconf|dpkg|tar|usrmerge|init-system-helpers|sysvinit-utils|lsb-base|passwd|gcc-12-base|perl.*|libperl.*|lib.*-perl|libgdbm.*|libdb5\.3|libpam.*|libaudit.*|libcap-ng0|libsemanage.*|libsepol2|libselinux1|libpcre2.*|libmd0|libacl1|libattr1)$/;
+
+export class DebianArchive {
+  readonly #folder: string;
+  readonly #progress: (line: string) => void;
+  #aptOptions: string[] = [];
+
+  /** `folder` caches .deb files over all images. */
+  constructor(folder: string, progress: (line: string) => void) {
+    this.#folder = folder;
+    this.#progress = progress;
+  }
+
+  /** Makes sure that apt knows its archives, with lists of our own where the host's are empty. */
+  async open(): Promise<Result<void>> {
+    await mkdir(this.#folder, { recursive: true });
+    const known = await runCommand('apt-cache', ['show', '--no-all-versions', 'busybox-static']);
+    if (known.ok && known.value !== '') return ok(undefined);
+    if (!known.ok && known.error.includes('not installed'))
+      return failed('images are built from Debian packages and apt is not here: run on Debian 12 or newer');
+    return this.#updateOwnLists();
+  }
+
+  /** The one package that a metapackage of the kernel stands for. */
+  async kernelPackage(metapackage: string): Promise<Result<string>> {
+    const depends = await runCommand('apt-cache', [...this.#aptOptions, 'depends', metapackage]);
+    if (!depends.ok) return depends;
+    const name = /Depends: (linux-image-\S+)/.exec(depends.value)?.[1];
+    return name === undefined ? failed(`apt does not know ${metapackage}; run apt-get update`) : ok(name);
+  }
+
+  /** The packages and all they depend on, as apt would install them on an empty system; installers left out. */
+  async closure(names: readonly string[]): Promise<Result<DebianPackage[]>> {
+    const emptyStatus = join(this.#folder, 'empty-status');
+    await writeFile(emptyStatus, '');
+    // An archive cache of our own: apt prints no address for what already lies in its own.
+    const archives = join(this.#folder, 'archives');
+    await mkdir(join(archives, 'partial'), { recursive: true });
+    const options = [
+      ...this.#aptOptions,
+      ...['-o', `Dir::State::status=${emptyStatus}`, '-o', `Dir::Cache::archives=${archives}`],
+    ];
+    const uris = await runCommand('apt-get', [
+      ...options,
+      ...['--no-install-recommends', '--print-uris', '--yes', '-qq', 'install', ...names],
+    ]);
+    if (!uris.ok) return uris;
+    const packages = uris.value.split('\n').flatMap((line) => packageOfUri(line));
+    return ok(packages.filter(({ name }) => names.includes(name) || !INSTALLERS.test(name)));
+  }
+
+  /** The one package, without what it depends on. */
+  async single(name: string): Promise<Result<DebianPackage>> {
+    const uri = await runCommand('apt-get', [...this.#aptOptions, '--print-uris', '-qq', 'download', name]);
+    if (!uri.ok) return uri;
+    const found = packageOfUri(uri.value.trim())[0];
+    return found === undefined ? failed(`apt does not know ${name}; run apt-get update`) : ok(found);
+  }
+
+  async download(packages: readonly DebianPackage[]): Promise<Result<void>> {
+    const missing = packages.filter(({ file }) => !existsSync(join(this.#folder, file)));
+    if (missing.length === 0) return ok(undefined);
+    this.#progress(`downloading ${missing.length} Debian packages`);
+    const args = ['-o', 'APT::Sandbox::User=root', '-qq', 'download'];
+    const wanted = missing.map(({ name, version }) => `${name}=${version}`);
+    const first = await runCommand('apt-get', [...this.#aptOptions, ...args, ...wanted], {
+      cwd: this.#folder,
+    });
+    if (!first.ok) return first;
+    const lost = missing.find(({ file }) => !existsSync(join(this.#folder, file)));
+    return lost === undefined ? ok(undefined) : failed(`apt-get download did not bring ${lost.file}`);
+  }
+
+  /** Unpacks packages over each other into one folder. */
+  async unpack(packages: readonly DebianPackage[], folder: string): Promise<Result<void>> {
+    await mkdir(folder, { recursive: true });
+    for (const { file } of packages) {
+      const unpacked = await runCommand('dpkg', ['-x', join(this.#folder, file), folder]);
+      if (!unpacked.ok) return unpacked;
+    }
+    return ok(undefined);
+  }
+
+  /** A user who may not run `apt-get update` for the host still may keep lists of his own. */
+  async #updateOwnLists(): Promise<Result<void>> {
+    const state = join(this.#folder, 'apt');
+    await mkdir(join(state, 'lists', 'partial'), { recursive: true });
+    this.#aptOptions = ['-o', `Dir::State::lists=${join(state, 'lists')}`, '-o', `Dir::Cache=${state}`];
+    this.#progress('fetching the list of Debian packages');
+    const updated = await runCommand('apt-get', [
+      ...this.#aptOptions,
+      ...['-o', 'APT::Sandbox::User=root', '-o', 'Debug::NoLocking=1', '-qq', 'update'],
+    ]);
+    return updated.ok ? ok(undefined) : failed(`Debian's archive cannot be reached (${updated.error})`);
+  }
+}
+
+/** `'URI' name_version_architecture.deb size hash`, with the colon of an epoch written as %3a. */
+function packageOfUri(line: string): DebianPackage[] {
+  const match = /^'[^']+' (([^_\s]+)_([^_\s]+)_[^_\s]+\.deb) \d+/.exec(line);
+  if (match === null) return [];
+  const [, file = '', name = '', version = ''] = match;
+  return [{ name, version: decodeURIComponent(version), file }];
+}

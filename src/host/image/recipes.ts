@@ -1,0 +1,108 @@
+/** What each guest image is made of, as data; src/host/image/build-image.ts makes it. */
+
+export interface PlacedFile {
+  readonly from: string;
+  readonly to: string;
+  readonly mode: number;
+}
+
+export interface Recipe {
+  readonly name: string;
+  readonly summary: string;
+  /** Debian packages, each with all it depends on. */
+  readonly packages: readonly string[];
+  /** Where the packages go: into the initramfs, or onto an ext4 disk of this size beside it. */
+  readonly diskMegabytes: number | undefined;
+  /** /init of the initramfs. */
+  readonly init: string;
+  /** Files from src/host/image/guest/ for the place where the packages go. */
+  readonly files: readonly PlacedFile[];
+  readonly folders: readonly string[];
+  readonly symlinks: readonly { readonly path: string; readonly target: string }[];
+  readonly commandLine: string;
+}
+
+export const KERNEL_METAPACKAGE = 'linux-image-cloud-amd64';
+
+/** Loaded by every boot, in this order: each needs only those before it. */
+export const BOOT_MODULES = [
+  'virtio_ring',
+  'virtio',
+  'virtio_pci_modern_dev',
+  'virtio_pci_legacy_dev',
+  'virtio_pci',
+  'virtio_blk',
+  'failover',
+  'net_failover',
+  'virtio_net',
+] as const;
+
+/** There for lockstep.modules= on the kernel's command line. */
+export const FURTHER_MODULES = ['virtio_console', 'virtio-rng'] as const;
+
+/** Files that packages bring and no program of the images reads. */
+export const PRUNED = [
+  'usr/share/doc',
+  'usr/share/man',
+  'usr/share/locale',
+  'usr/share/lintian',
+  'usr/share/info',
+  'usr/share/bash-completion',
+  'usr/share/bug',
+  'usr/share/gcc',
+  'usr/share/gdb',
+  'usr/share/initramfs-tools',
+  'usr/lib/x86_64-linux-gnu/gconv',
+  'usr/lib/x86_64-linux-gnu/engines-3',
+  'usr/lib/tmpfiles.d',
+  'lib/systemd',
+  'etc/init.d',
+  'etc/default',
+] as const;
+
+const CHECKS = ['busybox.sh', 'python.sh', 'python-check.py', 'redis.sh'];
+
+export const RECIPES: readonly Recipe[] = [
+  {
+    name: 'boot',
+    summary: 'kernel and busybox; says LOCKSTEP-BOOT-READY and powers off',
+    packages: ['busybox-static'],
+    diskMegabytes: undefined,
+    init: 'boot-init.sh',
+    files: [],
+    folders: [],
+    symlinks: [],
+    commandLine: 'console=ttyS0',
+  },
+  {
+    name: 'check',
+    summary: 'busybox, python3 and redis check themselves; says LOCKSTEP-CHECK all ok and powers off',
+    packages: ['busybox-static', 'python3-minimal', 'redis-server', 'redis-tools'],
+    diskMegabytes: undefined,
+    init: 'check-init.sh',
+    files: CHECKS.map((name) => ({ from: `checks/${name}`, to: `checks/${name}`, mode: 0o644 })),
+    folders: [],
+    symlinks: [],
+    commandLine: 'console=ttyS0',
+  },
+  {
+    name: 'demo',
+    summary: 'redis and a web server on an ext4 disk; says LOCKSTEP-GUEST-READY',
+    packages: ['busybox-static', 'redis-server', 'redis-tools'],
+    diskMegabytes: 96,
+    init: 'demo-init.sh',
+    files: [
+      { from: 'demo-rc.sh', to: 'etc/rc', mode: 0o755 },
+      { from: 'demo-inittab', to: 'etc/inittab', mode: 0o644 },
+      { from: 'demo-redis.conf', to: 'etc/redis.conf', mode: 0o644 },
+      { from: 'demo-index.html', to: 'srv/www/index.html', mode: 0o644 },
+    ],
+    folders: ['dev', 'proc', 'sys', 'run', 'tmp', 'root', 'var/lib/redis', 'mnt'],
+    symlinks: [{ path: 'sbin/init', target: '../bin/busybox' }],
+    commandLine: 'console=ttyS0',
+  },
+];
+
+export function recipeNamed(name: string): Recipe | undefined {
+  return RECIPES.find((recipe) => recipe.name === name);
+}

@@ -1,0 +1,57 @@
+/**
+ * The rooms of the source and what each may import: design section 9, as data. tools/layout.test.ts holds it.
+ * Imports go only downwards; a room always may import itself.
+ */
+export interface Room {
+  readonly imports: readonly string[];
+  /** Pure rooms use no Node API, no clock, no randomness, no promise and no package. */
+  readonly pure: boolean;
+  /** Single files of other rooms that this one may import besides. */
+  readonly files?: readonly string[];
+}
+
+const PURE_ROOMS = [
+  'base',
+  'wasm',
+  'x86',
+  'engine',
+  'device',
+  'machine',
+  'replay',
+  'ft',
+  'cluster',
+  'hypervisor',
+] as const;
+
+const PORTS = ['src/hypervisor/ports.ts'];
+
+export const ROOMS: Readonly<Record<string, Room>> = {
+  base: { imports: [], pure: true },
+  wasm: { imports: ['base'], pure: true },
+  x86: { imports: ['base'], pure: true },
+  engine: { imports: ['base', 'wasm', 'x86'], pure: true },
+  device: { imports: ['base'], pure: true },
+  machine: { imports: ['base', 'x86', 'engine', 'device'], pure: true },
+  replay: { imports: ['base', 'machine'], pure: true },
+  ft: { imports: ['base'], files: ['src/replay/log-entry.ts', 'src/machine/door.ts'], pure: true },
+  cluster: { imports: ['base', 'ft'], pure: true },
+  hypervisor: { imports: PURE_ROOMS.filter((room) => room !== 'hypervisor'), pure: true },
+  storage: { imports: ['base'], files: PORTS, pure: false },
+  network: { imports: ['base'], files: PORTS, pure: false },
+  transport: { imports: ['base'], files: PORTS, pure: false },
+  host: { imports: [...PURE_ROOMS, 'storage', 'network', 'transport'], pure: false },
+  // Clients of the host. Until there is a daemon, the foreground verbs call the host's composition root.
+  cli: { imports: ['base', 'host'], pure: false },
+  console: { imports: ['base'], files: ['src/host/api.ts'], pure: false },
+};
+
+/** Names that pure code must not mention; the compiler refuses most, these compile all the same. */
+export const FORBIDDEN_IN_PURE_CODE: readonly RegExp[] = [
+  /\bDate\b\s*[.(]/,
+  /\bnew Date\b/,
+  /\bMath\s*\.\s*(random|sin|cos|tan|asin|acos|atan2?|sinh|cosh|tanh|asinh|acosh|atanh|exp|expm1|log|log2|log10|log1p|pow|cbrt|hypot)\b/,
+  /\basync\s+(function|\(|\*|#?[A-Za-z_$][\w$]*\s*\()/,
+  /\bawait\b/,
+  /\bnew Promise\b|\bPromise\s*\.|\bqueueMicrotask\b/,
+  /\bIntl\b|\.toLocale[A-Z]|\.localeCompare\b/,
+];
