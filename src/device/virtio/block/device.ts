@@ -1,0 +1,216 @@
+import { assert } from '../../../base/assert.ts';
+import type { ByteReader, ByteWriter } from '../../../base/bytes.ts';
+import type { GuestMemory } from '../../device.ts';
+import { type Chain, gather, scatter } from '../chain.ts';
+import { VirtioDevice } from '../virtio-device.ts';
+import { type Answer, type BlockRequest, type Operation, OperationQueue } from './operation-queue.ts';
+
+/** Feature bits [virtio 5.2.3]. */
+const FEATURE_SIZE_MAX = 1n << 1n;
+const FEATURE_SEG_MAX = 1n << 2n;
+const FEATURE_READ_ONLY = 1n << 5n;
+const FEATURE_BLOCK_SIZE = 1n << 6n;
+const FEATURE_FLUSH = 1n << 9n;
+
+/** Request types [virtio 5.2.6]. */
+const TYPE_IN = 0;
+const TYPE_OUT = 1;
+const TYPE_FLUSH = 4;
+const TYPE_GET_ID = 8;
+
+const STATUS_OK = 0;
+const STATUS_IO_ERROR = 1;
+const STATUS_UNSUPPORTED = 2;
+
+const QUEUE = 0;
+const QUEUE_SIZE = 256;
+const HEADER_BYTES = 16;
+const SECTOR_BYTES = 512;
+const ID_BYTES = 20;
+
+/** What the driver is told, so that one request is at most 8 MiB; a longer one is an I/O error. */
+const SEGMENT_BYTES_MAX = 65_536;
+const SEGMENTS_MAX = 128;
+const TRANSFER_BYTES_MAX = SEGMENTS_MAX * SEGMENT_BYTES_MAX;
+
+/** Beyond these, requests stay in the ring until others are complete: the host's memory is bounded. */
+export const OPERATIONS_MAX = 128;
+export const OPERATION_BYTES_MAX = 4 * TRANSFER_BYTES_MAX;
+
+export interface BlockOptions {
+  readonly name: string;
+  /** Bytes, a multiple of 512. */
+  readonly capacity: number;
+  readonly readOnly: boolean;
+  /** What GET_ID answers: at most 20 bytes of ASCII. */
+  readonly serial: string;
+  /** A disk request leaves the machine. Its completion comes later, never from inside this call. */
+  readonly onRequest: (request: BlockRequest) => void;
+}
+
+/** The block device [virtio 5.2]. DMA goes through bounce buffers (design 6): see `rung` and `complete`. */
+export class BlockDevice extends VirtioDevice {
+  readonly #options: BlockOptions;
+  readonly #operations: OperationQueue;
+
+  constructor(options: BlockOptions, memory: GuestMemory) {
+    assert(
+      Number.isSafeInteger(options.capacity) &&
+        options.capacity >= 0 &&
+        options.capacity % SECTOR_BYTES === 0,
+      'the capacity of a disk is a multiple of 512 bytes',
+    );
+    super(
+      {
+        name: options.name,
+        type: 2,
+        pciClass: 0x01_80_00,
+        queueSizes: [QUEUE_SIZE],
+        features:
+          FEATURE_SIZE_MAX |
+          FEATURE_SEG_MAX |
+          FEATURE_BLOCK_SIZE |
+          FEATURE_FLUSH |
+          (options.readOnly ? FEATURE_READ_ONLY : 0n),
+      },
+      memory,
+    );
+    this.#options = options;
+    this.#operations = new OperationQueue(options.onRequest);
+  }
+
+  /** [virtio 5.2.4]: capacity in sectors, size_max, seg_max, geometry (not offered), blk_size. */
+  configuration(): Uint8Array {
+    const bytes = new Uint8Array(24);
+    const view = new DataView(bytes.buffer);
+    view.setBigUint64(0, BigInt(this.#options.capacity / SECTOR_BYTES), true);
+    view.setUint32(8, SEGMENT_BYTES_MAX, true);
+    view.setUint32(12, SEGMENTS_MAX, true);
+    view.setUint32(20, SECTOR_BYTES, true);
+    return bytes;
+  }
+
+  /** Requests that left and are not complete, in order of issue: what a takeover issues again. */
+  pendingRequests(): readonly BlockRequest[] {
+    return this.#operations.pending();
+  }
+
+  /**
+   * A request is complete: only now does guest memory change. False when no such request is under way, and
+   * then nothing happens. `data` is what a read returned; of another length, it counts as an error.
+   */
+  complete(request: number, status: 'ok' | 'error', data: Uint8Array): boolean {
+    const operation = this.#operations.complete(request);
+    if (operation === undefined) return false;
+    const good = status === 'ok' && (operation.kind !== 'read' || data.length === operation.length);
+    if (good && operation.through && operation.answer !== undefined) {
+      this.#operations.add(flushOperation(operation.answer));
+    } else if (operation.answer !== undefined) {
+      const read = good && operation.kind === 'read' ? data : NO_DATA;
+      this.#answer(operation.answer, read, good ? STATUS_OK : STATUS_IO_ERROR);
+    }
+    this.#operations.issueReady();
+    // There may be room now for requests that were left in the ring.
+    this.#takeAll();
+    this.signal(QUEUE);
+    return true;
+  }
+
+  protected rung(): void {
+    this.#takeAll();
+    this.signal(QUEUE);
+  }
+
+  protected override stopped(): void {
+    this.#operations.abandon();
+  }
+
+  protected override saveKind(writer: ByteWriter): void {
+    this.#operations.save(writer);
+  }
+
+  protected override loadKind(reader: ByteReader): void {
+    this.#operations.load(reader);
+  }
+
+  #takeAll(): void {
+    while (this.#operations.length < OPERATIONS_MAX && this.#operations.bytes < OPERATION_BYTES_MAX) {
+      const chain = this.take(QUEUE);
+      if (chain === undefined) return;
+      this.#accept(chain);
+    }
+  }
+
+  #accept(chain: Chain): void {
+    // No place for a status byte, or no header: there is no way to answer [virtio 5.2.6].
+    if (chain.writableLength === 0) return this.fail('disk request without a status byte');
+    if (chain.readableLength < HEADER_BYTES) return this.fail('disk request without a header');
+    const header = gather(this.memory, chain.readable, 0, HEADER_BYTES);
+    if (header === undefined) return this.fail('disk request is not in RAM');
+    const view = new DataView(header.buffer, header.byteOffset, header.byteLength);
+    const sector = view.getBigUint64(8, true);
+    switch (view.getUint32(0, true)) {
+      case TYPE_IN:
+        return this.#acceptTransfer(chain, 'read', sector, chain.writableLength - 1);
+      case TYPE_OUT:
+        return this.#acceptTransfer(chain, 'write', sector, chain.readableLength - HEADER_BYTES);
+      case TYPE_FLUSH:
+        return this.#operations.add(flushOperation(chain));
+      case TYPE_GET_ID:
+        return this.#answer(chain, this.#id(chain.writableLength - 1), STATUS_OK);
+      default:
+        return this.#answer(chain, NO_DATA, STATUS_UNSUPPORTED);
+    }
+  }
+
+  #acceptTransfer(chain: Chain, kind: 'read' | 'write', sector: bigint, length: number): void {
+    const end = sector * BigInt(SECTOR_BYTES) + BigInt(length);
+    const allowed =
+      length % SECTOR_BYTES === 0 &&
+      length <= TRANSFER_BYTES_MAX &&
+      end <= BigInt(this.#options.capacity) &&
+      !(kind === 'write' && this.#options.readOnly);
+    if (!allowed) return this.#answer(chain, NO_DATA, STATUS_IO_ERROR);
+    if (length === 0) return this.#answer(chain, NO_DATA, STATUS_OK);
+    const data = kind === 'write' ? gather(this.memory, chain.readable, HEADER_BYTES, length) : NO_DATA;
+    if (data === undefined) return this.fail('disk buffer is not in RAM');
+    const operation: Operation = {
+      kind,
+      offset: Number(sector) * SECTOR_BYTES,
+      length,
+      data,
+      answer: chain,
+      through: kind === 'write' && !this.hasFeature(FEATURE_FLUSH),
+      request: 0,
+    };
+    this.#operations.add(operation);
+  }
+
+  /** Writes data and status, and gives the chain back. */
+  #answer(answer: Answer, data: Uint8Array, status: number): void {
+    if (!this.live) return;
+    const statusAt = answer.writableLength - 1;
+    const stored =
+      scatter(this.memory, answer.writable, 0, data) &&
+      scatter(this.memory, answer.writable, statusAt, Uint8Array.of(status));
+    if (!stored) return this.fail('disk buffer is not in RAM');
+    // Only bytes written without a gap from the start count [virtio 2.7.8.2].
+    this.give(QUEUE, answer.head, data.length === statusAt ? statusAt + 1 : data.length);
+  }
+
+  /** Not terminated when it fills the buffer [virtio 5.2.6]. */
+  #id(room: number): Uint8Array {
+    const id = new Uint8Array(Math.min(room, ID_BYTES));
+    const { serial } = this.#options;
+    for (let index = 0; index < Math.min(serial.length, id.length); index += 1) {
+      id[index] = serial.charCodeAt(index) & 0x7f;
+    }
+    return id;
+  }
+}
+
+const NO_DATA = new Uint8Array(0);
+
+function flushOperation(answer: Answer | undefined): Operation {
+  return { kind: 'flush', offset: 0, length: 0, data: NO_DATA, answer, through: false, request: 0 };
+}
