@@ -40,7 +40,7 @@ export interface GuestImage {
 }
 
 /** Raise when the same recipe gives another image. */
-const BUILDER_VERSION = 2;
+const BUILDER_VERSION = 1;
 
 export interface BuildOptions {
   readonly progress: (line: string) => void;
