@@ -1,0 +1,169 @@
+import { assert } from '../base/assert.ts';
+import { OPCODE, type OpcodeName, SIMD, type SimdName, VALUE_TYPE, type ValueType } from './opcode.ts';
+
+/** A growing byte string with the integer encodings of the binary format [WASM 5.2.2]. */
+export class WasmBytes {
+  #bytes = new Uint8Array(1024);
+  length = 0;
+
+  byte(value: number): void {
+    if (this.length === this.#bytes.length) {
+      const grown = new Uint8Array(this.#bytes.length * 2);
+      grown.set(this.#bytes);
+      this.#bytes = grown;
+    }
+    this.#bytes[this.length++] = value;
+  }
+
+  append(bytes: Uint8Array): void {
+    for (const value of bytes) this.byte(value);
+  }
+
+  unsigned(value: number): void {
+    do {
+      const low = value & 0x7f;
+      value >>>= 7;
+      this.byte(value === 0 ? low : low | 0x80);
+    } while (value !== 0);
+  }
+
+  signed(value: bigint): void {
+    for (;;) {
+      const low = Number(value & 0x7fn);
+      value >>= 7n;
+      const done = (value === 0n && (low & 0x40) === 0) || (value === -1n && (low & 0x40) !== 0);
+      this.byte(done ? low : low | 0x80);
+      if (done) return;
+    }
+  }
+
+  name(text: string): void {
+    this.unsigned(text.length);
+    for (let i = 0; i < text.length; i++) this.byte(text.charCodeAt(i));
+  }
+
+  finish(): Uint8Array<ArrayBuffer> {
+    return this.#bytes.slice(0, this.length);
+  }
+}
+
+/** A structured block that branches may name. */
+export class Label {
+  readonly depth: number;
+  constructor(depth: number) {
+    this.depth = depth;
+  }
+}
+
+/** The body of one function. Tracks the nesting, so branches name labels and not distances. */
+export class Code {
+  readonly bytes = new WasmBytes();
+  #depth = 0;
+
+  op(name: OpcodeName): this {
+    this.bytes.byte(OPCODE[name]);
+    return this;
+  }
+
+  simd(name: SimdName): this {
+    this.bytes.byte(0xfd);
+    this.bytes.unsigned(SIMD[name]);
+    return this;
+  }
+
+  i32(value: number): this {
+    this.bytes.byte(OPCODE['i32.const']);
+    this.bytes.signed(BigInt(value | 0));
+    return this;
+  }
+
+  i64(value: bigint): this {
+    this.bytes.byte(OPCODE['i64.const']);
+    this.bytes.signed(BigInt.asIntN(64, value));
+    return this;
+  }
+
+  get(local: number): this {
+    this.bytes.byte(OPCODE['local.get']);
+    this.bytes.unsigned(local);
+    return this;
+  }
+
+  set(local: number): this {
+    this.bytes.byte(OPCODE['local.set']);
+    this.bytes.unsigned(local);
+    return this;
+  }
+
+  tee(local: number): this {
+    this.bytes.byte(OPCODE['local.tee']);
+    this.bytes.unsigned(local);
+    return this;
+  }
+
+  /** A load or store; alignment is declared as one byte, which engines ignore on x86 and Arm. */
+  memory(name: OpcodeName, offset: number): this {
+    this.bytes.byte(OPCODE[name]);
+    this.bytes.unsigned(0);
+    this.bytes.unsigned(offset);
+    return this;
+  }
+
+  simdMemory(name: 'v128.load' | 'v128.store', offset: number): this {
+    this.simd(name);
+    this.bytes.unsigned(0);
+    this.bytes.unsigned(offset);
+    return this;
+  }
+
+  lane(name: SimdName, index: number): this {
+    this.simd(name);
+    this.bytes.byte(index);
+    return this;
+  }
+
+  call(functionIndex: number): this {
+    this.bytes.byte(OPCODE.call);
+    this.bytes.unsigned(functionIndex);
+    return this;
+  }
+
+  open(kind: 'block' | 'loop' | 'if', result?: ValueType): Label {
+    this.bytes.byte(OPCODE[kind]);
+    this.bytes.byte(result === undefined ? 0x40 : VALUE_TYPE[result]);
+    this.#depth++;
+    return new Label(this.#depth);
+  }
+
+  otherwise(): this {
+    this.bytes.byte(OPCODE.else);
+    return this;
+  }
+
+  close(): this {
+    assert(this.#depth > 0, 'every end closes a block');
+    this.bytes.byte(OPCODE.end);
+    this.#depth--;
+    return this;
+  }
+
+  branch(label: Label): this {
+    this.bytes.byte(OPCODE.br);
+    this.bytes.unsigned(this.#depth - label.depth);
+    return this;
+  }
+
+  branchIf(label: Label): this {
+    this.bytes.byte(OPCODE.br_if);
+    this.bytes.unsigned(this.#depth - label.depth);
+    return this;
+  }
+
+  /** Pops an index; the last label is the default. */
+  branchTable(labels: readonly Label[]): this {
+    this.bytes.byte(OPCODE.br_table);
+    this.bytes.unsigned(labels.length - 1);
+    for (const label of labels) this.bytes.unsigned(this.#depth - label.depth);
+    return this;
+  }
+}
