@@ -1,0 +1,12 @@
+import { assert } from '../../base/assert.ts';
+import { ADDRESS_OPERATIONS } from '../address.ts';
+import type { MicroOperation } from '../semantics.ts';
+
+/** Every micro-operation: the engines number them by their place here. */
+export const MICRO_OPERATIONS: readonly MicroOperation[] = [...ADDRESS_OPERATIONS];
+
+const names = new Set<string>();
+for (const { name } of MICRO_OPERATIONS) {
+  assert(!names.has(name), `two micro-operations are called ${name}`);
+  names.add(name);
+}
