@@ -152,6 +152,8 @@ export type VectorOperation =
   | 'i16x8.mul'
   | 'i32x4.mul'
   | 'i32x4.dot_i16x8_s'
+  /** Byte i of the result is byte y[i] of x, or 0 when y[i] is above 15. */
+  | 'i8x16.swizzle'
   | 'i8x16.narrow_i16x8_s'
   | 'i8x16.narrow_i16x8_u'
   | 'i16x8.narrow_i32x4_s'
