@@ -50,6 +50,9 @@ const INDIRECT = 4;
 /** Physical addresses at and above this are not RAM on any machine, and below it a number is exact. */
 const ADDRESS_HIGH_END = 2 ** 20;
 
+/** No device has a use for a longer copy; each has a smaller limit of its own. */
+const COPY_BYTES_MAX = 64 * 2 ** 20;
+
 /** Follows a chain from its head [virtio 2.7.5]. Touches nothing but the descriptors. */
 export function readChain(
   memory: GuestMemory,
@@ -116,9 +119,10 @@ export function gather(
   length: number,
 ): Uint8Array | undefined {
   const first = segments[0];
+  // Refuse before allocating: the length is the guest's and may be terabytes.
+  if (length > COPY_BYTES_MAX) return undefined;
   if (first !== undefined && start + length <= first.length)
     return memory.read(first.address + start, length);
-  // Refuse before allocating: the sum of lengths is the guest's and may be terabytes.
   if (start + length > total(segments)) return undefined;
   const bytes = new Uint8Array(length);
   let done = 0;

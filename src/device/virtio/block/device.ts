@@ -143,23 +143,32 @@ export class BlockDevice extends VirtioDevice {
 
   #accept(chain: Chain): void {
     // No place for a status byte, or no header: there is no way to answer [virtio 5.2.6].
-    if (chain.writableLength === 0) return this.fail('disk request without a status byte');
-    if (chain.readableLength < HEADER_BYTES) return this.fail('disk request without a header');
+    if (chain.writableLength === 0 || chain.readableLength < HEADER_BYTES) {
+      this.fail('disk request without a header or a status byte');
+      return;
+    }
     const header = gather(this.memory, chain.readable, 0, HEADER_BYTES);
-    if (header === undefined) return this.fail('disk request is not in RAM');
+    if (header === undefined) {
+      this.fail('disk request is not in RAM');
+      return;
+    }
     const view = new DataView(header.buffer, header.byteOffset, header.byteLength);
     const sector = view.getBigUint64(8, true);
     switch (view.getUint32(0, true)) {
       case TYPE_IN:
-        return this.#acceptTransfer(chain, 'read', sector, chain.writableLength - 1);
+        this.#acceptTransfer(chain, 'read', sector, chain.writableLength - 1);
+        break;
       case TYPE_OUT:
-        return this.#acceptTransfer(chain, 'write', sector, chain.readableLength - HEADER_BYTES);
+        this.#acceptTransfer(chain, 'write', sector, chain.readableLength - HEADER_BYTES);
+        break;
       case TYPE_FLUSH:
-        return this.#operations.add(flushOperation(chain));
+        this.#operations.add(flushOperation(chain));
+        break;
       case TYPE_GET_ID:
-        return this.#answer(chain, this.#id(chain.writableLength - 1), STATUS_OK);
+        this.#answer(chain, this.#id(chain.writableLength - 1), STATUS_OK);
+        break;
       default:
-        return this.#answer(chain, NO_DATA, STATUS_UNSUPPORTED);
+        this.#answer(chain, NO_DATA, STATUS_UNSUPPORTED);
     }
   }
 
@@ -170,20 +179,18 @@ export class BlockDevice extends VirtioDevice {
       length <= TRANSFER_BYTES_MAX &&
       end <= BigInt(this.#options.capacity) &&
       !(kind === 'write' && this.#options.readOnly);
-    if (!allowed) return this.#answer(chain, NO_DATA, STATUS_IO_ERROR);
-    if (length === 0) return this.#answer(chain, NO_DATA, STATUS_OK);
+    if (!allowed || length === 0) {
+      this.#answer(chain, NO_DATA, allowed ? STATUS_OK : STATUS_IO_ERROR);
+      return;
+    }
     const data = kind === 'write' ? gather(this.memory, chain.readable, HEADER_BYTES, length) : NO_DATA;
-    if (data === undefined) return this.fail('disk buffer is not in RAM');
-    const operation: Operation = {
-      kind,
-      offset: Number(sector) * SECTOR_BYTES,
-      length,
-      data,
-      answer: chain,
-      through: kind === 'write' && !this.hasFeature(FEATURE_FLUSH),
-      request: 0,
-    };
-    this.#operations.add(operation);
+    if (data === undefined) {
+      this.fail('disk buffer is not in RAM');
+      return;
+    }
+    const through = kind === 'write' && !this.hasFeature(FEATURE_FLUSH);
+    const offset = Number(sector) * SECTOR_BYTES;
+    this.#operations.add({ kind, offset, length, data, answer: chain, through, request: 0 });
   }
 
   /** Writes data and status, and gives the chain back. */
@@ -193,9 +200,9 @@ export class BlockDevice extends VirtioDevice {
     const stored =
       scatter(this.memory, answer.writable, 0, data) &&
       scatter(this.memory, answer.writable, statusAt, Uint8Array.of(status));
-    if (!stored) return this.fail('disk buffer is not in RAM');
     // Only bytes written without a gap from the start count [virtio 2.7.8.2].
-    this.give(QUEUE, answer.head, data.length === statusAt ? statusAt + 1 : data.length);
+    if (stored) this.give(QUEUE, answer.head, data.length === statusAt ? statusAt + 1 : data.length);
+    else this.fail('disk buffer is not in RAM');
   }
 
   /** Not terminated when it fills the buffer [virtio 5.2.6]. */
