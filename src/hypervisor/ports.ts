@@ -3,6 +3,8 @@ import type { ArbiterAnswer, ArbiterRequest } from '../ft/arbiter.ts';
 import type { Epoch, InstanceId } from '../ft/identity.ts';
 import type { DiskCompletedInput, DiskRequestOutput, Input, Output } from '../machine/door.ts';
 import type { LogEntry, LogPayload } from '../replay/log-entry.ts';
+import type { NumberedOutput } from '../replay/numbered-output.ts';
+import type { LogPosition } from '../replay/position.ts';
 
 /**
  * What one VM in one role needs of the world. The driver calls methods; the world answers through the listener,
@@ -107,16 +109,6 @@ export interface EntropyPort {
 
 // ------------------------------------------------------------------------------------------------ vCPU
 
-/** A guest output as it leaves the machine: number, the count it may be reached by, content and its hash. */
-export interface NumberedOutput {
-  /** Counts over the whole life of the VM, from 1. */
-  readonly number: bigint;
-  /** The instruction after the output: executing up to here has made it. */
-  readonly at: InstructionCount;
-  readonly output: Output;
-  readonly hash: string;
-}
-
 /**
  * The thread that runs the machine. It starts paused. In live mode it makes entries and outputs; in replay mode
  * it consumes entries, and never executes past the `at` of the last one it was given.
@@ -148,8 +140,7 @@ export interface VcpuPort {
 export interface VcpuSnapshot {
   readonly machine: Uint8Array;
   readonly count: InstructionCount;
-  /** The number of the last output made. */
-  readonly outputs: bigint;
+  readonly position: LogPosition;
   readonly digest: string;
 }
 

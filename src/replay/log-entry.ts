@@ -10,7 +10,12 @@ export type LogEntry = { readonly sequence: bigint; readonly at: InstructionCoun
 export type LogPayload =
   | { readonly kind: 'input'; readonly input: Input }
   /** An output happened here; `output` counts over the whole life of the VM, `hash` is of its content. */
-  | { readonly kind: 'output-mark'; readonly output: bigint; readonly outputKind: Output['kind']; readonly hash: string }
+  | {
+      readonly kind: 'output-mark';
+      readonly output: bigint;
+      readonly outputKind: Output['kind'];
+      readonly hash: string;
+    }
   /** Outputs up to and including this number have left. */
   | { readonly kind: 'released'; readonly output: bigint }
   | { readonly kind: 'digest'; readonly digest: Digest }

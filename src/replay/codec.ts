@@ -1,0 +1,218 @@
+import { unreachable } from '../base/assert.ts';
+import { ByteReader, ByteWriter, TruncatedError } from '../base/bytes.ts';
+import { failed, ok, type Result } from '../base/result.ts';
+import { guestNanoseconds, instructionCount } from '../base/units.ts';
+import type { ControlInput, DiskCompletedInput, Input, Output } from '../machine/door.ts';
+import { encodeFrame, FRAME_TAG, type Frame } from './frame.ts';
+import type { LogEntry, LogPayload } from './log-entry.ts';
+
+/** Log entries to frames and back. Decoding is strict: every byte has to mean something. */
+
+const DISK_STATUS = ['ok', 'error'] as const satisfies readonly DiskCompletedInput['status'][];
+const CONTROL_ACTION = [
+  'power-button',
+  'power-off',
+  'reset',
+  'pause',
+  'resume',
+] as const satisfies readonly ControlInput['action'][];
+const OUTPUT_KIND = [
+  'frame',
+  'disk-request',
+  'console',
+  'power',
+] as const satisfies readonly Output['kind'][];
+const END_REASON = ['powered-off', 'stopped'] as const;
+const DISK_OPERATION = ['read', 'write', 'flush'] as const;
+const POWER_STATE = ['off', 'reset', 'debug-exit', 'triple-fault'] as const;
+
+export function encodeEntry(entry: LogEntry): Uint8Array {
+  const body = new ByteWriter(64).u64(entry.sequence).u64(entry.at);
+  const tag = writePayload(body, entry);
+  return encodeFrame(tag, body.finish());
+}
+
+function writePayload(body: ByteWriter, entry: LogPayload): number {
+  switch (entry.kind) {
+    case 'input':
+      return writeInput(body, entry.input);
+    case 'output-mark':
+      body.u64(entry.output).u8(OUTPUT_KIND.indexOf(entry.outputKind)).raw(hexBytes(entry.hash));
+      return FRAME_TAG['output-mark'];
+    case 'released':
+      body.u64(entry.output);
+      return FRAME_TAG.released;
+    case 'digest':
+      body.raw(hexBytes(entry.digest));
+      return FRAME_TAG.digest;
+    case 'end':
+      body.u8(END_REASON.indexOf(entry.reason));
+      return FRAME_TAG.end;
+    default:
+      return unreachable(entry);
+  }
+}
+
+function writeInput(body: ByteWriter, input: Input): number {
+  switch (input.kind) {
+    case 'clock':
+      body.u64(input.guestTime).u64(input.rate).u64(input.cap);
+      return FRAME_TAG.clock;
+    case 'frame':
+      body.u8(input.nic).bytes(input.frame);
+      return FRAME_TAG.frame;
+    case 'disk-completed':
+      body.u8(input.disk).uint(input.request).u8(DISK_STATUS.indexOf(input.status)).bytes(input.data);
+      return FRAME_TAG['disk-completed'];
+    case 'console':
+      body.u8(input.port).bytes(input.bytes);
+      return FRAME_TAG.console;
+    case 'entropy':
+      body.bytes(input.seed);
+      return FRAME_TAG.entropy;
+    case 'control':
+      body.u8(CONTROL_ACTION.indexOf(input.action));
+      return FRAME_TAG.control;
+    default:
+      return unreachable(input);
+  }
+}
+
+export function decodeEntry(frame: Frame): Result<LogEntry> {
+  const body = new ByteReader(frame.body);
+  let place = 'a log entry';
+  try {
+    const sequence = body.u64();
+    const at = instructionCount(body.u64());
+    place = `log entry ${sequence} at count ${at}`;
+    const payload = readPayload(frame.tag, body);
+    if (payload === undefined) return failed(`${place} has the unknown tag ${frame.tag}`);
+    if (body.remaining > 0) return failed(`${place} has ${body.remaining} bytes too many`);
+    return ok({ sequence, at, ...payload });
+  } catch (error) {
+    if (error instanceof TruncatedError) return failed(`${place} is malformed: ${error.message}`);
+    throw error;
+  }
+}
+
+function readPayload(tag: number, body: ByteReader): LogPayload | undefined {
+  switch (tag) {
+    case FRAME_TAG['output-mark']:
+      return {
+        kind: 'output-mark',
+        output: body.u64(),
+        outputKind: choice(body, OUTPUT_KIND),
+        hash: hexText(body.raw(16)),
+      };
+    case FRAME_TAG.released:
+      return { kind: 'released', output: body.u64() };
+    case FRAME_TAG.digest:
+      return { kind: 'digest', digest: hexText(body.raw(16)) };
+    case FRAME_TAG.end:
+      return { kind: 'end', reason: choice(body, END_REASON) };
+    default: {
+      const input = readInput(tag, body);
+      return input && { kind: 'input', input };
+    }
+  }
+}
+
+function readInput(tag: number, body: ByteReader): Input | undefined {
+  switch (tag) {
+    case FRAME_TAG.clock:
+      return {
+        kind: 'clock',
+        guestTime: guestNanoseconds(body.u64()),
+        rate: body.u64(),
+        cap: guestNanoseconds(body.u64()),
+      };
+    case FRAME_TAG.frame:
+      return { kind: 'frame', nic: body.u8(), frame: body.bytes() };
+    case FRAME_TAG['disk-completed']:
+      return {
+        kind: 'disk-completed',
+        disk: body.u8(),
+        request: body.uint(),
+        status: choice(body, DISK_STATUS),
+        data: body.bytes(),
+      };
+    case FRAME_TAG.console:
+      return { kind: 'console', port: body.u8(), bytes: body.bytes() };
+    case FRAME_TAG.entropy:
+      return { kind: 'entropy', seed: body.bytes() };
+    case FRAME_TAG.control:
+      return { kind: 'control', action: choice(body, CONTROL_ACTION) };
+    default:
+      return undefined;
+  }
+}
+
+/** An output's content, for its hash and for the hold queue inside a snapshot. */
+export function encodeOutput(output: Output): Uint8Array {
+  const body = new ByteWriter(64).u8(OUTPUT_KIND.indexOf(output.kind));
+  switch (output.kind) {
+    case 'frame':
+      return body.u8(output.nic).bytes(output.frame).finish();
+    case 'disk-request':
+      body.u8(output.disk).uint(output.request).u8(DISK_OPERATION.indexOf(output.operation));
+      return body.uint(output.offset).uint(output.length).bytes(output.data).finish();
+    case 'console':
+      return body.u8(output.port).bytes(output.bytes).finish();
+    case 'power':
+      return body.u8(POWER_STATE.indexOf(output.state)).u32(output.value).finish();
+    default:
+      return unreachable(output);
+  }
+}
+
+/** Throws TruncatedError on anything that encodeOutput did not write. */
+export function decodeOutput(bytes: Uint8Array): Output {
+  const body = new ByteReader(bytes);
+  const output = readOutput(choice(body, OUTPUT_KIND), body);
+  if (body.remaining > 0) throw new TruncatedError('an output has bytes too many');
+  return output;
+}
+
+function readOutput(kind: Output['kind'], body: ByteReader): Output {
+  switch (kind) {
+    case 'frame':
+      return { kind, nic: body.u8(), frame: body.bytes() };
+    case 'disk-request':
+      return {
+        kind,
+        disk: body.u8(),
+        request: body.uint(),
+        operation: choice(body, DISK_OPERATION),
+        offset: body.uint(),
+        length: body.uint(),
+        data: body.bytes(),
+      };
+    case 'console':
+      return { kind, port: body.u8(), bytes: body.bytes() };
+    case 'power':
+      return { kind, state: choice(body, POWER_STATE), value: body.u32() };
+    default:
+      return unreachable(kind);
+  }
+}
+
+function choice<Value>(body: ByteReader, values: readonly Value[]): Value {
+  const index = body.u8();
+  const value = values[index];
+  if (value === undefined) throw new TruncatedError(`${index} is not one of ${values.length} known values`);
+  return value;
+}
+
+/** 32 hexadecimal digits as 16 bytes. */
+export function hexBytes(text: string): Uint8Array {
+  const bytes = new Uint8Array(16);
+  for (let index = 0; index < 16; index++)
+    bytes[index] = Number.parseInt(text.slice(index * 2, index * 2 + 2), 16);
+  return bytes;
+}
+
+export function hexText(bytes: Uint8Array): string {
+  let text = '';
+  for (const byte of bytes) text += byte.toString(16).padStart(2, '0');
+  return text;
+}
