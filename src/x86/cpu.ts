@@ -14,6 +14,15 @@ export const AGAIN = 2;
 
 export type Privilege = 'current' | 'supervisor';
 
+/** An exception that was raised and is not delivered yet. */
+export interface PendingFault {
+  readonly vector: number;
+  /** 0 when the vector has none. */
+  readonly errorCode: number;
+  /** The linear address for CR2 with #PF; unused otherwise. */
+  readonly address: bigint;
+}
+
 export interface Cpu {
   readonly state: CpuState;
   /** Linear memory; undefined / false: a fault is pending, return ABORTED. Values zero-extended. */
@@ -25,6 +34,11 @@ export interface Cpu {
   probe(linear: bigint, length: number, access: 'read' | 'write', privilege?: Privilege): boolean;
   /** Makes an exception pending at this instruction and returns ABORTED. */
   fault(vector: number, errorCode?: number): Outcome;
+  /**
+   * Takes back what the last ABORTED made pending. Accesses made while an interrupt is delivered never ask for a
+   * restart, so after one of those ABORTED there always is one.
+   */
+  takeFault(): PendingFault | undefined;
   /** For repeated strings: how many iterations may still be counted (at least 1). */
   readonly budget: number;
   /** Counts iterations beyond the first. */
