@@ -1,0 +1,428 @@
+import { assert } from '../base/assert.ts';
+import type { SystemOperation } from '../x86/cpu.ts';
+import { decode } from '../x86/decoder.ts';
+import type { CodeSize, Instruction, Lowering, Row } from '../x86/instruction.ts';
+import type { OpcodeMap } from '../x86/opcode-map.ts';
+import type { MicroOperation } from '../x86/semantics.ts';
+import { ZERO } from '../x86/state.ts';
+import { LINK } from './interpreter.ts';
+import { type EngineLayout, PAGE, RECORD } from './layout.ts';
+import { ENGINE_OPERATION, type OperationTable } from './operation-table.ts';
+
+/**
+ * Decoded blocks, keyed by physical address and mode. A block is a header record and the micro-operations of a
+ * few instructions of one page. Instructions of a conditional branch's not-taken path belong to the same block.
+ */
+export interface Block {
+  readonly header: number;
+  readonly key: number;
+  /** RAM offset of the first byte, and one past the last byte in the same page. */
+  readonly start: number;
+  readonly end: number;
+  /** RAM page of the bytes behind the page's end, when the only instruction crosses into it; else -1. */
+  readonly secondPage: number;
+  readonly secondEnd: number;
+}
+
+/** What decoding depends on beside the bytes; part of a block's key. */
+export const MODE = {
+  code16: 0,
+  code32: 1,
+  code64: 2,
+  codeMask: 3,
+  sseUndefined: 4,
+  sseUnavailable: 8,
+  x87Unavailable: 16,
+  waitUnavailable: 32,
+  /** Blocks of one instruction, for exact stops and for accesses with side effects. */
+  step: 64,
+} as const;
+const MODES = 128;
+
+/** A header with this many instructions is dead: no budget covers it. */
+const DEAD = 0x7fff_ffff;
+const BLOCK_INSTRUCTIONS = 24;
+/** No instruction lowers to more records than this. */
+const RECORDS_PER_INSTRUCTION = 24;
+const GRANULE = 64;
+
+interface CodePage {
+  readonly blocks: Set<Block>;
+  /** One byte for each 64-byte granule: does code lie in it? */
+  readonly granules: Uint8Array;
+}
+
+/** Bytes of a second page, asked for only when the first instruction of a block needs them. */
+export type SecondPage = () => { readonly page: number; readonly bytes: Uint8Array } | undefined;
+
+export class CodeCache {
+  readonly #layout: EngineLayout;
+  readonly #table: OperationTable;
+  readonly #map: OpcodeMap;
+  readonly #u8: Uint8Array;
+  readonly #u16: Uint16Array;
+  readonly #i32: Int32Array;
+  readonly #i64: BigInt64Array;
+  readonly #blocks = new Map<number, Block[]>();
+  readonly #pages = new Map<number, CodePage>();
+  readonly #systemNumbers = new Map<SystemOperation, number>();
+  readonly systemOperations: SystemOperation[] = [];
+  /** For each record: where its instruction starts after BLOCK_PC, and what is refunded when it does not retire. */
+  readonly #offsets: Uint16Array;
+  readonly #refunds: Uint8Array;
+  readonly #lengths: Uint8Array;
+  /** Next free record. */
+  #next = 0;
+  /** Called when a page begins or ends to hold code. */
+  readonly #pageChanged: (page: number, code: boolean) => void;
+
+  constructor(
+    buffer: SharedArrayBuffer,
+    layout: EngineLayout,
+    table: OperationTable,
+    map: OpcodeMap,
+    pageChanged: (page: number, code: boolean) => void,
+  ) {
+    this.#layout = layout;
+    this.#table = table;
+    this.#map = map;
+    this.#u8 = new Uint8Array(buffer);
+    this.#u16 = new Uint16Array(buffer, layout.arena, (layout.arenaRecords * RECORD.size) / 2);
+    this.#i32 = new Int32Array(buffer, layout.arena, (layout.arenaRecords * RECORD.size) / 4);
+    this.#i64 = new BigInt64Array(buffer, layout.arena, (layout.arenaRecords * RECORD.size) / 8);
+    this.#offsets = new Uint16Array(layout.arenaRecords);
+    this.#refunds = new Uint8Array(layout.arenaRecords);
+    this.#lengths = new Uint8Array(layout.arenaRecords);
+    this.#pageChanged = pageChanged;
+  }
+
+  // ---------------------------------------------------------------------------------- about records
+
+  #index(record: number): number {
+    return (record - this.#layout.arena) / RECORD.size;
+  }
+
+  /** Offset of the record's instruction from BLOCK_PC. */
+  offset(record: number): number {
+    return this.#offsets[this.#index(record)]!;
+  }
+
+  instructionLength(record: number): number {
+    return this.#lengths[this.#index(record)]!;
+  }
+
+  /** Instructions charged for the block that have not retired when this record's has not. */
+  refund(record: number): number {
+    return this.#refunds[this.#index(record)]!;
+  }
+
+  isDead(header: number): boolean {
+    return this.#i32[this.#index(header) * 4 + 2] === DEAD;
+  }
+
+  /** Makes a direct branch go straight to a block from now on. */
+  link(branch: number, header: number): void {
+    this.#i32[this.#index(branch) * 4 + 3] = header;
+  }
+
+  // ---------------------------------------------------------------------------------- look-up
+
+  /** The block at a RAM offset, or undefined. A block that crosses pages must continue in `secondPage`. */
+  find(start: number, mode: number, secondPage: () => number): Block | undefined {
+    const blocks = this.#blocks.get(start * MODES + mode);
+    if (blocks === undefined) return undefined;
+    for (const block of blocks) {
+      if (block.secondPage < 0 || block.secondPage === secondPage()) return block;
+    }
+    return undefined;
+  }
+
+  get full(): boolean {
+    return this.#next + (BLOCK_INSTRUCTIONS + 1) * RECORDS_PER_INSTRUCTION > this.#layout.arenaRecords;
+  }
+
+  /** Forgets every block. Links between blocks die with them, so nothing may be running. */
+  clear(): void {
+    for (const page of this.#pages.keys()) this.#pageChanged(page, false);
+    this.#pages.clear();
+    this.#blocks.clear();
+    this.#next = 0;
+  }
+
+  /**
+   * Decodes the block at RAM offset `start`. When the first instruction needs bytes of the next page and
+   * `second` cannot give them (a fetch fault is pending), the result is undefined.
+   */
+  build(start: number, mode: number, second: SecondPage): Block | undefined {
+    assert(!this.full, 'the arena was cleared in time');
+    const ram = this.#layout.ram;
+    const pageEnd = (Math.floor(start / PAGE) + 1) * PAGE;
+    const codeSize: CodeSize = [16, 32, 64][mode & MODE.codeMask] as CodeSize;
+    const limit = mode & MODE.step ? 1 : BLOCK_INSTRUCTIONS;
+    const header = this.#append(ENGINE_OPERATION.header, 0, 0, 0, 0n);
+    const builder = new BlockBuilder(this, codeSize);
+    let at = start;
+    let secondPage = -1;
+    let secondEnd = 0;
+    while (builder.instructions < limit && !builder.ended && at < pageEnd) {
+      let bytes = this.#u8.subarray(ram + at, ram + Math.min(pageEnd, at + 15));
+      let result = decode(bytes, codeSize, this.#map);
+      if (result === 'truncated') {
+        if (builder.instructions > 0) break;
+        const rest = second();
+        if (rest === undefined) {
+          this.#next--;
+          return undefined;
+        }
+        const joined = new Uint8Array(15);
+        joined.set(bytes);
+        joined.set(rest.bytes.subarray(0, 15 - bytes.length), bytes.length);
+        bytes = joined;
+        result = decode(bytes, codeSize, this.#map);
+        secondPage = rest.page;
+        assert(result !== 'truncated', '15 bytes always decide');
+      }
+      let length = 1;
+      if (result === 'undefined') {
+        builder.begin(1);
+        builder.fault(6);
+      } else if (result === 'too-long') {
+        builder.begin(1);
+        builder.fault(13, 0);
+      } else {
+        length = result.instruction.length;
+        builder.begin(length);
+        this.#lower(result.instruction, result.row, builder, mode);
+      }
+      if (secondPage >= 0) {
+        secondEnd = Math.max(0, at + length - pageEnd);
+        at = pageEnd;
+        break;
+      }
+      at += length;
+    }
+    if (!builder.ended) builder.fallThrough();
+    const end = Math.min(at, pageEnd);
+    const count = builder.instructions;
+    const first = this.#index(header) + 1;
+    this.#i32[(first - 1) * 4 + 2] = count;
+    for (let index = first; index < this.#next; index++) {
+      const retiredBefore = this.#refunds[index]!;
+      this.#refunds[index] = count - retiredBefore;
+      // A taken conditional branch has retired itself.
+      this.#u16[index * 8 + 3] = builder.usesC.has(index)
+        ? this.#u16[index * 8 + 3]!
+        : count - retiredBefore - 1;
+    }
+    builder.linkBranches(mode, start, secondPage >= 0);
+    const block: Block = { header, key: start * MODES + mode, start, end, secondPage, secondEnd };
+    const same = this.#blocks.get(block.key);
+    if (same === undefined) this.#blocks.set(block.key, [block]);
+    else same.push(block);
+    this.#register(Math.floor(start / PAGE), block, start % PAGE, end - Math.floor(start / PAGE) * PAGE);
+    if (secondPage >= 0) this.#register(secondPage, block, 0, Math.max(secondEnd, 1));
+    return block;
+  }
+
+  #lower(instruction: Instruction, row: Row, builder: BlockBuilder, mode: number): void {
+    if (row.unit === 'sse' && mode & MODE.sseUndefined) builder.fault(6);
+    else if (row.unit === 'sse' && mode & MODE.sseUnavailable) builder.fault(7);
+    else if (row.unit === 'x87' && mode & MODE.x87Unavailable) builder.fault(7);
+    else if (row.unit === 'wait' && mode & MODE.waitUnavailable) builder.fault(7);
+    else row.lower(instruction, builder);
+  }
+
+  // ---------------------------------------------------------------------------------- self-modifying code
+
+  #register(page: number, block: Block, from: number, to: number): void {
+    let code = this.#pages.get(page);
+    if (code === undefined) {
+      code = { blocks: new Set(), granules: new Uint8Array(PAGE / GRANULE) };
+      this.#pages.set(page, code);
+      this.#pageChanged(page, true);
+    }
+    code.blocks.add(block);
+    code.granules.fill(1, Math.floor(from / GRANULE), Math.ceil(to / GRANULE));
+  }
+
+  /** Would a store to these bytes of a RAM page touch a granule that holds code? */
+  touches(page: number, from: number, length: number): boolean {
+    const code = this.#pages.get(page);
+    if (code === undefined) return false;
+    const last = Math.min(from + length - 1, PAGE - 1);
+    for (let granule = Math.floor(from / GRANULE); granule <= Math.floor(last / GRANULE); granule++) {
+      if (code.granules[granule]) return true;
+    }
+    return false;
+  }
+
+  /** Kills the blocks that hold any of these bytes. */
+  invalidate(page: number, from: number, length: number): void {
+    const code = this.#pages.get(page);
+    if (code === undefined) return;
+    for (const block of code.blocks) {
+      const [start, end] = extent(block, page);
+      if (start < from + length && from < end) this.#kill(block);
+    }
+    if (!this.#pages.has(page)) return;
+    code.granules.fill(0);
+    for (const block of code.blocks) {
+      const [start, end] = extent(block, page);
+      code.granules.fill(1, Math.floor(start / GRANULE), Math.ceil(end / GRANULE));
+    }
+  }
+
+  #kill(block: Block): void {
+    this.#i32[this.#index(block.header) * 4 + 2] = DEAD;
+    const same = this.#blocks.get(block.key)!.filter((other) => other !== block);
+    if (same.length === 0) this.#blocks.delete(block.key);
+    else this.#blocks.set(block.key, same);
+    for (const page of [Math.floor(block.start / PAGE), block.secondPage]) {
+      const code = this.#pages.get(page);
+      if (code === undefined) continue;
+      code.blocks.delete(block);
+      if (code.blocks.size === 0) {
+        this.#pages.delete(page);
+        this.#pageChanged(page, false);
+      }
+    }
+  }
+
+  // ---------------------------------------------------------------------------------- writing records
+
+  #append(operation: number, a: number, b: number, c: number, immediate: bigint): number {
+    const index = this.#next++;
+    const half = index * 8;
+    this.#u16[half] = operation;
+    this.#u16[half + 1] = a;
+    this.#u16[half + 2] = b;
+    this.#u16[half + 3] = c;
+    this.#i64[index * 2 + 1] = immediate;
+    return this.#layout.arena + index * RECORD.size;
+  }
+
+  /** For the block builder: appends a record of the instruction that starts `offset` bytes into the block. */
+  record(
+    operation: number,
+    fields: { a?: number; b?: number; c?: number },
+    immediate: bigint,
+    place: { offset: number; length: number; retiredBefore: number },
+  ): number {
+    const address = this.#append(operation, fields.a ?? ZERO, fields.b ?? ZERO, fields.c ?? ZERO, immediate);
+    const index = this.#index(address);
+    this.#offsets[index] = place.offset;
+    this.#lengths[index] = place.length;
+    this.#refunds[index] = place.retiredBefore;
+    return index;
+  }
+
+  number(operation: MicroOperation): number {
+    return this.#table.number(operation);
+  }
+
+  branches(operation: MicroOperation): boolean {
+    return this.#table.branches(operation);
+  }
+
+  systemNumber(operation: SystemOperation): number {
+    let number = this.#systemNumbers.get(operation);
+    if (number === undefined) {
+      number = this.systemOperations.push(operation) - 1;
+      this.#systemNumbers.set(operation, number);
+    }
+    return number;
+  }
+
+  setLink(index: number, value: number): void {
+    this.#i32[index * 4 + 3] = value;
+  }
+
+  branchTarget(index: number): number {
+    return this.#i32[index * 4 + 2]!;
+  }
+}
+
+function extent(block: Block, page: number): [number, number] {
+  const base = Math.floor(block.start / PAGE);
+  if (page === base) return [block.start - base * PAGE, block.end - base * PAGE];
+  return [0, Math.max(block.secondEnd, 1)];
+}
+
+/** Receives the micro-operations of one block. */
+class BlockBuilder implements Lowering {
+  readonly #cache: CodeCache;
+  readonly #codeSize: CodeSize;
+  instructions = 0;
+  ended = false;
+  offset = 0;
+  nextOffset = 0;
+  /** Records whose field c is an operand; in all others it holds the refund of a taken branch. */
+  readonly usesC = new Set<number>();
+  readonly #branches: number[] = [];
+
+  constructor(cache: CodeCache, codeSize: CodeSize) {
+    this.#cache = cache;
+    this.#codeSize = codeSize;
+  }
+
+  begin(length: number): void {
+    this.offset = this.nextOffset;
+    this.nextOffset += length;
+    this.instructions++;
+  }
+
+  emit(operation: MicroOperation, fields: { a?: number; b?: number; c?: number; imm?: bigint } = {}): void {
+    const index = this.#record(this.#cache.number(operation), fields, fields.imm ?? 0n);
+    if (this.#cache.branches(operation)) this.#branches.push(index);
+    else this.usesC.add(index);
+    if (operation.ends) this.ended = true;
+  }
+
+  emit32(
+    operation: MicroOperation,
+    fields: { a?: number; b?: number; c?: number; low: number; high: number },
+  ): void {
+    const imm = (BigInt(fields.high | 0) << 32n) | BigInt.asUintN(32, BigInt(fields.low | 0));
+    this.emit(operation, { ...fields, imm });
+  }
+
+  call(operation: SystemOperation, fields: { b?: number; c?: number; imm?: bigint } = {}): void {
+    const number = this.#cache.systemNumber(operation);
+    this.usesC.add(this.#record(ENGINE_OPERATION.call, { ...fields, a: number }, fields.imm ?? 0n));
+  }
+
+  system(operation: SystemOperation, fields: { b?: number; c?: number; imm?: bigint } = {}): void {
+    const number = this.#cache.systemNumber(operation);
+    this.usesC.add(this.#record(ENGINE_OPERATION.system, { ...fields, a: number }, fields.imm ?? 0n));
+    this.ended = true;
+  }
+
+  fault(vector: number, errorCode?: number): void {
+    this.usesC.add(this.#record(ENGINE_OPERATION.fault, { a: vector }, BigInt(errorCode ?? -1)));
+    this.ended = true;
+  }
+
+  fallThrough(): void {
+    const index = this.#record(ENGINE_OPERATION.fallThrough, {}, BigInt(this.nextOffset));
+    this.#branches.push(index);
+  }
+
+  /** Direct branches within the page may be linked; others go through the jump cache. */
+  linkBranches(mode: number, start: number, crossing: boolean): void {
+    const inPage = start % PAGE;
+    for (const index of this.#branches) {
+      const target = inPage + this.#cache.branchTarget(index);
+      const near = target >= 0 && target < PAGE;
+      const may = near && !crossing && (mode & MODE.step) === 0 && this.#codeSize === 64;
+      this.#cache.setLink(index, may ? LINK.wanted : LINK.never);
+    }
+  }
+
+  #record(operation: number, fields: { a?: number; b?: number; c?: number }, immediate: bigint): number {
+    return this.#cache.record(operation, fields, immediate, {
+      offset: this.offset,
+      length: this.nextOffset - this.offset,
+      retiredBefore: this.instructions - 1,
+    });
+  }
+}

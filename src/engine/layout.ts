@@ -1,0 +1,50 @@
+import { assert } from '../base/assert.ts';
+
+/**
+ * Where things lie in the shared wasm memory. Everything is addressed through values handed in at run time, so
+ * nothing here is baked into compiled code but the sizes.
+ */
+export interface EngineLayout {
+  /** vCPU state (x86/state.ts). */
+  readonly cpu: number;
+  /** TLB_CONTEXTS translation caches, one after the other. */
+  readonly tlb: number;
+  readonly tlbEntries: number;
+  readonly jumpCache: number;
+  readonly arena: number;
+  readonly arenaRecords: number;
+  readonly ram: number;
+  readonly ramBytes: number;
+  /** Size of the memory in 64 KiB pages. */
+  readonly pages: number;
+}
+
+/** Address spaces (with their privilege) whose translations are kept at the same time. */
+export const TLB_CONTEXTS = 8;
+
+/**
+ * A translation cache entry: the linear page when reads may use it, the same for writes, and what to add to the
+ * low 32 bits of a linear address to get the wasm address. A tag of all ones matches nothing.
+ */
+export const TLB_ENTRY = { readTag: 0, writeTag: 8, addend: 16, size: 32 } as const;
+
+/** Jump cache: linear address of a block -> its header record, valid within one epoch. */
+export const JUMP_ENTRY = { pc: 0, epoch: 8, record: 12, size: 16 } as const;
+export const JUMP_ENTRIES = 16384;
+
+/** A record of a micro-operation: operation, a, b, c as 16 bits each, then the 64-bit immediate. */
+export const RECORD = { operation: 0, a: 2, b: 4, c: 6, immediate: 8, high: 12, size: 16 } as const;
+
+export const PAGE = 4096;
+
+export function engineLayout(ramBytes: number, tlbEntries: number, arenaRecords = 1 << 20): EngineLayout {
+  assert(tlbEntries >= 16 && (tlbEntries & (tlbEntries - 1)) === 0, 'the TLB has a power of two of entries');
+  assert(ramBytes % PAGE === 0 && ramBytes <= 3.5 * 2 ** 30, 'RAM is whole pages, at most 3.5 GiB');
+  const cpu = 0x1000;
+  const tlb = 0x10000;
+  const jumpCache = tlb + TLB_CONTEXTS * tlbEntries * TLB_ENTRY.size;
+  const arena = jumpCache + JUMP_ENTRIES * JUMP_ENTRY.size;
+  const ram = Math.ceil((arena + arenaRecords * RECORD.size) / 65536) * 65536;
+  const pages = Math.ceil((ram + ramBytes) / 65536);
+  return { cpu, tlb, tlbEntries, jumpCache, arena, arenaRecords, ram, ramBytes, pages };
+}

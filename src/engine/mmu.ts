@@ -1,0 +1,330 @@
+import { newWalkResult, type WalkResult, walk } from '../x86/paging.ts';
+import { CPL, type CpuState, CR0, CR3, CR4, EFER, EPOCH, TLB_POINTER } from '../x86/state.ts';
+import { type EngineLayout, PAGE, TLB_CONTEXTS, TLB_ENTRY } from './layout.ts';
+import type { PhysicalMap } from './physical-map.ts';
+
+/**
+ * Translation caches that the guest cannot observe (design 3): what they hold always equals what a walk would
+ * give now. A RAM page that a walk read is marked; a store that changes a present entry of it drops what hangs on
+ * that entry. So CR3 loads, INVLPG and the size of the cache are without effect on the guest.
+ *
+ * Pages are numbered by RAM offset / 4096.
+ */
+
+/** What keeps a RAM page from being written without a slow path. */
+export const PAGE_FLAG = { code: 1, table: 2 } as const;
+
+/** One address space at one privilege. */
+interface Context {
+  root: number;
+  /** Paging controls and privilege. */
+  controls: number;
+  readonly tlb: number;
+  /** Mode key -> epoch of the jump cache. */
+  readonly epochs: Map<number, number>;
+  /** Linear pages from which code runs in the present epochs. */
+  readonly codePages: Set<number>;
+  filled: boolean;
+  lastUse: number;
+}
+
+/** What a page-table page translates, when that is one known range. */
+interface TableUse {
+  level: number;
+  /** Linear page of its first entry; -1 when it is used at more than one place. */
+  firstPage: number;
+}
+
+export const MMU_ACCESS = { read: 0, write: 1, execute: 2 } as const;
+export type MmuAccess = (typeof MMU_ACCESS)[keyof typeof MMU_ACCESS];
+
+export class Mmu {
+  readonly #state: CpuState;
+  readonly #layout: EngineLayout;
+  readonly #map: PhysicalMap;
+  readonly #u8: Uint8Array;
+  readonly #i32: Int32Array;
+  readonly #contexts: Context[] = [];
+  #context: Context;
+  #uses = 0;
+  #nextEpoch = 1;
+  readonly #tables = new Map<number, TableUse>();
+  /** One byte of PAGE_FLAG bits for each RAM page. */
+  readonly flags: Uint8Array;
+  /** Written since the last digest. */
+  readonly dirty: Uint8Array;
+  readonly #walk: WalkResult = newWalkResult();
+  readonly #memory: {
+    readU32: (address: number) => number;
+    writeU32: (address: number, value: number) => void;
+  };
+  /** A store by the walker (A and D bits) is a store like any other for code in that page. */
+  storedByWalker: (page: number, offset: number, length: number) => void = () => {};
+
+  constructor(buffer: SharedArrayBuffer, layout: EngineLayout, state: CpuState, map: PhysicalMap) {
+    this.#state = state;
+    this.#layout = layout;
+    this.#map = map;
+    this.#u8 = new Uint8Array(buffer);
+    this.#i32 = new Int32Array(buffer);
+    this.flags = new Uint8Array(layout.ramBytes / PAGE);
+    this.dirty = new Uint8Array(layout.ramBytes / PAGE);
+    for (let index = 0; index < TLB_CONTEXTS; index++) {
+      this.#contexts.push({
+        root: -1,
+        controls: -1,
+        tlb: layout.tlb + index * layout.tlbEntries * TLB_ENTRY.size,
+        epochs: new Map(),
+        codePages: new Set(),
+        filled: true,
+        lastUse: 0,
+      });
+    }
+    for (const context of this.#contexts) this.#empty(context);
+    this.#context = this.#contexts[0]!;
+    this.#memory = {
+      readU32: (address) => {
+        const offset = map.ramOffset(address);
+        return offset < 0 ? 0xffff_ffff : this.#i32[(layout.ram + offset) >>> 2]! >>> 0;
+      },
+      writeU32: (address, value) => {
+        const offset = map.ramOffset(address);
+        if (offset < 0) return;
+        this.#i32[(layout.ram + offset) >>> 2] = value;
+        const page = Math.floor(offset / PAGE);
+        this.dirty[page] = 1;
+        if (this.flags[page]! & PAGE_FLAG.code) this.storedByWalker(page, offset % PAGE, 4);
+      },
+    };
+  }
+
+  // ---------------------------------------------------------------------------------- contexts
+
+  /** Selects the context for the present CR3, controls and privilege, and the epoch for this mode. */
+  select(mode: number): void {
+    const state = this.#state;
+    const cr0 = state.get32(CR0);
+    const paging = cr0 >>> 31;
+    const user = state.get32(CPL) === 3 ? 1 : 0;
+    // CR0.WP, CR4.PSE PAE PGE, EFER.LMA NXE.
+    const controls = paging
+      ? user | ((cr0 >>> 15) & 2) | ((state.get32(CR4) & 0xb0) << 2) | (state.get32(EFER) & 0xc00)
+      : user | 0x8000;
+    const root = paging ? state.get32(CR3) + (state.get32(CR3 + 4) & 0xfffff) * 2 ** 32 : 0;
+    const current = this.#context;
+    if (current.root !== root || current.controls !== controls) this.#context = this.#find(root, controls);
+    this.selectEpoch(mode);
+  }
+
+  #find(root: number, controls: number): Context {
+    let oldest = this.#contexts[0]!;
+    for (const context of this.#contexts) {
+      if (context.root === root && context.controls === controls) {
+        context.lastUse = ++this.#uses;
+        return context;
+      }
+      if (context.lastUse < oldest.lastUse) oldest = context;
+    }
+    this.#empty(oldest);
+    oldest.root = root;
+    oldest.controls = controls;
+    oldest.lastUse = ++this.#uses;
+    return oldest;
+  }
+
+  selectEpoch(mode: number): void {
+    const context = this.#context;
+    let epoch = context.epochs.get(mode);
+    if (epoch === undefined) {
+      epoch = this.#nextEpoch = (this.#nextEpoch + 1) | 0;
+      context.epochs.set(mode, epoch);
+    }
+    this.#state.i32[EPOCH >> 2] = epoch;
+    this.#state.i32[TLB_POINTER >> 2] = context.tlb;
+  }
+
+  #empty(context: Context): void {
+    if (context.filled) {
+      const bytes = this.#layout.tlbEntries * TLB_ENTRY.size;
+      this.#u8.fill(0xff, context.tlb, context.tlb + bytes);
+      context.filled = false;
+    }
+    context.epochs.clear();
+    context.codePages.clear();
+  }
+
+  /** Drops every translation and every way from a linear address to code. */
+  flush(): void {
+    for (const context of this.#contexts) this.#empty(context);
+    for (const page of this.#tables.keys()) this.flags[page]! &= ~PAGE_FLAG.table;
+    this.#tables.clear();
+  }
+
+  /** Drops every way from a linear address to code: blocks were thrown away. */
+  forgetCode(): void {
+    for (const context of this.#contexts) {
+      context.epochs.clear();
+      context.codePages.clear();
+    }
+  }
+
+  // ---------------------------------------------------------------------------------- translation
+
+  /** Why the last translation failed. */
+  faultVector = 0;
+  faultError = 0;
+
+  /**
+   * Walks the tables. Returns the guest physical address of the page's first byte, or -1 with faultVector and
+   * faultError set. Sets A and D bits as the access does.
+   */
+  translate(low: number, high: number, access: MmuAccess, user: boolean): number {
+    const result = this.#walk;
+    if (!walk(this.#memory, this.#state, low, high, access, user, result)) {
+      this.faultVector = result.vector;
+      this.faultError = result.errorCode;
+      return -1;
+    }
+    return result.page;
+  }
+
+  /** Marks the tables of the last successful walk: from now on stores to them are watched. */
+  #watchTables(low: number, high: number): void {
+    const result = this.#walk;
+    const linearPage = (high >>> 0) * 2 ** 20 + (low >>> 12);
+    for (let index = 0; index < result.tables; index++) {
+      const offset = this.#map.ramOffset(result.tableAddress[index]!);
+      if (offset < 0) continue;
+      const page = Math.floor(offset / PAGE);
+      // Only last-level tables of 8-byte entries are worth knowing exactly.
+      const level = result.tableLevel[index]!;
+      const firstPage = level === 1 ? linearPage - (linearPage % 512) : -1;
+      const use = this.#tables.get(page);
+      if (use === undefined) {
+        this.#tables.set(page, { level, firstPage });
+        this.flags[page]! |= PAGE_FLAG.table;
+        this.dropWriteTags(page);
+      } else if (use.firstPage !== firstPage || use.level !== level) {
+        use.firstPage = -1;
+      }
+    }
+  }
+
+  /** Lets reads (and writes, when nothing watches the page) of a linear page go without a slow path. */
+  fill(low: number, high: number, ramOffset: number, write: boolean): void {
+    this.#watchTables(low, high);
+    const context = this.#context;
+    context.filled = true;
+    const entry = context.tlb + ((low >>> 12) & (this.#layout.tlbEntries - 1)) * TLB_ENTRY.size;
+    const index = entry >>> 2;
+    const i32 = this.#i32;
+    const tag = low & ~0xfff;
+    const same = i32[index] === tag && i32[index + 1] === (high | 0);
+    i32[index] = tag;
+    i32[index + 1] = high;
+    const page = Math.floor(ramOffset / PAGE);
+    if (write && this.flags[page] === 0) {
+      i32[index + 2] = tag;
+      i32[index + 3] = high;
+      this.dirty[page] = 1;
+    } else if (!same) {
+      i32[index + 2] = -1;
+      i32[index + 3] = -1;
+    }
+    i32[index + 4] = (this.#layout.ram + page * PAGE - tag) | 0;
+  }
+
+  /** Notes that code runs from this linear page, by the last walk. */
+  watchCode(low: number, high: number): void {
+    this.#watchTables(low, high);
+    this.#context.codePages.add((high >>> 0) * 2 ** 20 + (low >>> 12));
+  }
+
+  /** From now on stores to this RAM page take the slow path. */
+  dropWriteTags(page: number): void {
+    const i32 = this.#i32;
+    const host = (this.#layout.ram + page * PAGE) | 0;
+    const step = TLB_ENTRY.size >>> 2;
+    for (const context of this.#contexts) {
+      if (!context.filled) continue;
+      const end = (context.tlb >>> 2) + this.#layout.tlbEntries * step;
+      for (let index = context.tlb >>> 2; index < end; index += step) {
+        if (((i32[index + 2]! + i32[index + 4]!) | 0) === host) {
+          i32[index + 2] = -1;
+          i32[index + 3] = -1;
+        }
+      }
+    }
+  }
+
+  /** Every store takes the slow path once more, so that `dirty` sees it: for digests and copies. */
+  dropAllWriteTags(): void {
+    const i32 = this.#i32;
+    const step = TLB_ENTRY.size >>> 2;
+    for (const context of this.#contexts) {
+      if (!context.filled) continue;
+      const end = (context.tlb >>> 2) + this.#layout.tlbEntries * step;
+      for (let index = context.tlb >>> 2; index < end; index += step) {
+        i32[index + 2] = -1;
+        i32[index + 3] = -1;
+      }
+    }
+  }
+
+  // ---------------------------------------------------------------------------------- page-table stores
+
+  /** Could a store to these bytes of a watched page change a translation? */
+  mayChangeTranslation(page: number, offset: number, length: number): boolean {
+    const base = (this.#layout.ram + page * PAGE) >>> 2;
+    const last = Math.min(offset + length - 1, PAGE - 1);
+    for (let entry = offset & ~3; entry <= last; entry += 4) {
+      // The low word of an 8-byte entry holds P; a 4-byte entry is its own. Either may be present: be careful.
+      if (this.#i32[base + ((entry & ~7) >>> 2)]! & 1) return true;
+      if (this.#i32[base + (entry >>> 2)]! & 1) return true;
+    }
+    return false;
+  }
+
+  /** Drops what hangs on the entries that were present before the store and differ now. */
+  tableStored(page: number, before: Uint8Array, first: number): void {
+    const use = this.#tables.get(page);
+    if (use === undefined) return;
+    const start = this.#layout.ram + page * PAGE + first;
+    for (let at = 0; at < before.length; at += 8) {
+      let changed = false;
+      for (let byte = 0; byte < 8; byte++) {
+        const old = before[at + byte]!;
+        const now = this.#u8[start + at + byte]!;
+        // Setting A or D changes no translation; clearing them does: the next use has to set them again.
+        const harmless = byte === 0 ? now & ~old & 0x60 : 0;
+        if (old !== (now & ~harmless)) changed = true;
+      }
+      const present = (before[at]! | before[at + 4]!) & 1;
+      if (!changed || !present) continue;
+      if (use.firstPage >= 0) {
+        this.#dropPage(use.firstPage + (first + at) / 8);
+      } else {
+        this.flush();
+        return;
+      }
+    }
+  }
+
+  #dropPage(linearPage: number): void {
+    const high = Math.floor(linearPage / 2 ** 20) | 0;
+    const tag = ((linearPage % 2 ** 20) << 12) | 0;
+    const slot = (linearPage % this.#layout.tlbEntries) * TLB_ENTRY.size;
+    const i32 = this.#i32;
+    for (const context of this.#contexts) {
+      if (context.codePages.has(linearPage)) {
+        context.epochs.clear();
+        context.codePages.clear();
+      }
+      if (!context.filled) continue;
+      const index = (context.tlb + slot) >>> 2;
+      if (i32[index] === tag && i32[index + 1] === high) {
+        for (let word = 0; word < 4; word++) i32[index + word] = -1;
+      }
+    }
+  }
+}

@@ -1,0 +1,46 @@
+import { assert } from '../base/assert.ts';
+import { Code } from '../wasm/code.ts';
+import type { MicroOperation } from '../x86/semantics.ts';
+import { type Frame, WasmSemantics } from './wasm-semantics.ts';
+
+/** Operations that only the engine knows. Their numbers come before the micro-operations'. */
+export const ENGINE_OPERATION = {
+  header: 0,
+  fallThrough: 1,
+  call: 2,
+  system: 3,
+  fault: 4,
+  first: 5,
+} as const;
+
+/** Numbers the micro-operations and knows what the block builder must know of each. */
+export class OperationTable {
+  readonly list: readonly MicroOperation[];
+  readonly #numbers = new Map<MicroOperation, number>();
+  readonly #branches = new Set<MicroOperation>();
+
+  constructor(operations: readonly MicroOperation[]) {
+    this.list = operations;
+    const names = new Set<string>();
+    operations.forEach((operation, index) => {
+      assert(!names.has(operation.name), `micro-operation ${operation.name} stands twice in the table`);
+      names.add(operation.name);
+      this.#numbers.set(operation, ENGINE_OPERATION.first + index);
+      // Recorded, never emitted: the frame is not asked for anything.
+      const semantics = new WasmSemantics({} as Frame, new Code());
+      operation.meaning(semantics);
+      if (semantics.branches) this.#branches.add(operation);
+    });
+  }
+
+  number(operation: MicroOperation): number {
+    const number = this.#numbers.get(operation);
+    assert(number !== undefined, `micro-operation ${operation.name} is not in the table`);
+    return number;
+  }
+
+  /** Does it jump directly? Then field c is its refund and the immediate's high half its link. */
+  branches(operation: MicroOperation): boolean {
+    return this.#branches.has(operation);
+  }
+}
