@@ -1,0 +1,82 @@
+import type { ArbiterAnswer, ArbiterRequest } from '../ft/arbiter.ts';
+import { type Epoch, epoch, instanceId, nonce, vmId } from '../ft/identity.ts';
+
+/** Lockstep's options of the NBD handshake carry JSON. Everything that arrives is checked here. */
+
+export interface OpenMessage {
+  readonly disk: string;
+  readonly vm: string;
+  readonly epoch: Epoch;
+  readonly instance: string;
+}
+
+export interface ArbiterMessage {
+  readonly disk: string;
+  readonly request: ArbiterRequest;
+}
+
+type Fields = Readonly<Record<string, unknown>>;
+
+export function parseJson(bytes: Uint8Array): Fields | undefined {
+  try {
+    const value: unknown = JSON.parse(Buffer.from(bytes).toString('utf8'));
+    return typeof value === 'object' && value !== null ? (value as Fields) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+export function parseOpen(bytes: Uint8Array): OpenMessage | undefined {
+  const fields = parseJson(bytes);
+  const at = epochOf(fields?.epoch);
+  if (!isName(fields?.disk) || !isName(fields.vm) || !isName(fields.instance) || at === undefined)
+    return undefined;
+  return { disk: fields.disk, vm: fields.vm, epoch: at, instance: fields.instance };
+}
+
+export function parseArbiter(bytes: Uint8Array): ArbiterMessage | undefined {
+  const fields = parseJson(bytes);
+  const request = fields?.request;
+  if (!isName(fields?.disk) || typeof request !== 'object' || request === null) return undefined;
+  const parsed = parseRequest(request as Fields);
+  return parsed === undefined ? undefined : { disk: fields.disk, request: parsed };
+}
+
+function parseRequest(fields: Fields): ArbiterRequest | undefined {
+  if (!isName(fields.vm) || !isName(fields.nonce) || !isName(fields.instance)) return undefined;
+  const common = { vm: vmId(fields.vm), nonce: nonce(fields.nonce), instance: instanceId(fields.instance) };
+  const [lowest, highest] = [epochOf(fields.lowest), epochOf(fields.highest)];
+  const [expected, at] = [epochOf(fields.expected), epochOf(fields.epoch)];
+  switch (fields.kind) {
+    case 'claim':
+      return lowest === undefined || highest === undefined
+        ? undefined
+        : { kind: 'claim', ...common, lowest, highest };
+    case 'commit':
+      return expected === undefined || !isName(fields.backup)
+        ? undefined
+        : { kind: 'commit', ...common, expected, backup: instanceId(fields.backup) };
+    case 'renew':
+      return at === undefined ? undefined : { kind: 'renew', ...common, epoch: at };
+    case 'restart':
+      return expected === undefined ? undefined : { kind: 'restart', ...common, expected };
+    default:
+      return undefined;
+  }
+}
+
+export function parseAnswer(bytes: Uint8Array): ArbiterAnswer | undefined {
+  const fields = parseJson(bytes);
+  const at = epochOf(fields?.epoch);
+  if (!isName(fields?.nonce) || at === undefined) return undefined;
+  if (fields.verdict !== 'won' && fields.verdict !== 'superseded') return undefined;
+  return { nonce: nonce(fields.nonce), verdict: fields.verdict, epoch: at };
+}
+
+function isName(value: unknown): value is string {
+  return typeof value === 'string' && value.length > 0 && value.length <= 256;
+}
+
+function epochOf(value: unknown): Epoch | undefined {
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 ? epoch(value) : undefined;
+}

@@ -1,0 +1,95 @@
+import { open, readFile, rename, unlink } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { failed, ok, type Result } from '../base/result.ts';
+import { epoch, instanceId, nonce } from '../ft/identity.ts';
+import type { Fence } from './fenced-disk.ts';
+import { NO_RECORD, type VmRecord } from './vm-record.ts';
+
+/** What a disk server must remember over a restart: the fence and the VM's record. Beside the disk image. */
+export interface DiskState {
+  /** The VM this disk belongs to, from its first request on. */
+  readonly vm: string | undefined;
+  readonly fence: Fence;
+  readonly record: VmRecord;
+}
+
+const VERSION = 1;
+
+export const NEW_DISK_STATE: DiskState = {
+  vm: undefined,
+  fence: { epoch: epoch(0), instance: undefined },
+  record: NO_RECORD,
+};
+
+export class DiskStateFile {
+  readonly #path: string;
+
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  async load(): Promise<Result<DiskState>> {
+    let text: string;
+    try {
+      text = await readFile(this.#path, 'utf8');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return ok(NEW_DISK_STATE);
+      return failed(`${this.#path} cannot be read (${(error as NodeJS.ErrnoException).code})`);
+    }
+    const state = parse(text);
+    // Starting over from epoch 0 would let a fenced instance write again.
+    return state === undefined
+      ? failed(`${this.#path} is damaged; only when no host runs this VM any more: delete it`)
+      : ok(state);
+  }
+
+  /** Durable when it resolves: the new content is either there as a whole or not at all. */
+  async save(state: DiskState): Promise<void> {
+    const temporary = `${this.#path}.new`;
+    const file = await open(temporary, 'w', 0o600);
+    try {
+      await file.writeFile(`${JSON.stringify({ version: VERSION, ...state }, null, 2)}\n`);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, this.#path);
+    const folder = await open(dirname(this.#path), 'r');
+    try {
+      await folder.sync();
+    } finally {
+      await folder.close();
+    }
+  }
+
+  async remove(): Promise<void> {
+    await unlink(this.#path).catch(() => undefined);
+  }
+}
+
+function parse(text: string): DiskState | undefined {
+  try {
+    const { version, vm, fence, record } = JSON.parse(text) as Record<
+      string,
+      Record<string, unknown> | undefined
+    >;
+    if ((version as unknown) !== VERSION || fence === undefined || record === undefined) return undefined;
+    const mode = record.mode;
+    if (mode !== 'pair' && mode !== 'lone' && mode !== 'off') return undefined;
+    const name = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined);
+    const instance = (value: unknown) => (typeof value === 'string' ? instanceId(value) : undefined);
+    return {
+      vm: name(vm),
+      fence: { epoch: epoch(Number(fence.epoch)), instance: instance(fence.instance) },
+      record: {
+        epoch: epoch(Number(record.epoch)),
+        mode,
+        primary: instance(record.primary),
+        backup: instance(record.backup),
+        nonce: typeof record.nonce === 'string' ? nonce(record.nonce) : undefined,
+      },
+    };
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,123 @@
+import type { Epoch, InstanceId } from '../ft/identity.ts';
+import { type DiskBackend, isOnDisk } from './disk-backend.ts';
+
+/** The newest generation that opened the disk. */
+export interface Fence {
+  readonly epoch: Epoch;
+  readonly instance: InstanceId | undefined;
+}
+
+export type DiskAnswer =
+  | { readonly status: 'ok'; readonly data: Uint8Array }
+  | { readonly status: 'error' | 'read-only' | 'out-of-range' | 'fenced' };
+
+export type DiskOperation =
+  | { readonly kind: 'read'; readonly offset: number; readonly length: number }
+  | { readonly kind: 'write'; readonly offset: number; readonly data: Uint8Array; readonly durable: boolean }
+  | { readonly kind: 'flush' };
+
+/** One opening of the disk. Older sessions are refused from the moment a newer one is admitted. */
+export interface DiskSession {
+  execute(operation: DiskOperation): Promise<DiskAnswer>;
+  readonly fenced: boolean;
+}
+
+const EMPTY = new Uint8Array(0);
+
+/**
+ * A disk with generations (protocol 6). Opening a newer generation fences all older sessions: their further
+ * operations are refused, and the opening is answered only after those that were executing have ended. The check
+ * and the start of an operation are one step as seen by an opening, because nothing runs between them.
+ */
+export class FencedDisk {
+  readonly backend: DiskBackend;
+  readonly #persist: (fence: Fence) => Promise<void>;
+  #fence: Fence;
+  /** Sessions below this serial number are fenced. */
+  #admitted = 0;
+  #nextSession = 1;
+  readonly #executing = new Set<{ readonly session: number; readonly done: Promise<unknown> }>();
+  #openings: Promise<unknown> = Promise.resolve();
+
+  /** `persist` makes a new fence durable; it is awaited before the fence is in force. */
+  constructor(backend: DiskBackend, fence: Fence, persist: (fence: Fence) => Promise<void>) {
+    this.backend = backend;
+    this.#fence = fence;
+    this.#persist = persist;
+  }
+
+  get fence(): Fence {
+    return this.#fence;
+  }
+
+  /**
+   * The test-and-set. The same instance may open its epoch again, which replaces its earlier session (after a
+   * broken connection). Undefined: refused, and nothing has changed.
+   */
+  open(epoch: Epoch, instance: InstanceId): Promise<DiskSession | undefined> {
+    const opening = this.#openings.then(() => this.#open(epoch, instance));
+    this.#openings = opening.catch(() => undefined);
+    return opening;
+  }
+
+  /** A client that knows no generations: served until the first generation opens the disk. */
+  openWithoutGeneration(): DiskSession | undefined {
+    return this.#fence.epoch > 0 ? undefined : this.#session();
+  }
+
+  async #open(epoch: Epoch, instance: InstanceId): Promise<DiskSession | undefined> {
+    const repeated = epoch === this.#fence.epoch && instance === this.#fence.instance;
+    if (!repeated && epoch <= this.#fence.epoch) return undefined;
+    if (!repeated) {
+      const fence = { epoch, instance };
+      await this.#persist(fence);
+      this.#fence = fence;
+    }
+    const session = this.#session();
+    this.#admitted = session.serial;
+    const older = [...this.#executing].filter((operation) => operation.session < session.serial);
+    await Promise.all(older.map((operation) => operation.done));
+    return session;
+  }
+
+  #session(): DiskSession & { readonly serial: number } {
+    const serial = this.#nextSession++;
+    const isFenced = () => serial < this.#admitted;
+    return {
+      serial,
+      get fenced() {
+        return isFenced();
+      },
+      execute: (operation) => {
+        if (isFenced()) return Promise.resolve({ status: 'fenced' } as const);
+        const done = this.#execute(operation);
+        const entry = { session: serial, done };
+        this.#executing.add(entry);
+        return done.finally(() => this.#executing.delete(entry));
+      },
+    };
+  }
+
+  async #execute(operation: DiskOperation): Promise<DiskAnswer> {
+    const { backend } = this;
+    try {
+      switch (operation.kind) {
+        case 'read':
+          if (!isOnDisk(backend.size, operation.offset, operation.length)) return { status: 'out-of-range' };
+          return { status: 'ok', data: await backend.read(operation.offset, operation.length) };
+        case 'write':
+          if (!isOnDisk(backend.size, operation.offset, operation.data.length))
+            return { status: 'out-of-range' };
+          if (backend.readOnly) return { status: 'read-only' };
+          await backend.write(operation.offset, operation.data);
+          if (operation.durable) await backend.flush();
+          return { status: 'ok', data: EMPTY };
+        case 'flush':
+          await backend.flush();
+          return { status: 'ok', data: EMPTY };
+      }
+    } catch {
+      return { status: 'error' };
+    }
+  }
+}

@@ -1,0 +1,239 @@
+import type { Socket } from 'node:net';
+import { instanceId, vmId } from '../ft/identity.ts';
+import { parseArbiter, parseOpen } from './arbiter-message.ts';
+import type { DiskExport } from './disk-export.ts';
+import type { DiskAnswer, DiskOperation, DiskSession } from './fenced-disk.ts';
+import {
+  decodeRequest,
+  encodeOptionReply,
+  encodeSimpleReply,
+  NBD_COMMAND,
+  NBD_COMMAND_FLAG,
+  NBD_ERROR,
+  NBD_EXPORT_FLAG,
+  NBD_HANDSHAKE_FLAG,
+  NBD_INFO,
+  NBD_MAGIC,
+  NBD_OPTION,
+  NBD_OPTION_LENGTH_MAX,
+  NBD_OPTION_MAGIC,
+  NBD_PAYLOAD_LENGTH_MAX,
+  NBD_REPLY,
+  NBD_REQUEST_LENGTH,
+  type NbdRequest,
+} from './nbd-wire.ts';
+import { SocketReader } from './socket-reader.ts';
+
+interface Attached {
+  readonly target: DiskExport;
+  readonly session: DiskSession;
+}
+
+const IN_FLIGHT_MAX = 64;
+const EMPTY = Buffer.alloc(0);
+
+/** The server's side of one NBD connection, from the greeting to its end. */
+export async function serveNbdConnection(socket: Socket, exports: readonly DiskExport[]): Promise<void> {
+  const reader = new SocketReader(socket);
+  const attached = await haggle(socket, reader, exports);
+  if (attached !== undefined) await transmit(socket, reader, attached);
+  socket.end();
+}
+
+/** Options until the client attaches to a disk [NBD "Fixed newstyle negotiation"]. */
+async function haggle(
+  socket: Socket,
+  reader: SocketReader,
+  exports: readonly DiskExport[],
+): Promise<Attached | undefined> {
+  const greeting = Buffer.alloc(18);
+  greeting.writeBigUInt64BE(NBD_MAGIC, 0);
+  greeting.writeBigUInt64BE(NBD_OPTION_MAGIC, 8);
+  greeting.writeUInt16BE(NBD_HANDSHAKE_FLAG.fixedNewstyle | NBD_HANDSHAKE_FLAG.noZeroes, 16);
+  socket.write(greeting);
+  const noZeroes = ((await reader.read(4)).readUInt32BE(0) & NBD_HANDSHAKE_FLAG.noZeroes) !== 0;
+  let opened: Attached | undefined;
+
+  for (;;) {
+    const head = await reader.read(16);
+    const option = head.readUInt32BE(8);
+    const length = head.readUInt32BE(12);
+    if (head.readBigUInt64BE(0) !== NBD_OPTION_MAGIC || length > NBD_OPTION_LENGTH_MAX) return undefined;
+    const data = await reader.read(length);
+    const reply = (type: number, content: Uint8Array = EMPTY) =>
+      socket.write(encodeOptionReply(option, type, content));
+    const attach = (name: string): Attached | 'unknown' | 'fenced' => {
+      if (opened !== undefined && (opened.target.name === name || name === '')) return opened;
+      const target = name === '' ? exports[0] : exports.find((each) => each.name === name);
+      if (target === undefined) return 'unknown';
+      const session = target.disk.openWithoutGeneration();
+      return session === undefined ? 'fenced' : { target, session };
+    };
+
+    switch (option) {
+      case NBD_OPTION.exportName: {
+        // This old option has no way to say no but to hang up.
+        const attached = attach(data.toString('utf8'));
+        if (typeof attached === 'string') return undefined;
+        const answer = Buffer.alloc(noZeroes ? 10 : 134);
+        answer.writeBigUInt64BE(BigInt(attached.target.disk.backend.size), 0);
+        answer.writeUInt16BE(exportFlags(attached.target), 8);
+        socket.write(answer);
+        return attached;
+      }
+      case NBD_OPTION.go:
+      case NBD_OPTION.info: {
+        const name = nameInGo(data);
+        const attached = name === undefined ? undefined : attach(name);
+        if (attached === undefined) reply(NBD_REPLY.errorInvalid);
+        else if (attached === 'unknown') reply(NBD_REPLY.errorUnknown, Buffer.from('no disk has this name'));
+        else if (attached === 'fenced')
+          reply(NBD_REPLY.errorPolicy, Buffer.from('a generation has this disk: open it with its epoch'));
+        else {
+          for (const info of describe(attached.target)) reply(NBD_REPLY.info, info);
+          reply(NBD_REPLY.ack);
+          if (option === NBD_OPTION.go) return attached;
+        }
+        break;
+      }
+      case NBD_OPTION.list:
+        for (const { name } of exports) {
+          const bytes = Buffer.from(name);
+          const item = Buffer.alloc(4 + bytes.length);
+          item.writeUInt32BE(bytes.length, 0);
+          bytes.copy(item, 4);
+          reply(NBD_REPLY.server, item);
+        }
+        reply(NBD_REPLY.ack);
+        break;
+      case NBD_OPTION.lockstepOpen: {
+        const message = parseOpen(data);
+        const target = exports.find((each) => each.name === message?.disk);
+        if (message === undefined || target === undefined) {
+          reply(message === undefined ? NBD_REPLY.errorInvalid : NBD_REPLY.errorUnknown);
+          break;
+        }
+        const session = await target.openGeneration(
+          vmId(message.vm),
+          message.epoch,
+          instanceId(message.instance),
+        );
+        opened = session === undefined ? undefined : { target, session };
+        const verdict = { verdict: session === undefined ? 'refused' : 'ok', fence: target.disk.fence.epoch };
+        reply(NBD_REPLY.lockstep, Buffer.from(JSON.stringify(verdict)));
+        break;
+      }
+      case NBD_OPTION.lockstepArbiter: {
+        const message = parseArbiter(data);
+        const target = exports.find((each) => each.name === message?.disk);
+        const answer = message === undefined ? undefined : await target?.arbitrate(message.request);
+        if (answer === undefined)
+          reply(message === undefined ? NBD_REPLY.errorInvalid : NBD_REPLY.errorUnknown);
+        else reply(NBD_REPLY.lockstep, Buffer.from(JSON.stringify(answer)));
+        break;
+      }
+      case NBD_OPTION.abort:
+        reply(NBD_REPLY.ack);
+        return undefined;
+      default:
+        reply(NBD_REPLY.errorUnsupported);
+    }
+  }
+}
+
+/** Requests until the client leaves; several execute at once, and are answered as they end. */
+async function transmit(socket: Socket, reader: SocketReader, { target, session }: Attached): Promise<void> {
+  const inFlight = new Set<Promise<void>>();
+  for (;;) {
+    const request = decodeRequest(await reader.read(NBD_REQUEST_LENGTH));
+    if (request === undefined || request.length > NBD_PAYLOAD_LENGTH_MAX) break;
+    if (request.command === NBD_COMMAND.disconnect) break;
+    const data = request.command === NBD_COMMAND.write ? await reader.read(request.length) : EMPTY;
+    const operation = operationOf(request, data);
+    const answered = (
+      operation === undefined ? Promise.resolve(NBD_ERROR.invalid) : session.execute(operation)
+    ).then((answer) => {
+      const error = typeof answer === 'number' ? answer : errorOf(answer);
+      socket.cork();
+      socket.write(encodeSimpleReply(request.handle, error));
+      if (typeof answer !== 'number' && answer.status === 'ok' && answer.data.length > 0)
+        socket.write(answer.data);
+      socket.uncork();
+    });
+    const settled = answered.finally(() => inFlight.delete(settled));
+    inFlight.add(settled);
+    while (
+      !socket.destroyed &&
+      (inFlight.size >= IN_FLIGHT_MAX || socket.writableLength > NBD_PAYLOAD_LENGTH_MAX)
+    ) {
+      if (inFlight.size > 0) await Promise.race(inFlight);
+      if (socket.writableLength > NBD_PAYLOAD_LENGTH_MAX) await drained(socket);
+    }
+  }
+  await Promise.all(inFlight);
+  // [NBD NBD_CMD_DISC]: what was answered before is on the disk; a leaving client may never flush.
+  if (!session.fenced && !target.disk.backend.readOnly) await session.execute({ kind: 'flush' });
+}
+
+function drained(socket: Socket): Promise<void> {
+  return new Promise((resolve) => {
+    if (socket.destroyed) return resolve();
+    socket.once('drain', resolve);
+    socket.once('close', resolve);
+  });
+}
+
+function operationOf(request: NbdRequest, data: Uint8Array): DiskOperation | undefined {
+  if (request.offset > BigInt(Number.MAX_SAFE_INTEGER)) return undefined;
+  const offset = Number(request.offset);
+  switch (request.command) {
+    case NBD_COMMAND.read:
+      return { kind: 'read', offset, length: request.length };
+    case NBD_COMMAND.write:
+      return { kind: 'write', offset, data, durable: (request.flags & NBD_COMMAND_FLAG.fua) !== 0 };
+    case NBD_COMMAND.flush:
+      return { kind: 'flush' };
+    default:
+      return undefined;
+  }
+}
+
+function errorOf(answer: DiskAnswer): number {
+  switch (answer.status) {
+    case 'ok':
+      return NBD_ERROR.none;
+    case 'error':
+      return NBD_ERROR.inputOutput;
+    case 'read-only':
+      return NBD_ERROR.notPermitted;
+    case 'out-of-range':
+      return NBD_ERROR.invalid;
+    case 'fenced':
+      return NBD_ERROR.shutdown;
+  }
+}
+
+function exportFlags({ disk }: DiskExport): number {
+  const { hasFlags, sendFlush, sendFua, canMultiConn, readOnly } = NBD_EXPORT_FLAG;
+  // Multi-conn is true: all sessions share one file, so a flush on one covers the completed writes of all.
+  return hasFlags | sendFlush | sendFua | canMultiConn | (disk.backend.readOnly ? readOnly : 0);
+}
+
+function describe(target: DiskExport): Buffer[] {
+  const size = Buffer.alloc(12);
+  size.writeUInt16BE(NBD_INFO.export, 0);
+  size.writeBigUInt64BE(BigInt(target.disk.backend.size), 2);
+  size.writeUInt16BE(exportFlags(target), 10);
+  const blocks = Buffer.alloc(14);
+  blocks.writeUInt16BE(NBD_INFO.blockSize, 0);
+  blocks.writeUInt32BE(1, 2);
+  blocks.writeUInt32BE(4096, 6);
+  blocks.writeUInt32BE(NBD_PAYLOAD_LENGTH_MAX, 10);
+  return [size, blocks];
+}
+
+function nameInGo(data: Buffer): string | undefined {
+  if (data.length < 6) return undefined;
+  const length = data.readUInt32BE(0);
+  return length > data.length - 6 ? undefined : data.toString('utf8', 4, 4 + length);
+}
