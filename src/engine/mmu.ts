@@ -1,4 +1,4 @@
-import { newWalkResult, type WalkResult, walk } from '../x86/paging.ts';
+import { type AccessKind, ALLOW, type PhysicalMemory, WalkResult, walk } from '../x86/paging.ts';
 import { CPL, type CpuState, CR0, CR3, CR4, EFER, EPOCH, TLB_POINTER } from '../x86/state.ts';
 import { type EngineLayout, PAGE, TLB_CONTEXTS, TLB_ENTRY } from './layout.ts';
 import type { PhysicalMap } from './physical-map.ts';
@@ -30,13 +30,9 @@ interface Context {
 
 /** What a page-table page translates, when that is one known range. */
 interface TableUse {
-  level: number;
   /** Linear page of its first entry; -1 when it is used at more than one place. */
   firstPage: number;
 }
-
-export const MMU_ACCESS = { read: 0, write: 1, execute: 2 } as const;
-export type MmuAccess = (typeof MMU_ACCESS)[keyof typeof MMU_ACCESS];
 
 export class Mmu {
   readonly #state: CpuState;
@@ -53,11 +49,8 @@ export class Mmu {
   readonly flags: Uint8Array;
   /** Written since the last digest. */
   readonly dirty: Uint8Array;
-  readonly #walk: WalkResult = newWalkResult();
-  readonly #memory: {
-    readU32: (address: number) => number;
-    writeU32: (address: number, value: number) => void;
-  };
+  readonly #walk: WalkResult = new WalkResult();
+  readonly #memory: PhysicalMemory;
   /** A store by the walker (A and D bits) is a store like any other for code in that page. */
   storedByWalker: (page: number, offset: number, length: number) => void = () => {};
 
@@ -83,11 +76,11 @@ export class Mmu {
     for (const context of this.#contexts) this.#empty(context);
     this.#context = this.#contexts[0]!;
     this.#memory = {
-      readU32: (address) => {
+      read32: (address) => {
         const offset = map.ramOffset(address);
         return offset < 0 ? 0xffff_ffff : this.#i32[(layout.ram + offset) >>> 2]! >>> 0;
       },
-      writeU32: (address, value) => {
+      write32: (address, value) => {
         const offset = map.ramOffset(address);
         if (offset < 0) return;
         this.#i32[(layout.ram + offset) >>> 2] = value;
@@ -178,7 +171,7 @@ export class Mmu {
    * Walks the tables. Returns the guest physical address of the page's first byte, or -1 with faultVector and
    * faultError set. Sets A and D bits as the access does.
    */
-  translate(low: number, high: number, access: MmuAccess, user: boolean): number {
+  translate(low: number, high: number, access: AccessKind, user: boolean): number {
     const result = this.#walk;
     if (!walk(this.#memory, this.#state, low, high, access, user, result)) {
       this.faultVector = result.vector;
@@ -192,27 +185,31 @@ export class Mmu {
   #watchTables(low: number, high: number): void {
     const result = this.#walk;
     const linearPage = (high >>> 0) * 2 ** 20 + (low >>> 12);
-    for (let index = 0; index < result.tables; index++) {
-      const offset = this.#map.ramOffset(result.tableAddress[index]!);
+    for (let index = 0; index < result.entryCount; index++) {
+      const offset = this.#map.ramOffset(result.entries[index]!);
       if (offset < 0) continue;
       const page = Math.floor(offset / PAGE);
       // Only last-level tables of 8-byte entries are worth knowing exactly.
-      const level = result.tableLevel[index]!;
-      const firstPage = level === 1 ? linearPage - (linearPage % 512) : -1;
+      const last = result.entryCount >= 3 && result.sizeBits === 12 && index === result.entryCount - 1;
+      const firstPage = last ? linearPage - (linearPage % 512) : -1;
       const use = this.#tables.get(page);
       if (use === undefined) {
-        this.#tables.set(page, { level, firstPage });
+        this.#tables.set(page, { firstPage });
         this.flags[page]! |= PAGE_FLAG.table;
         this.dropWriteTags(page);
-      } else if (use.firstPage !== firstPage || use.level !== level) {
+      } else if (use.firstPage !== firstPage) {
         use.firstPage = -1;
       }
     }
   }
 
-  /** Lets reads (and writes, when nothing watches the page) of a linear page go without a slow path. */
-  fill(low: number, high: number, ramOffset: number, write: boolean): void {
+  /**
+   * Lets reads of a linear page, by the last walk, go without a slow path; writes too when the walk allows them and
+   * nothing watches the page.
+   */
+  fill(low: number, high: number, ramOffset: number, user: boolean): void {
     this.#watchTables(low, high);
+    const write = (this.#walk.allowed & (user ? ALLOW.userWrite : ALLOW.supervisorWrite)) !== 0;
     const context = this.#context;
     context.filled = true;
     const entry = context.tlb + ((low >>> 12) & (this.#layout.tlbEntries - 1)) * TLB_ENTRY.size;

@@ -40,8 +40,8 @@ type Statement =
   | {
       readonly kind: 'choice';
       readonly condition: Node;
-      readonly then: Statement[];
-      readonly otherwise: Statement[];
+      readonly yes: Statement[];
+      readonly no: Statement[];
     };
 
 /** Locals that every emitted function has, and how the record's fields are reached in it. */

@@ -49,13 +49,7 @@ export interface ControlInput {
   readonly action: 'power-button' | 'power-off' | 'reset' | 'pause' | 'resume';
 }
 
-export type Input =
-  | ClockInput
-  | FrameInput
-  | DiskCompletedInput
-  | ConsoleInput
-  | EntropyInput
-  | ControlInput;
+export type Input = ClockInput | FrameInput | DiskCompletedInput | ConsoleInput | EntropyInput | ControlInput;
 
 export interface FrameOutput {
   readonly kind: 'frame';
