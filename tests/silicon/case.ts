@@ -1,0 +1,19 @@
+import type { Form } from './form.ts';
+import type { NativeCase } from './native.ts';
+
+/** Where cases may have memory, as harness.c maps it. Every page of both arenas is mapped in every case. */
+export const CODE_ARENA = { start: 0x1000_0000, end: 0x1000_1000 } as const;
+export const DATA_ARENA = { start: 0x2000_0000, end: 0x2000_4000 } as const;
+export const PAGE = 4096;
+
+/** A case together with what the comparison must know about it. */
+export interface SiliconCase extends NativeCase {
+  readonly form: Form;
+  /** The case is remade from the form and this. */
+  readonly seed: number;
+  /** RFLAGS bits without a defined value afterwards. */
+  readonly undefinedFlags: number;
+  /** Linear address of the memory operand, if any. */
+  readonly operand: number | undefined;
+  readonly operandSize: 2 | 4 | 8;
+}
