@@ -1,0 +1,452 @@
+import { assert } from '../base/assert.ts';
+import { ByteReader, ByteWriter } from '../base/bytes.ts';
+import { Entropy } from '../base/entropy.ts';
+import { hash128 } from '../base/hash.ts';
+import { failed, ok, type Result } from '../base/result.ts';
+import { type GuestNanoseconds, type InstructionCount, instructionCount } from '../base/units.ts';
+import type { Bus, Device, GuestClock, GuestMemory } from '../device/device.ts';
+import { createPlatform, type Platform } from '../device/platform.ts';
+import { BlockDevice } from '../device/virtio/block/device.ts';
+import { ConsoleDevice } from '../device/virtio/console/device.ts';
+import { NetDevice } from '../device/virtio/net/device.ts';
+import { VirtioPci } from '../device/virtio/transport.ts';
+import { RngDevice } from '../device/virtio/rng/device.ts';
+import { Engine } from '../engine/engine.ts';
+import { buildInterpreter } from '../engine/interpreter.ts';
+import { type EngineLayout, engineLayout, PAGE } from '../engine/layout.ts';
+import { OperationTable } from '../engine/operation-table.ts';
+import { pageHasher } from '../engine/page-hash.ts';
+import { PhysicalMap } from '../engine/physical-map.ts';
+import { instantiate, sharedMemory } from '../wasm/webassembly.ts';
+import type { Environment } from '../x86/cpu.ts';
+import { deliverFault, deliverInterrupt, deliverSingleStep, singleStepping } from '../x86/faults.ts';
+import { OPCODES } from '../x86/instructions/all.ts';
+import { MICRO_OPERATIONS } from '../x86/micro-operations/all.ts';
+import {
+  ARCHITECTURAL_END,
+  BLOCK_PC,
+  FLAGS_REST,
+  FLAGS_RESULT,
+  HALTED,
+  INTERRUPT_SHADOW,
+  TEMP,
+  XMM_TEMP,
+} from '../x86/state.ts';
+import { cpuidTable } from '../x86/system/cpuid.ts';
+import { longModeEntry, powerOn } from '../x86/system/reset.ts';
+import { type LinuxEntry, type LinuxImage, loadLinux } from './boot/linux.ts';
+import { decodeConfig, type EngineOptions, encodeConfig, hexBytes, type MachineConfig } from './config.ts';
+import type {
+  Digest,
+  DiskRequestOutput,
+  Input,
+  Machine,
+  OutputSink,
+  PowerOutput,
+  StopReason,
+} from './door.ts';
+import { GuestTime } from './guest-time.ts';
+import { PortSpace } from './ports.ts';
+import { Ram } from './ram.ts';
+import { Timers } from './timers.ts';
+
+/** The TSC counts guest nanoseconds, so reading it costs no division. */
+const TSC_FREQUENCY_HZ = 1_000_000_000;
+const SNAPSHOT_MAGIC = 0x4b4c_534c;
+const SNAPSHOT_VERSION = 1;
+/** The stop word is looked at this often, in counts. */
+const STOP_CHECK = 65_536n;
+
+const OPERATIONS = new OperationTable(MICRO_OPERATIONS);
+
+/** The guest's kernel and what it is started with. */
+export type BootImage = Pick<LinuxImage, 'kernel' | 'initrd' | 'commandLine'>;
+
+/** The machine behind the one door (door.ts). */
+export class LockstepMachine implements Machine {
+  readonly config: MachineConfig;
+  readonly #layout: EngineLayout;
+  readonly #engine: Engine;
+  readonly #ram: Uint8Array;
+  readonly #time = new GuestTime();
+  readonly #timers = new Timers(() => {
+    this.#attention = true;
+  });
+  readonly #platform: Platform;
+  readonly #entropy: Entropy;
+  readonly #disks: BlockDevice[] = [];
+  readonly #nics: NetDevice[] = [];
+  readonly #console: ConsoleDevice;
+  readonly #devices: Device[] = [];
+  readonly #sink: OutputSink;
+  readonly #hashPage: (page: number) => bigint;
+  /** Hash of each RAM page as of the last digest; 0 for a page of zeroes. */
+  readonly #pageHashes: BigUint64Array;
+  #ramHash = 0n;
+  #count = 0n;
+  #running = false;
+  #attention = false;
+  #power: PowerOutput | undefined;
+  /** Set to nonzero (by anyone) to make runUntil return soon. */
+  readonly stopWord = new Int32Array(new SharedArrayBuffer(4));
+
+  constructor(config: MachineConfig, sink: OutputSink, options: EngineOptions = {}) {
+    this.config = config;
+    this.#sink = sink;
+    this.#layout = engineLayout(config.memoryBytes, options.tlbEntries ?? 1024);
+    const memory = sharedMemory(this.#layout.pages);
+    const map = new PhysicalMap(config.memoryBytes);
+    const ports = new PortSpace();
+    this.#ram = new Uint8Array(memory.buffer, this.#layout.ram, config.memoryBytes);
+    this.#entropy = new Entropy(hexBytes(config.seed));
+    const environment: Environment = {
+      readPort: (port, size) => ports.read(port, size),
+      writePort: (port, size, value) => ports.write(port, size, value),
+      readMsr: (index) => this.#platform.interrupts.localApic.readMsr(index),
+      writeMsr: (index, value) => this.#platform.interrupts.localApic.writeMsr(index, value),
+      taskPriority: () => this.#platform.interrupts.localApic.taskPriority,
+      setTaskPriority: (value) => {
+        this.#platform.interrupts.localApic.taskPriority = value;
+      },
+      timestamp: () => this.guestTime,
+      random: () => this.#entropy.nextU64(),
+      cpuid: cpuidTable({ tscFrequencyHz: TSC_FREQUENCY_HZ }),
+    };
+    this.#engine = new Engine(memory, this.#layout, OPERATIONS, OPCODES, map, environment, {
+      attention: () => this.#wantsAttention(),
+    });
+    const ram: GuestMemory = new Ram(this.#ram, map, (offset, bytes) =>
+      this.#engine.storePhysical(offset, bytes),
+    );
+    this.#memory = ram;
+    const interpreter = instantiate(buildInterpreter(OPERATIONS, this.#layout), {
+      memory,
+      slow: (record: number, access: number) => this.#engine.slow(record >>> 0, access),
+      call: (record: number) => this.#engine.call(record >>> 0),
+    });
+    const run = interpreter.exports.run!;
+    this.#engine.useExecutor((cpu, header) => run(cpu, header));
+    this.#hashPage = pageHasher(memory, this.#layout);
+    this.#pageHashes = new BigUint64Array(config.memoryBytes / PAGE);
+
+    const bus: Bus = {
+      ports: (first, last, handler) => ports.claim(first, last, handler),
+      mmio: (address, length, handler) => map.mmio(address, length, handler),
+    };
+    const clock: GuestClock = {
+      now: () => this.guestTime,
+      timer: (_name, fire) => this.#timers.create(fire),
+    };
+    this.#platform = createPlatform({
+      bus,
+      clock,
+      memoryBytes: config.memoryBytes,
+      tscFrequencyHz: TSC_FREQUENCY_HZ,
+      startEpochSeconds: config.startEpochSeconds,
+      debugExit: config.debugExit,
+      onPower: (state, value) => this.#powered({ kind: 'power', state, value }),
+      onSerialOutput: (bytes) => sink.output({ kind: 'console', port: 0, bytes }),
+    });
+    this.#platform.interrupts.onChange = () => {
+      this.#attention = true;
+    };
+    this.#console = new ConsoleDevice(
+      { name: 'console', onBytes: (bytes) => sink.output({ kind: 'console', port: 1, bytes }) },
+      ram,
+    );
+    config.disks.forEach((disk, index) => {
+      this.#disks.push(
+        new BlockDevice(
+          {
+            name: `disk${index}`,
+            capacity: disk.capacity,
+            readOnly: disk.readOnly,
+            serial: disk.serial,
+            onRequest: (request) => sink.output({ kind: 'disk-request', disk: index, ...request }),
+          },
+          ram,
+        ),
+      );
+    });
+    config.nics.forEach((nic, index) => {
+      this.#nics.push(
+        new NetDevice(
+          {
+            name: `nic${index}`,
+            mac: hexBytes(nic.mac),
+            onFrame: (frame) => sink.output({ kind: 'frame', nic: index, frame }),
+          },
+          ram,
+        ),
+      );
+    });
+    const rng = new RngDevice({ name: 'rng', entropy: this.#entropy }, ram);
+    const virtio = [...this.#disks, ...this.#nics, this.#console, rng].map((device) => new VirtioPci(device));
+    for (const fn of virtio) this.#platform.pci.add(fn);
+    this.#platform.pci.assignBars();
+    this.#devices.push(...this.#platform.devices, ...virtio);
+    powerOn(this.#engine.state);
+  }
+
+  readonly #memory: GuestMemory;
+
+  // ------------------------------------------------------------------------------------------ the door
+
+  get count(): InstructionCount {
+    return instructionCount(this.#running ? this.#count + BigInt(this.#engine.retired) : this.#count);
+  }
+
+  get guestTime(): GuestNanoseconds {
+    return this.#time.now(this.count);
+  }
+
+  get nextDeadline(): GuestNanoseconds | undefined {
+    return this.#timers.nextDeadline;
+  }
+
+  runUntil(until: InstructionCount): StopReason {
+    const { state } = this.#engine;
+    for (;;) {
+      if (this.#power !== undefined) return 'powered-off';
+      if (this.#count >= until) return 'count';
+      if (Atomics.load(this.stopWord, 0) !== 0) return 'stop-requested';
+      this.#attention = false;
+      const now = this.#time.now(instructionCount(this.#count));
+      while (this.#timers.fireOne(now)) if (this.#power !== undefined) return 'powered-off';
+      if (this.#deliverInterrupt()) continue;
+      if (state.get32(HALTED) !== 0) return 'halted';
+      let budget = until - this.#count;
+      if (budget > STOP_CHECK) budget = STOP_CHECK;
+      const deadline = this.#timers.nextDeadline;
+      if (deadline !== undefined) {
+        const due = this.#time.countAt(deadline);
+        if (due !== undefined && due - this.#count < budget) budget = due - this.#count;
+      }
+      this.#runEngine(Number(budget));
+    }
+  }
+
+  #runEngine(budget: number): void {
+    const engine = this.#engine;
+    const { state } = engine;
+    // The instruction behind STI or a load of SS runs alone; then interrupts are looked at again.
+    const shadow = state.get32(INTERRUPT_SHADOW) !== 0;
+    const single = singleStepping(engine);
+    if (shadow) state.set32(INTERRUPT_SHADOW, 0);
+    engine.retired = 0;
+    this.#running = true;
+    const exit = engine.run(shadow || single ? 1 : budget);
+    this.#running = false;
+    this.#count += BigInt(engine.retired);
+    if (exit === 'fault') {
+      const fault = engine.takeFault();
+      assert(fault !== undefined, 'a fault ended the run');
+      this.#deliver(() => deliverFault(engine, fault));
+    } else if (single && engine.retired > 0) {
+      this.#deliver(() => deliverSingleStep(engine));
+    }
+  }
+
+  /** Delivers a pending interrupt when the guest can take it. */
+  #deliverInterrupt(): boolean {
+    const engine = this.#engine;
+    const { state } = engine;
+    const { interrupts } = this.#platform;
+    if (state.get32(INTERRUPT_SHADOW) !== 0) return false;
+    if (interrupts.nmiPending()) {
+      interrupts.acknowledgeNmi();
+      state.set32(HALTED, 0);
+      this.#deliver(() => deliverInterrupt(engine, 2));
+      return true;
+    }
+    if ((state.get32(FLAGS_REST) & 0x200) === 0 || !interrupts.pending()) return false;
+    const vector = interrupts.acknowledge();
+    state.set32(HALTED, 0);
+    this.#deliver(() => deliverInterrupt(engine, vector));
+    return true;
+  }
+
+  #deliver(delivery: () => 'delivered' | 'triple-fault'): void {
+    // A delivery counts: an endless loop of exceptions makes progress [design 2].
+    const result = this.#engine.deliver(delivery);
+    this.#count += 1n;
+    if (result === 'triple-fault') this.#powered({ kind: 'power', state: 'triple-fault', value: 0 });
+  }
+
+  #wantsAttention(): boolean {
+    const { state } = this.#engine;
+    return (
+      this.#attention ||
+      this.#power !== undefined ||
+      state.get32(HALTED) !== 0 ||
+      state.get32(INTERRUPT_SHADOW) !== 0 ||
+      (state.get32(FLAGS_REST) & 0x100) !== 0 ||
+      ((state.get32(FLAGS_REST) & 0x200) !== 0 && this.#platform.interrupts.pending())
+    );
+  }
+
+  #powered(output: PowerOutput): void {
+    if (this.#power !== undefined) return;
+    this.#power = output;
+    this.#sink.output(output);
+  }
+
+  apply(input: Input): void {
+    switch (input.kind) {
+      case 'clock':
+        this.#time.adjust(this.count, input);
+        return;
+      case 'frame':
+        this.#nics[input.nic]?.receive(input.frame);
+        return;
+      case 'disk-completed':
+        this.#disks[input.disk]?.complete(input.request, input.status, input.data);
+        return;
+      case 'console':
+        if (input.port === 0) this.#platform.serial.receive(input.bytes);
+        else this.#console.receive(input.bytes);
+        return;
+      case 'entropy':
+        this.#entropy.reseed(input.seed);
+        return;
+      case 'control':
+        if (input.action === 'power-button') this.#platform.powerButton();
+        else if (input.action === 'power-off') this.#powered({ kind: 'power', state: 'off', value: 0 });
+        else if (input.action === 'reset') this.#powered({ kind: 'power', state: 'reset', value: 0 });
+        return;
+    }
+  }
+
+  pendingDiskRequests(): readonly DiskRequestOutput[] {
+    return this.#disks.flatMap((disk, index) =>
+      disk.pendingRequests().map((request) => ({ kind: 'disk-request' as const, disk: index, ...request })),
+    );
+  }
+
+  // ------------------------------------------------------------------------------------------ state
+
+  /** Everything but RAM. */
+  #saveState(writer: ByteWriter): void {
+    const { state } = this.#engine;
+    writer.u64(this.#count);
+    this.#time.save(writer);
+    writer.u8(this.#power === undefined ? 0 : 1 + POWER_STATES.indexOf(this.#power.state));
+    writer.u32(this.#power?.value ?? 0);
+    const registers = state.bytes.slice(0, ARCHITECTURAL_END);
+    // Canonical: what is dead between instructions is zero, and the flags are spelt out.
+    registers.fill(0, TEMP, TEMP + 64);
+    registers.fill(0, XMM_TEMP, XMM_TEMP + 64);
+    registers.fill(0, BLOCK_PC, BLOCK_PC + 8);
+    registers.fill(0, FLAGS_RESULT, FLAGS_REST + 8);
+    writer.raw(registers).u64(state.rflags);
+    this.#entropy.save(writer);
+    for (const device of this.#devices) device.save(writer);
+  }
+
+  #loadState(reader: ByteReader): void {
+    const { state } = this.#engine;
+    this.#count = reader.u64();
+    this.#time.load(reader);
+    const power = reader.u8();
+    const value = reader.u32();
+    this.#power = power === 0 ? undefined : { kind: 'power', state: POWER_STATES[power - 1] ?? 'off', value };
+    state.bytes.set(reader.raw(ARCHITECTURAL_END));
+    state.rflags = reader.u64();
+    this.#entropy.load(reader);
+    for (const device of this.#devices) device.load(reader);
+  }
+
+  digest(): Digest {
+    const { mmu } = this.#engine;
+    // Only pages written since the last digest are hashed; their write tags go, so that the next store is seen.
+    mmu.dropAllWriteTags();
+    const { dirty } = mmu;
+    for (let page = dirty.indexOf(1); page >= 0; page = dirty.indexOf(1, page + 1)) {
+      dirty[page] = 0;
+      const hash = this.#hashPage(page);
+      const mixed = hash === 0n ? 0n : BigInt.asUintN(64, (hash ^ BigInt(page)) * 0x9e37_79b9_7f4a_7c15n);
+      this.#ramHash = BigInt.asUintN(64, this.#ramHash - this.#pageHashes[page]! + mixed);
+      this.#pageHashes[page] = mixed;
+    }
+    const writer = new ByteWriter(16384);
+    writer.u64(this.#ramHash);
+    this.#saveState(writer);
+    return hash128(writer.finish());
+  }
+
+  snapshot(): Uint8Array {
+    const writer = new ByteWriter(2 ** 20);
+    writer.u32(SNAPSHOT_MAGIC).u32(SNAPSHOT_VERSION).bytes(encodeConfig(this.config));
+    const state = new ByteWriter(16384);
+    this.#saveState(state);
+    writer.bytes(state.finish());
+    const pages = new BigUint64Array(this.#ram.buffer, this.#ram.byteOffset, this.#ram.length / 8);
+    for (let page = 0; page < this.#ram.length / PAGE; page++) {
+      let empty = true;
+      for (let word = page * 512; word < page * 512 + 512 && empty; word++) empty = pages[word] === 0n;
+      if (!empty) writer.u32(page).raw(this.#ram.subarray(page * PAGE, (page + 1) * PAGE));
+    }
+    writer.u32(0xffff_ffff);
+    return writer.finish();
+  }
+
+  /** For a machine just made: puts a kernel into RAM and the processor at its entry. */
+  boot(image: BootImage): Result<undefined> {
+    const loaded = loadLinux(this.#memory, {
+      ...image,
+      memoryBytes: this.config.memoryBytes,
+      acpi: this.#platform.acpiTables(),
+    });
+    if (!loaded.ok) return loaded;
+    const entry: LinuxEntry = loaded.value;
+    longModeEntry(this.#engine.state, entry);
+    return ok(undefined);
+  }
+
+  /** For a machine just made: takes over the state behind a snapshot's header. */
+  restore(reader: ByteReader): Result<undefined> {
+    this.#loadState(new ByteReader(reader.bytes()));
+    for (let page = reader.u32(); page !== 0xffff_ffff; page = reader.u32()) {
+      if (page >= this.#ram.length / PAGE) return failed('the snapshot has a page outside RAM');
+      this.#ram.set(reader.raw(PAGE), page * PAGE);
+      this.#engine.mmu.dirty[page] = 1;
+    }
+    return ok(undefined);
+  }
+}
+
+const POWER_STATES = ['off', 'reset', 'debug-exit', 'triple-fault'] as const;
+
+/** A machine that is switched on with a kernel in place. */
+export function createMachine(
+  config: MachineConfig,
+  image: BootImage,
+  sink: OutputSink,
+  options?: EngineOptions,
+): Result<LockstepMachine> {
+  const machine = new LockstepMachine(config, sink, options);
+  const booted = machine.boot(image);
+  return booted.ok ? ok(machine) : booted;
+}
+
+/** A machine in exactly the state of a snapshot. Damaged bytes give an error. */
+export function restoreMachine(
+  snapshot: Uint8Array,
+  sink: OutputSink,
+  options?: EngineOptions,
+): Result<LockstepMachine> {
+  try {
+    const reader = new ByteReader(snapshot);
+    if (reader.u32() !== SNAPSHOT_MAGIC) return failed('this is no snapshot of a Lockstep machine');
+    const version = reader.u32();
+    if (version !== SNAPSHOT_VERSION)
+      return failed(`the snapshot has version ${version}, this is ${SNAPSHOT_VERSION}`);
+    const config = decodeConfig(reader.bytes());
+    if (!config.ok) return config;
+    const machine = new LockstepMachine(config.value, sink, options);
+    const restored = machine.restore(reader);
+    return restored.ok ? ok(machine) : restored;
+  } catch (error) {
+    return failed(`the snapshot is damaged: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
