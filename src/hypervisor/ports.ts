@@ -1,7 +1,10 @@
 import type { HostMilliseconds, InstructionCount } from '../base/units.ts';
 import type { ArbiterAnswer, ArbiterRequest } from '../ft/arbiter.ts';
+import type { MachineSnapshot } from '../ft/event.ts';
 import type { Epoch, InstanceId } from '../ft/identity.ts';
-import type { DiskCompletedInput, DiskRequestOutput, Input, Output } from '../machine/door.ts';
+import type { Link } from '../ft/link.ts';
+import type { Heartbeat, Message } from '../ft/message.ts';
+import type { DiskCompletedInput, DiskRequestOutput, Input, PowerOutput } from '../machine/door.ts';
 import type { LogEntry, LogPayload } from '../replay/log-entry.ts';
 import type { NumberedOutput } from '../replay/numbered-output.ts';
 import type { LogPosition } from '../replay/position.ts';
@@ -86,6 +89,46 @@ export interface ArbiterEvents {
   answered(answer: ArbiterAnswer): void;
 }
 
+// ------------------------------------------------------------------------------------------------ channel
+
+/**
+ * The logging channel: connections that carry messages in order, or break. A primary connects; a backup listens,
+ * and its connections show themselves by what they say. What cannot be decoded breaks the connection before any
+ * of it, or anything behind it, is given out.
+ */
+export interface ChannelPort {
+  listen(events: ChannelEvents): void;
+  /** One attempt. Answered by `connected`, or by `broken` without a link. */
+  connect(address: string): void;
+  /** Kept back for a few milliseconds at most, so that entries travel together. */
+  send(link: Link, message: Message): void;
+  /** The parts of a snapshot, between its begin and its end. */
+  sendSnapshot(link: Link, snapshot: Uint8Array): void;
+  /** Sends at once what was kept back. */
+  flush(link: Link): void;
+  pauseReading(link: Link): void;
+  resumeReading(link: Link): void;
+  /** Sends what was kept back and ends the connection. No event of this link follows. */
+  close(link: Link): void;
+}
+
+export interface ChannelEvents {
+  connected(link: Link, address: string): void;
+  /** What arrived together, in order. */
+  received(link: Link, messages: readonly Message[]): void;
+  broken(link: Link | undefined, reason: string): void;
+}
+
+/** Datagrams between the two sides of a pair; they may be lost. */
+export interface HeartbeatPort {
+  listen(events: HeartbeatEvents): void;
+  send(heartbeat: Heartbeat): void;
+}
+
+export interface HeartbeatEvents {
+  heartbeat(heartbeat: Heartbeat): void;
+}
+
 // ------------------------------------------------------------------------------------------------ clock
 
 /** Host monotonic time, and one-shot timers by name. Setting a timer again moves it. */
@@ -133,15 +176,8 @@ export interface VcpuPort {
   /** Asks for a snapshot at the next boundary; everything emitted before `snapshot` is contained in it. */
   snapshot(): void;
   /** Loads a snapshot into a paused vCPU. Answered by `loaded`. */
-  load(snapshot: VcpuSnapshot): void;
+  load(snapshot: MachineSnapshot): void;
   stop(): void;
-}
-
-export interface VcpuSnapshot {
-  readonly machine: Uint8Array;
-  readonly count: InstructionCount;
-  readonly position: LogPosition;
-  readonly digest: string;
 }
 
 export interface VcpuEvents {
@@ -154,7 +190,7 @@ export interface VcpuEvents {
   /** Replay mode: entries up to this sequence are replayed. */
   replayed(sequence: bigint, at: InstructionCount): void;
   replayedToEnd(at: InstructionCount, pendingDiskRequests: readonly DiskRequestOutput[]): void;
-  snapshot(snapshot: VcpuSnapshot): void;
+  snapshot(snapshot: MachineSnapshot): void;
   loaded(digest: string): void;
   /** Replay mode: this side did something else than the log says. One line with the count. */
   diverged(reason: string): void;
@@ -173,8 +209,15 @@ export type Protection =
   | 'Not Protected: VM not Running';
 
 export type StatusReport =
-  | { readonly kind: 'state'; readonly role: string; readonly state: string; readonly protection: Protection }
-  | { readonly kind: 'event'; readonly what: string; readonly detail: string }
+  | {
+      readonly kind: 'state';
+      readonly role: 'primary' | 'backup';
+      /** A state of protocol 4 or 5, or what happened to the channel or the partner. */
+      readonly state: string;
+      readonly detail: string;
+      readonly protection: Protection;
+    }
+  | { readonly kind: 'power'; readonly state: PowerOutput['state']; readonly value: number }
   | { readonly kind: 'halted'; readonly reason: string };
 
 export interface StatusPort {

@@ -1,0 +1,52 @@
+import type { DiskRequestOutput, Input } from '../machine/door.ts';
+import type { LogEntry } from '../replay/log-entry.ts';
+import type { NumberedOutput } from '../replay/numbered-output.ts';
+import type { ArbiterRequest } from './arbiter.ts';
+import type { MachineSnapshot } from './event.ts';
+import type { Epoch } from './identity.ts';
+import type { Link } from './link.ts';
+import type { Heartbeat, Message } from './message.ts';
+
+/** What the protocol core wants done, in this order. The driver adds nothing and leaves nothing out. */
+export type FtAction =
+  | { readonly kind: 'ask'; readonly request: ArbiterRequest }
+  | { readonly kind: 'open-disks'; readonly epoch: Epoch }
+  | { readonly kind: 'open-network'; readonly epoch: Epoch }
+  | { readonly kind: 'announce' }
+  /** Hand this output to its port; answered by `handed-over` when the call has returned. */
+  | { readonly kind: 'hand-over'; readonly output: NumberedOutput }
+  /** A disk operation that was started before and has no completion: again, on the session that is open now. */
+  | { readonly kind: 'issue-again'; readonly request: DiskRequestOutput }
+  | { readonly kind: 'connect'; readonly address: string }
+  | { readonly kind: 'send'; readonly link: Link; readonly message: Message }
+  | { readonly kind: 'flush'; readonly link: Link }
+  /** Sends what was given to `send` and ends the connection; nothing more of it is read. */
+  | { readonly kind: 'close'; readonly link: Link }
+  | { readonly kind: 'pause-reading'; readonly link: Link }
+  | { readonly kind: 'resume-reading'; readonly link: Link }
+  | { readonly kind: 'send-snapshot'; readonly link: Link; readonly snapshot: Uint8Array }
+  | { readonly kind: 'heartbeat'; readonly heartbeat: Heartbeat }
+  | { readonly kind: 'vcpu-run' }
+  | { readonly kind: 'vcpu-pause' }
+  | { readonly kind: 'vcpu-input'; readonly input: Input }
+  | { readonly kind: 'vcpu-share'; readonly share: number }
+  | { readonly kind: 'vcpu-snapshot' }
+  | { readonly kind: 'vcpu-load'; readonly snapshot: MachineSnapshot }
+  | { readonly kind: 'vcpu-replay'; readonly entries: readonly LogEntry[] }
+  | { readonly kind: 'vcpu-end-replay' }
+  /** This side goes on as the primary. */
+  | { readonly kind: 'go-live'; readonly takeover: Takeover }
+  | { readonly kind: 'state'; readonly state: string; readonly detail: string }
+  /** The end of this instance: nothing leaves it any more. */
+  | { readonly kind: 'halt'; readonly reason: string };
+
+/** What a backup hands to the primary that it becomes. */
+export interface Takeover {
+  readonly epoch: Epoch;
+  /** The number of the last output known to have left. */
+  readonly released: bigint;
+  /** Outputs above `released`, in order. */
+  readonly held: readonly NumberedOutput[];
+  /** Disk operations at or below `released` without a completion, in the order of their issue. */
+  readonly started: readonly DiskRequestOutput[];
+}

@@ -1,0 +1,49 @@
+import type { InstructionCount } from '../base/units.ts';
+import type { DiskCompletedInput, DiskRequestOutput, Input } from '../machine/door.ts';
+import type { LogPayload } from '../replay/log-entry.ts';
+import type { NumberedOutput } from '../replay/numbered-output.ts';
+import type { LogPosition } from '../replay/position.ts';
+import type { ArbiterAnswer } from './arbiter.ts';
+import type { Epoch } from './identity.ts';
+import type { Link } from './link.ts';
+import type { Heartbeat, Message } from './message.ts';
+
+/** A machine's whole state, and what its log has to know of the past to go on from it. */
+export interface MachineSnapshot {
+  readonly machine: Uint8Array;
+  readonly count: InstructionCount;
+  readonly position: LogPosition;
+  readonly digest: string;
+}
+
+/** Everything that can happen to the protocol core. The time at which it happens is given beside it. */
+export type FtEvent =
+  /** The timer that the core asked for; comes every heartbeat interval. */
+  | { readonly kind: 'tick' }
+  // The arbiter and the disks.
+  | { readonly kind: 'answered'; readonly answer: ArbiterAnswer }
+  | { readonly kind: 'disks-opened'; readonly epoch: Epoch; readonly verdict: 'ok' | 'refused' }
+  | { readonly kind: 'disk-completed'; readonly completion: DiskCompletedInput }
+  | { readonly kind: 'fenced' }
+  // Inputs other than disk completions.
+  | { readonly kind: 'input'; readonly input: Input }
+  // The logging channel.
+  | { readonly kind: 'connected'; readonly link: Link; readonly address: string }
+  | { readonly kind: 'received'; readonly link: Link; readonly messages: readonly Message[] }
+  | { readonly kind: 'broken'; readonly link: Link | undefined; readonly reason: string }
+  | { readonly kind: 'heartbeat'; readonly heartbeat: Heartbeat }
+  // The vCPU.
+  | { readonly kind: 'entry'; readonly at: InstructionCount; readonly payload: LogPayload }
+  | { readonly kind: 'output'; readonly output: NumberedOutput }
+  | { readonly kind: 'flush' }
+  | { readonly kind: 'snapshot'; readonly snapshot: MachineSnapshot }
+  | { readonly kind: 'loaded'; readonly digest: string }
+  | { readonly kind: 'replayed'; readonly sequence: bigint }
+  | { readonly kind: 'replayed-to-end'; readonly pending: readonly DiskRequestOutput[] }
+  | { readonly kind: 'diverged'; readonly reason: string }
+  | { readonly kind: 'vcpu-stopped'; readonly reason: string; readonly failed: boolean }
+  /** The hand-over that a `hand-over` action asked for has returned. */
+  | { readonly kind: 'handed-over'; readonly output: bigint }
+  // Orders.
+  | { readonly kind: 'protect'; readonly address: string }
+  | { readonly kind: 'unprotect' };

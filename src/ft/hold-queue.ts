@@ -1,0 +1,77 @@
+import { assert } from '../base/assert.ts';
+import type { Output } from '../machine/door.ts';
+import type { NumberedOutput } from '../replay/numbered-output.ts';
+
+interface Held {
+  readonly output: NumberedOutput;
+  /** Position of its mark in the primary's log. */
+  readonly mark: bigint;
+}
+
+/**
+ * The Output Rule (rule 1) [FT 2.2]: an output waits here until the entry of its mark is acked; the vCPU runs on
+ * meanwhile (rule 2). Outputs leave in order, one at a time: the head holds back all that follow.
+ */
+export class HoldQueue {
+  readonly #held: Held[] = [];
+  #bytes = 0;
+  #released: bigint;
+
+  /** `released`: the number of the last output that has left. */
+  constructor(released: bigint) {
+    this.#released = released;
+  }
+
+  get released(): bigint {
+    return this.#released;
+  }
+
+  get length(): number {
+    return this.#held.length;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** In order, for a snapshot. */
+  get outputs(): readonly NumberedOutput[] {
+    return this.#held.map((held) => held.output);
+  }
+
+  hold(output: NumberedOutput, mark: bigint): void {
+    const last = this.#held.at(-1);
+    const before = last ? last.output.number : this.#released;
+    assert(output.number === before + 1n, `output ${output.number} follows ${before} in the hold queue`);
+    this.#held.push({ output, mark });
+    this.#bytes += outputBytes(output.output);
+  }
+
+  /** The next output that may leave, when every gate has acked up to `acked`. */
+  releasable(acked: bigint): NumberedOutput | undefined {
+    const head = this.#held[0];
+    return head && head.mark <= acked ? head.output : undefined;
+  }
+
+  /** Called after the hand-over returned, never before (rule 6, "Nothing lost"). */
+  leave(number: bigint): void {
+    const head = this.#held.shift();
+    assert(head?.output.number === number, `output ${number} leaves out of turn`);
+    this.#bytes -= outputBytes(head.output.output);
+    this.#released = number;
+  }
+}
+
+/** What an output weighs in a buffer. */
+export function outputBytes(output: Output): number {
+  switch (output.kind) {
+    case 'frame':
+      return 64 + output.frame.length;
+    case 'disk-request':
+      return 64 + output.data.length;
+    case 'console':
+      return 64 + output.bytes.length;
+    case 'power':
+      return 64;
+  }
+}

@@ -1,0 +1,75 @@
+import { assert } from '../base/assert.ts';
+import type { LogEntry } from '../replay/log-entry.ts';
+import { entryBytes } from './entry-bytes.ts';
+import type { Epoch, InstanceId } from './identity.ts';
+import type { Link } from './link.ts';
+
+/**
+ * The log as one backup gets it: positions count from 1 in this generation, entries are kept until acked, so a
+ * broken connection can be resumed after the last position that the backup names (rule 8).
+ */
+export class LogStream {
+  readonly generation: Epoch;
+  readonly address: string;
+  /** Position in the primary's log at the snapshot; this generation's position 1 is base + 1. */
+  readonly base: bigint;
+  backup: InstanceId | undefined;
+  /** The connection that is bound to this generation, if one is open. */
+  link: Link | undefined;
+  #kept: LogEntry[] = [];
+  #bytes = 0;
+  #end = 0n;
+  #received = 0n;
+  #replayed = 0n;
+
+  constructor(generation: Epoch, address: string, base: bigint) {
+    this.generation = generation;
+    this.address = address;
+    this.base = base;
+  }
+
+  /** Bytes that the backup has not acked. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  get end(): bigint {
+    return this.#end;
+  }
+
+  get replayed(): bigint {
+    return this.#replayed;
+  }
+
+  /** How far in the primary's log the backup has received everything. */
+  get acked(): bigint {
+    return this.base + this.#received;
+  }
+
+  append(entry: LogEntry): LogEntry {
+    this.#end += 1n;
+    assert(entry.sequence === this.base + this.#end, 'a stream gets every entry of the log');
+    const own = { ...entry, sequence: this.#end };
+    this.#kept.push(own);
+    this.#bytes += entryBytes(own);
+    return own;
+  }
+
+  /** False when the backup acks what was never sent, or replayed what it never received. */
+  ack(received: bigint, replayed: bigint): boolean {
+    if (received > this.#end || replayed > received) return false;
+    if (replayed > this.#replayed) this.#replayed = replayed;
+    if (received <= this.#received) return true;
+    const count = Number(received - this.#received);
+    for (let index = 0; index < count; index++) this.#bytes -= entryBytes(this.#kept[index]!);
+    this.#kept = this.#kept.slice(count);
+    this.#received = received;
+    return true;
+  }
+
+  /** The entries after `received`, to send again; undefined when they are gone or were never made. */
+  after(received: bigint): readonly LogEntry[] | undefined {
+    if (received < this.#received || received > this.#end) return undefined;
+    return this.#kept.slice(Number(received - this.#received));
+  }
+}

@@ -1,0 +1,157 @@
+import { unreachable } from '../base/assert.ts';
+import { ByteReader, ByteWriter, TruncatedError } from '../base/bytes.ts';
+import { failed, ok, type Result } from '../base/result.ts';
+import { decodeText, encodeText } from '../base/text.ts';
+import { instructionCount } from '../base/units.ts';
+import { decodeEntry, decodeOutput, encodeEntry, encodeOutput, hexBytes, hexText } from '../replay/codec.ts';
+import { encodeFrame, FRAME_TAG, type Frame } from '../replay/frame.ts';
+import { epoch, instanceId, vmId } from './identity.ts';
+import type { Envelope, Heartbeat, Message } from './message.ts';
+
+/** Messages of the logging channel to frames and back (docs/LOG_FORMAT.md). */
+
+export function encodeMessage(message: Message): Uint8Array {
+  if (message.kind === 'entry') return encodeEntry(message.entry);
+  const body = new ByteWriter(message.kind === 'snapshot-part' ? message.bytes.length : 128);
+  writeBody(body, message);
+  return encodeFrame(FRAME_TAG[message.kind], body.finish());
+}
+
+function writeBody(body: ByteWriter, message: Exclude<Message, { kind: 'entry' }>): void {
+  switch (message.kind) {
+    case 'hello':
+      writeEnvelope(body, message).u32(message.version).bytes(encodeText(message.machine));
+      return;
+    case 'welcome':
+      writeEnvelope(body, message).u32(message.version).bytes(encodeText(message.machine));
+      body.bool(message.loaded).u64(message.received);
+      return;
+    case 'snapshot-begin':
+      body.uint(message.bytes).u64(message.count).u64(message.position.outputs);
+      body
+        .bool(message.position.clockAt !== undefined)
+        .u64(message.released)
+        .raw(hexBytes(message.digest));
+      return;
+    case 'held-output':
+      body.u64(message.output.number).u64(message.output.at).raw(hexBytes(message.output.hash));
+      body.bytes(encodeOutput(message.output.output));
+      return;
+    case 'snapshot-part':
+      body.raw(message.bytes);
+      return;
+    case 'snapshot-end':
+      body.raw(hexBytes(message.hash));
+      return;
+    case 'ack':
+      body.u64(message.received).u64(message.replayed);
+      return;
+    case 'over':
+      body.uint(message.epoch);
+      return;
+    case 'diverged':
+      body.bytes(encodeText(message.reason));
+      return;
+    default:
+      unreachable(message);
+  }
+}
+
+export function decodeMessage(frame: Frame): Result<Message> {
+  if (frame.tag < 64) {
+    const entry = decodeEntry(frame);
+    return entry.ok ? ok({ kind: 'entry', entry: entry.value }) : entry;
+  }
+  const body = new ByteReader(frame.body);
+  try {
+    const message = readBody(frame.tag, body);
+    if (!message) return failed(`a message with the unknown tag ${frame.tag}`);
+    if (body.remaining > 0) return failed(`the message ${message.kind} has ${body.remaining} bytes too many`);
+    return ok(message);
+  } catch (error) {
+    if (error instanceof TruncatedError || error instanceof RangeError) {
+      return failed(`a message with tag ${frame.tag} is malformed: ${error.message}`);
+    }
+    throw error;
+  }
+}
+
+function readBody(tag: number, body: ByteReader): Message | undefined {
+  switch (tag) {
+    case FRAME_TAG.hello:
+      return { kind: 'hello', ...readEnvelope(body), version: body.u32(), machine: readText(body) };
+    case FRAME_TAG.welcome:
+      return {
+        kind: 'welcome',
+        ...readEnvelope(body),
+        version: body.u32(),
+        machine: readText(body),
+        loaded: body.bool(),
+        received: body.u64(),
+      };
+    case FRAME_TAG['snapshot-begin']: {
+      const bytes = body.uint();
+      const count = instructionCount(body.u64());
+      const outputs = body.u64();
+      const clockAt = body.bool() ? count : undefined;
+      const position = { outputs, clockAt };
+      return {
+        kind: 'snapshot-begin',
+        bytes,
+        count,
+        position,
+        released: body.u64(),
+        digest: hexText(body.raw(16)),
+      };
+    }
+    case FRAME_TAG['held-output']: {
+      const number = body.u64();
+      const at = instructionCount(body.u64());
+      const hash = hexText(body.raw(16));
+      return { kind: 'held-output', output: { number, at, hash, output: decodeOutput(body.bytes()) } };
+    }
+    case FRAME_TAG['snapshot-part']:
+      return { kind: 'snapshot-part', bytes: body.raw(body.remaining) };
+    case FRAME_TAG['snapshot-end']:
+      return { kind: 'snapshot-end', hash: hexText(body.raw(16)) };
+    case FRAME_TAG.ack:
+      return { kind: 'ack', received: body.u64(), replayed: body.u64() };
+    case FRAME_TAG.over:
+      return { kind: 'over', epoch: epoch(body.uint()) };
+    case FRAME_TAG.diverged:
+      return { kind: 'diverged', reason: readText(body) };
+    default:
+      return undefined;
+  }
+}
+
+/** A heartbeat is one frame, one datagram. */
+export function encodeHeartbeat(heartbeat: Heartbeat): Uint8Array {
+  const body = writeEnvelope(new ByteWriter(), heartbeat).u64(heartbeat.received).u64(heartbeat.replayed);
+  return encodeFrame(FRAME_TAG.heartbeat, body.finish());
+}
+
+export function decodeHeartbeat(frame: Frame): Result<Heartbeat> {
+  if (frame.tag !== FRAME_TAG.heartbeat) return failed('not a heartbeat');
+  const body = new ByteReader(frame.body);
+  try {
+    const heartbeat = { ...readEnvelope(body), received: body.u64(), replayed: body.u64() };
+    return body.remaining === 0 ? ok(heartbeat) : failed('a heartbeat has bytes too many');
+  } catch (error) {
+    if (error instanceof TruncatedError || error instanceof RangeError)
+      return failed('a heartbeat is malformed');
+    throw error;
+  }
+}
+
+function writeEnvelope(body: ByteWriter, envelope: Envelope): ByteWriter {
+  return body.bytes(encodeText(envelope.vm)).uint(envelope.generation).bytes(encodeText(envelope.sender));
+}
+
+function readEnvelope(body: ByteReader): Envelope {
+  return { vm: vmId(readText(body)), generation: epoch(body.uint()), sender: instanceId(readText(body)) };
+}
+
+function readText(body: ByteReader): string {
+  return decodeText(body.bytes());
+}

@@ -1,0 +1,56 @@
+import type { InstructionCount } from '../base/units.ts';
+import type { LogEntry } from '../replay/log-entry.ts';
+import type { NumberedOutput } from '../replay/numbered-output.ts';
+import type { LogPosition } from '../replay/position.ts';
+import type { Epoch, InstanceId, VmId } from './identity.ts';
+
+/** Raised when a message changes its meaning. Two sides of different versions do not pair. */
+export const PROTOCOL_VERSION = 1;
+
+/**
+ * Who speaks, in which pair. Hello and welcome carry it and bind their connection to it, so the messages that
+ * follow on the same connection need not repeat it; a heartbeat, which has no connection, always carries it.
+ */
+export interface Envelope {
+  readonly vm: VmId;
+  readonly generation: Epoch;
+  readonly sender: InstanceId;
+}
+
+/** Protocol 2. P is the primary, B the backup. */
+export type Message =
+  /** P to B, first on every connection. `machine` names everything that two sides must have alike. */
+  | ({ readonly kind: 'hello'; readonly version: number; readonly machine: string } & Envelope)
+  /** B to P: the position of the last entry received, and whether the snapshot is loaded at all. */
+  | ({
+      readonly kind: 'welcome';
+      readonly version: number;
+      readonly machine: string;
+      readonly loaded: boolean;
+      readonly received: bigint;
+    } & Envelope)
+  | {
+      readonly kind: 'snapshot-begin';
+      readonly bytes: number;
+      readonly count: InstructionCount;
+      readonly position: LogPosition;
+      readonly released: bigint;
+      readonly digest: string;
+    }
+  /** One output of the hold queue at the snapshot, in order. */
+  | { readonly kind: 'held-output'; readonly output: NumberedOutput }
+  | { readonly kind: 'snapshot-part'; readonly bytes: Uint8Array }
+  | { readonly kind: 'snapshot-end'; readonly hash: string }
+  | { readonly kind: 'entry'; readonly entry: LogEntry }
+  /** B to P: what is in the buffer, and what is replayed. */
+  | { readonly kind: 'ack'; readonly received: bigint; readonly replayed: bigint }
+  /** A hint that the record has moved on: whoever gets it asks the arbiter. */
+  | { readonly kind: 'over'; readonly epoch: Epoch }
+  /** B to P: this backup is no copy any more. It never goes live. */
+  | { readonly kind: 'diverged'; readonly reason: string };
+
+/** UDP, both directions. From P: the end of the log; from B: as in an ack. */
+export interface Heartbeat extends Envelope {
+  readonly received: bigint;
+  readonly replayed: bigint;
+}

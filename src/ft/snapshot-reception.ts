@@ -1,0 +1,61 @@
+import { hash128 } from '../base/hash.ts';
+import { failed, ok, type Result } from '../base/result.ts';
+import type { NumberedOutput } from '../replay/numbered-output.ts';
+import type { MachineSnapshot } from './event.ts';
+import type { Message } from './message.ts';
+
+/** More than any guest with 3.5 GiB of RAM can need: a length above it is refused before memory is taken. */
+const SNAPSHOT_MAX_BYTES = 4 * 1024 * 1024 * 1024 - 1;
+
+export interface ReceivedSnapshot {
+  readonly snapshot: MachineSnapshot;
+  readonly released: bigint;
+  /** The hold queue: outputs above `released`, in order. */
+  readonly held: readonly NumberedOutput[];
+}
+
+type SnapshotMessage = Extract<
+  Message,
+  { kind: 'snapshot-begin' | 'held-output' | 'snapshot-part' | 'snapshot-end' }
+>;
+
+/** Puts the parts of a snapshot together. Any disorder is one line, and the whole snapshot is refused. */
+export class SnapshotReception {
+  #begin: Extract<Message, { kind: 'snapshot-begin' }> | undefined;
+  #machine = new Uint8Array(0);
+  #filled = 0;
+  #held: NumberedOutput[] = [];
+
+  /** Undefined until the last part is there. */
+  receive(message: SnapshotMessage): Result<ReceivedSnapshot | undefined> {
+    if (message.kind === 'snapshot-begin') {
+      if (this.#begin) return failed('a second snapshot begins');
+      if (message.bytes > SNAPSHOT_MAX_BYTES) return failed(`a snapshot of ${message.bytes} bytes`);
+      this.#begin = message;
+      this.#machine = new Uint8Array(message.bytes);
+      return ok(undefined);
+    }
+    const begin = this.#begin;
+    if (!begin) return failed(`${message.kind} before the snapshot begins`);
+    if (message.kind === 'held-output') {
+      const expected = begin.released + BigInt(this.#held.length) + 1n;
+      if (message.output.number !== expected)
+        return failed(`held output ${message.output.number} is not ${expected}`);
+      this.#held.push(message.output);
+      return ok(undefined);
+    }
+    if (message.kind === 'snapshot-part') {
+      if (message.bytes.length > begin.bytes - this.#filled)
+        return failed('a snapshot longer than announced');
+      this.#machine.set(message.bytes, this.#filled);
+      this.#filled += message.bytes.length;
+      return ok(undefined);
+    }
+    if (this.#filled !== begin.bytes)
+      return failed(`a snapshot of ${this.#filled} bytes instead of ${begin.bytes}`);
+    if (hash128(this.#machine) !== message.hash) return failed('a snapshot whose hash is wrong');
+    const { count, position, digest, released } = begin;
+    const snapshot = { machine: this.#machine, count, position, digest };
+    return ok({ snapshot, released, held: this.#held });
+  }
+}

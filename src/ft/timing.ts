@@ -1,0 +1,41 @@
+/** Protocol 10. All in milliseconds of the host's monotonic clock. */
+export interface Timing {
+  readonly heartbeatMs: number;
+  readonly suspicionMs: number;
+  readonly requestMs: number;
+  readonly requestMaxMs: number;
+  readonly commitMs: number;
+  readonly reconnectMs: number;
+  /** A backup that has not loaded by then is dropped. */
+  readonly copyMs: number;
+  readonly lagHighMs: number;
+  readonly lagLowMs: number;
+}
+
+export const DEFAULT_TIMING: Timing = {
+  heartbeatMs: 100,
+  suspicionMs: 1000,
+  requestMs: 500,
+  requestMaxMs: 5000,
+  commitMs: 5000,
+  reconnectMs: 50,
+  copyMs: 60_000,
+  lagHighMs: 1000,
+  lagLowMs: 500,
+};
+
+/** What may wait on either side, in bytes of entries and outputs. A full buffer stops the primary (rule 9). */
+export interface Limits {
+  /** Entries that the backup has not acked. */
+  readonly streamBytes: number;
+  /** Outputs that wait for an ack. */
+  readonly holdBytes: number;
+  /** Entries that the backup has not replayed. */
+  readonly backupBytes: number;
+}
+
+export const DEFAULT_LIMITS: Limits = {
+  streamBytes: 32 * 1024 * 1024,
+  holdBytes: 32 * 1024 * 1024,
+  backupBytes: 64 * 1024 * 1024,
+};

@@ -1,0 +1,302 @@
+import { unreachable } from '../base/assert.ts';
+import { hostMilliseconds } from '../base/units.ts';
+import type { FtAction, Takeover } from '../ft/action.ts';
+import { Backup } from '../ft/backup.ts';
+import type { FtEvent } from '../ft/event.ts';
+import { Primary, type PrimaryStart } from '../ft/primary.ts';
+import type { Side } from '../ft/side.ts';
+import type { NumberedOutput } from '../replay/numbered-output.ts';
+import type {
+  ArbiterPort,
+  ChannelPort,
+  ClockPort,
+  ConsolePort,
+  DiskPort,
+  EntropyPort,
+  HeartbeatPort,
+  NetworkPort,
+  Protection,
+  StatusPort,
+  VcpuPort,
+} from './ports.ts';
+
+export interface Ports {
+  readonly vcpu: VcpuPort;
+  readonly disks: DiskPort;
+  readonly network: NetworkPort;
+  readonly console: ConsolePort;
+  readonly arbiter: ArbiterPort;
+  readonly channel: ChannelPort;
+  readonly heartbeats: HeartbeatPort;
+  readonly clock: ClockPort;
+  readonly entropy: EntropyPort;
+  readonly status: StatusPort;
+}
+
+export type Role = { readonly kind: 'primary'; readonly start: PrimaryStart } | { readonly kind: 'backup' };
+
+export interface DriverOptions {
+  readonly side: Side;
+  readonly role: Role;
+  /** MAC address per network interface, for the announcement at go-live. */
+  readonly macs: readonly Uint8Array[];
+}
+
+const TICK = 'tick';
+const ENTROPY_BYTES = 32;
+const ENTROPY_EVERY_MS = 60_000;
+
+/**
+ * THE driver: turns what the ports tell into events of the protocol core, and the core's actions into calls of the
+ * ports. It decides nothing. Production and simulation run this same file.
+ */
+export class Driver {
+  readonly #ports: Ports;
+  readonly #options: DriverOptions;
+  #core: Primary | Backup;
+  #role: 'primary' | 'backup';
+  readonly #events: FtEvent[] = [];
+  #pumping = false;
+  #halted = false;
+  #entropyAt = 0;
+
+  constructor(ports: Ports, options: DriverOptions) {
+    this.#ports = ports;
+    this.#options = options;
+    const now = ports.clock.now();
+    this.#role = options.role.kind;
+    this.#core =
+      options.role.kind === 'primary'
+        ? new Primary(options.side, options.role.start, now)
+        : new Backup(options.side, now);
+    this.#listen();
+  }
+
+  get role(): 'primary' | 'backup' {
+    return this.#role;
+  }
+
+  get state(): string {
+    return this.#core.state;
+  }
+
+  get core(): Primary | Backup {
+    return this.#core;
+  }
+
+  start(): void {
+    this.#tickLater();
+    this.#perform(this.#core.start(this.#ports.clock.now()));
+    this.#pump();
+  }
+
+  /** A host that may carry the backup: the address of its logging channel. */
+  protect(address: string): void {
+    this.#event({ kind: 'protect', address });
+  }
+
+  unprotect(): void {
+    this.#event({ kind: 'unprotect' });
+  }
+
+  #listen(): void {
+    const { vcpu, disks, network, console, arbiter, channel, heartbeats, clock } = this.#ports;
+    disks.listen({
+      opened: (epoch, verdict) => this.#event({ kind: 'disks-opened', epoch, verdict }),
+      completed: (completion) => this.#event({ kind: 'disk-completed', completion }),
+      fenced: () => this.#event({ kind: 'fenced' }),
+    });
+    network.listen({
+      frame: (nic, frame) => this.#event({ kind: 'input', input: { kind: 'frame', nic, frame } }),
+    });
+    console.listen({
+      input: (port, bytes) => this.#event({ kind: 'input', input: { kind: 'console', port, bytes } }),
+    });
+    arbiter.listen({ answered: (answer) => this.#event({ kind: 'answered', answer }) });
+    channel.listen({
+      connected: (link, address) => this.#event({ kind: 'connected', link, address }),
+      received: (link, messages) => this.#event({ kind: 'received', link, messages }),
+      broken: (link, reason) => this.#event({ kind: 'broken', link, reason }),
+    });
+    heartbeats.listen({ heartbeat: (heartbeat) => this.#event({ kind: 'heartbeat', heartbeat }) });
+    clock.listen({ timer: (name) => this.#timer(name) });
+    vcpu.listen({
+      entry: (at, payload) => this.#event({ kind: 'entry', at, payload }),
+      output: (output) => this.#event({ kind: 'output', output }),
+      flush: () => this.#event({ kind: 'flush' }),
+      snapshot: (snapshot) => this.#event({ kind: 'snapshot', snapshot }),
+      loaded: (digest) => this.#event({ kind: 'loaded', digest }),
+      replayed: (sequence) => this.#event({ kind: 'replayed', sequence }),
+      replayedToEnd: (_at, pending) => this.#event({ kind: 'replayed-to-end', pending }),
+      diverged: (reason) => this.#event({ kind: 'diverged', reason }),
+      stopped: (reason, failed) => this.#event({ kind: 'vcpu-stopped', reason, failed }),
+    });
+  }
+
+  #timer(name: string): void {
+    if (name !== TICK || this.#halted) return;
+    this.#tickLater();
+    this.#event({ kind: 'tick' });
+    if (this.#role === 'primary' && this.#ports.clock.now() >= this.#entropyAt) this.#seed();
+  }
+
+  #tickLater(): void {
+    const { clock } = this.#ports;
+    clock.setTimer(TICK, hostMilliseconds(clock.now() + this.#options.side.timing.heartbeatMs));
+  }
+
+  /** Real entropy for the guest's generator, as a logged input; also after a takeover. */
+  #seed(): void {
+    this.#entropyAt = this.#ports.clock.now() + ENTROPY_EVERY_MS;
+    const seed = this.#ports.entropy.bytes(ENTROPY_BYTES);
+    this.#event({ kind: 'input', input: { kind: 'entropy', seed } });
+  }
+
+  /** A port that answers from inside a call is no harm: its event waits its turn. */
+  #event(event: FtEvent): void {
+    if (this.#halted) return;
+    this.#events.push(event);
+    this.#pump();
+  }
+
+  #pump(): void {
+    if (this.#pumping) return;
+    this.#pumping = true;
+    try {
+      for (let event = this.#events.shift(); event && !this.#halted; event = this.#events.shift()) {
+        this.#perform(this.#core.step(event, this.#ports.clock.now()));
+      }
+    } finally {
+      this.#pumping = false;
+    }
+  }
+
+  #perform(actions: readonly FtAction[]): void {
+    const pumping = this.#pumping;
+    this.#pumping = true;
+    for (const action of actions) if (!this.#halted) this.#do(action);
+    this.#pumping = pumping;
+  }
+
+  #do(action: FtAction): void {
+    const { vcpu, disks, network, arbiter, channel, heartbeats, status } = this.#ports;
+    switch (action.kind) {
+      case 'ask':
+        return arbiter.request(action.request);
+      case 'open-disks':
+        return disks.open(action.epoch, this.#options.side.instance);
+      case 'open-network':
+        return network.open(action.epoch);
+      case 'announce':
+        return this.#options.macs.forEach((mac, nic) => {
+          network.announce(nic, mac);
+        });
+      case 'hand-over':
+        this.#handOver(action.output);
+        this.#events.push({ kind: 'handed-over', output: action.output.number });
+        return;
+      case 'issue-again':
+        return disks.issue(action.request);
+      case 'connect':
+        return channel.connect(action.address);
+      case 'send':
+        return channel.send(action.link, action.message);
+      case 'send-snapshot':
+        return channel.sendSnapshot(action.link, action.snapshot);
+      case 'flush':
+        return channel.flush(action.link);
+      case 'close':
+        return channel.close(action.link);
+      case 'pause-reading':
+        return channel.pauseReading(action.link);
+      case 'resume-reading':
+        return channel.resumeReading(action.link);
+      case 'heartbeat':
+        return heartbeats.send(action.heartbeat);
+      case 'vcpu-run':
+        return vcpu.run();
+      case 'vcpu-pause':
+        return vcpu.pause();
+      case 'vcpu-input':
+        return vcpu.input(action.input);
+      case 'vcpu-share':
+        return vcpu.setShare(action.share);
+      case 'vcpu-snapshot':
+        return vcpu.snapshot();
+      case 'vcpu-load':
+        return vcpu.load(action.snapshot);
+      case 'vcpu-replay':
+        return vcpu.replay(action.entries);
+      case 'vcpu-end-replay':
+        return vcpu.endReplay();
+      case 'go-live':
+        return this.#goLive(action.takeover);
+      case 'state':
+        return status.report({
+          kind: 'state',
+          role: this.#role,
+          state: action.state,
+          detail: action.detail,
+          protection: protection(action.state),
+        });
+      case 'halt':
+        return this.#halt(action.reason);
+      default:
+        return unreachable(action);
+    }
+  }
+
+  #handOver(numbered: NumberedOutput): void {
+    const { output, number } = numbered;
+    switch (output.kind) {
+      case 'frame':
+        return this.#ports.network.send(output.nic, output.frame, number);
+      case 'console':
+        return this.#ports.console.write(output.port, output.bytes, number);
+      case 'disk-request':
+        return this.#ports.disks.issue(output);
+      case 'power':
+        return this.#ports.status.report({ kind: 'power', state: output.state, value: output.value });
+      default:
+        return unreachable(output);
+    }
+  }
+
+  #goLive(takeover: Takeover): void {
+    const now = this.#ports.clock.now();
+    const primary = new Primary(this.#options.side, { kind: 'takeover', takeover }, now);
+    this.#core = primary;
+    this.#role = 'primary';
+    this.#perform(primary.start(now));
+    this.#entropyAt = 0;
+  }
+
+  /** Nothing leaves this instance any more. */
+  #halt(reason: string): void {
+    this.#halted = true;
+    this.#ports.vcpu.stop();
+    this.#ports.disks.close();
+    this.#ports.network.close();
+    this.#ports.clock.clearTimer(TICK);
+    this.#ports.status.report({ kind: 'halted', reason });
+  }
+}
+
+function protection(state: string): Protection {
+  switch (state) {
+    case 'PAIR':
+    case 'BACK':
+      return 'Protected';
+    case 'START':
+    case 'COPY':
+    case 'GATE':
+    case 'COMMIT':
+    case 'WAIT':
+    case 'LOAD':
+      return 'Not Protected: Starting';
+    case 'HALT':
+      return 'Not Protected: VM not Running';
+    default:
+      return 'Not Protected: Need Secondary';
+  }
+}
