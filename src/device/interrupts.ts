@@ -17,6 +17,7 @@ export interface InterruptsOptions {
   readonly bus: Bus;
   readonly clock: GuestClock;
   readonly tsc: TscConversion;
+  readonly physicalAddressBits?: number;
 }
 
 /**
@@ -34,11 +35,10 @@ export class Interrupts implements Device, MessageInterrupts {
   readonly #asserted = new Uint32Array(IO_APIC_PINS);
   readonly #lines = new Uint8Array(IO_APIC_PINS);
 
-  constructor({ bus, clock, tsc }: InterruptsOptions) {
+  constructor(options: InterruptsOptions) {
+    const { bus } = options;
     this.localApic = new LocalApic({
-      bus,
-      clock,
-      tsc,
+      ...options,
       changed: () => this.onChange(),
       ended: (vector) => this.ioApic.endOfInterrupt(vector),
       enabled: () => this.ioApic.retry(),
