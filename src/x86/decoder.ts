@@ -187,6 +187,7 @@ export function decode(bytes: Uint8Array, codeSize: CodeSize, map: OpcodeMap): D
           ? PREFIX_CLASS['66']
           : PREFIX_CLASS.np;
 
+  let modrm = 0;
   let reg = 0;
   let rm = (opcode & 7) | ((rex & 1) << 3);
   let memory = implicitMemory(opcode, prefix.segment);
@@ -196,7 +197,7 @@ export function decode(bytes: Uint8Array, codeSize: CodeSize, map: OpcodeMap): D
   } else {
     short = missing(1);
     if (short) return short;
-    const modrm = bytes[at++]!;
+    modrm = bytes[at++]!;
     // MOV to and from control and debug registers ignores mod [SDM 2 MOV].
     const mod = (opcode & ~3) === 0x0f20 ? 3 : modrm >> 6;
     const digit = (modrm >> 3) & 7;
@@ -290,6 +291,7 @@ export function decode(bytes: Uint8Array, codeSize: CodeSize, map: OpcodeMap): D
       addressSize,
       reg,
       rm,
+      modrm,
       memory,
       immediate,
       immediate2,

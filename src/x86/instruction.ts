@@ -40,6 +40,8 @@ export interface Instruction {
   readonly reg: number;
   /** ModRM.rm with REX.B when it names a register; without ModRM, opcode<2:0> with REX.B. */
   readonly rm: number;
+  /** The ModRM byte as encoded; without one, 0. */
+  readonly modrm: number;
   /** Set when ModRM names memory, and for moffs and string forms that need a segment. */
   readonly memory: MemoryOperand | undefined;
   /** Sign-extended as the form says; 0n when there is none. */

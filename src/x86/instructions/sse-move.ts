@@ -1,3 +1,4 @@
+import { emitLinearAddress } from '../address.ts';
 import { ABORTED, type Cpu, DONE, type Outcome, systemOperation } from '../cpu.ts';
 import type { Instruction, Lowering, Row } from '../instruction.ts';
 import {
@@ -29,7 +30,7 @@ import {
 } from '../micro-operations/sse-move.ts';
 import { UNPACK_HIGH, UNPACK_LOW } from '../micro-operations/sse-shuffle.ts';
 import type { MicroOperation } from '../semantics.ts';
-import { RDI, SEGMENT, SEGMENT_BASE, XMM_TEMP } from '../state.ts';
+import { TEMP, XMM_TEMP } from '../state.ts';
 import { emitMemory, generalReg, generalRm, sseRow, vectorReg, vectorRm } from './sse-operand.ts';
 
 type Prefix = NonNullable<Row['prefix']>;
@@ -98,29 +99,20 @@ function lowerMovdFromVector(instruction: Instruction, out: Lowering): void {
   }
 }
 
-/** Stores the bytes of xmm b whose mask bytes in xmm c have the sign set; imm says where the segment starts. */
+/** Stores the bytes of xmm b whose mask bytes in xmm c have the sign set, at the address in temporary imm. */
 const MASKMOVDQU = systemOperation('maskmovdqu', (cpu: Cpu, b, c, imm): Outcome => {
   const { state } = cpu;
-  const size = Number(imm & 0xffn);
-  const segment = Number(imm >> 8n);
-  const linear = (index: number): bigint => {
-    const offset = BigInt.asUintN(size * 8, state.get64(RDI) + BigInt(index));
-    const address = offset + (segment === NO_SEGMENT ? 0n : state.get64(SEGMENT_BASE + segment * 8));
-    return BigInt.asUintN(size === 8 || segment === NO_SEGMENT ? 64 : 32, address);
-  };
+  const start = state.get64(Number(imm));
   const chosen = [];
   for (let i = 0; i < 16; i++) if (state.bytes[c + i]! & 0x80) chosen.push(i);
-  for (const i of chosen) if (!cpu.probe(linear(i), 1, 'write')) return ABORTED;
-  for (const i of chosen) if (!cpu.store(1, linear(i), BigInt(state.bytes[b + i]!))) return ABORTED;
+  const address = (i: number): bigint => BigInt.asUintN(64, start + BigInt(i));
+  for (const i of chosen) if (!cpu.probe(address(i), 1, 'write')) return ABORTED;
+  for (const i of chosen) if (!cpu.store(1, address(i), BigInt(state.bytes[b + i]!))) return ABORTED;
   return DONE;
 });
-const NO_SEGMENT = 0xff;
 function lowerMaskmovdqu(instruction: Instruction, out: Lowering): void {
-  const name = instruction.memory?.segment ?? 'ds';
-  const flat = instruction.codeSize === 64 && name !== 'fs' && name !== 'gs';
-  const segment = flat ? NO_SEGMENT : SEGMENT[name];
-  const imm = BigInt(instruction.addressSize | (segment << 8));
-  out.call(MASKMOVDQU, { b: vectorReg(instruction), c: vectorRm(instruction), imm });
+  emitLinearAddress(instruction, out, TEMP);
+  out.call(MASKMOVDQU, { b: vectorReg(instruction), c: vectorRm(instruction), imm: BigInt(TEMP) });
 }
 
 export const SSE_MOVE_ROWS: readonly Row[] = [
