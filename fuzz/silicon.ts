@@ -1,0 +1,111 @@
+import { join } from 'node:path';
+import { EngineStep, type StepMode } from '../src/host/debug-step/engine-step.ts';
+import { printCase } from '../src/host/debug-step/json.ts';
+import type { StepOutcome } from '../src/host/debug-step/stepped-state.ts';
+import type { SiliconCase } from '../tests/silicon/case.ts';
+import { differences, disassemble } from '../tests/silicon/compare.ts';
+import { FORMS, generateCase } from '../tests/silicon/generator.ts';
+import { buildHarness, NativeProcessor, nativeAvailable } from '../tests/silicon/native.ts';
+
+/**
+ * Compares an engine with this host's processor over random instructions.
+ *
+ *   node dist/fuzz/silicon.js --cases N [--seed S] [--form TEXT] [--mode step|block] [--show N] [--json-cases]
+ */
+interface Options {
+  cases: number;
+  seed: number;
+  form: string;
+  mode: StepMode;
+  show: number;
+  jsonCases: boolean;
+}
+
+const ROOT = join(import.meta.dirname, '../..');
+const BATCH = 2000;
+
+async function main(): Promise<number> {
+  const options = readOptions(process.argv.slice(2));
+  const problem = nativeAvailable();
+  if (problem) {
+    process.stderr.write(`silicon: ${problem}\n`);
+    return 2;
+  }
+  const wanted = options.form.toLowerCase();
+  const forms = FORMS.filter((form) => `${form.mnemonic} ${form.encoding}`.toLowerCase().includes(wanted));
+  if (forms.length === 0) {
+    process.stderr.write(`silicon: no form is called ${options.form}\n`);
+    return 2;
+  }
+  const native = new NativeProcessor(buildHarness(ROOT));
+  const engine = new EngineStep(options.mode);
+  const failures = new Map<string, { count: number; of: number }>();
+  const runs = new Map<string, number>();
+  let failed = 0;
+  for (let start = 0; start < options.cases; start += BATCH) {
+    const length = Math.min(BATCH, options.cases - start);
+    const cases = Array.from({ length }, (_, index) => {
+      const at = start + index;
+      return generateCase(forms[at % forms.length]!, options.seed + Math.floor(at / forms.length));
+    });
+    const expected = await native.run(cases);
+    for (const [index, given] of cases.entries()) {
+      const name = `${given.form.mnemonic} ${given.form.encoding}`;
+      runs.set(name, (runs.get(name) ?? 0) + 1);
+      const found = compareOne(engine, given, expected[index]!);
+      if (found.length === 0) continue;
+      failed += 1;
+      const entry = failures.get(name) ?? { count: 0, of: 0 };
+      entry.count += 1;
+      failures.set(name, entry);
+      if (entry.count <= options.show) report(given, found, options.jsonCases);
+    }
+  }
+  native.close();
+  for (const [name, { count }] of failures) {
+    process.stdout.write(`${name}: ${count} of ${runs.get(name)} differ\n`);
+  }
+  process.stdout.write(`${options.cases} cases of ${forms.length} forms, ${failed} differ\n`);
+  return failed === 0 ? 0 : 1;
+}
+
+function compareOne(engine: EngineStep, given: SiliconCase, expected: StepOutcome): string[] {
+  try {
+    return differences(given, expected, engine.step(given));
+  } catch (error) {
+    return [`the engine threw: ${(error as Error).stack?.split('\n').slice(0, 4).join(' ') ?? error}`];
+  }
+}
+
+function report(given: SiliconCase, found: readonly string[], json: boolean): void {
+  const where = `${given.form.mnemonic} ${given.form.encoding}, seed ${given.seed}, mode ${given.mode}`;
+  process.stdout.write(`${where}: ${disassemble(given)}\n`);
+  for (const line of found.slice(0, 6)) process.stdout.write(`    ${line}\n`);
+  if (json) process.stdout.write(`${printCase(given)}\n`);
+}
+
+function readOptions(words: readonly string[]): Options {
+  const options: Options = { cases: 100_000, seed: 1, form: '', mode: 'step', show: 1, jsonCases: false };
+  for (let index = 0; index < words.length; index += 1) {
+    const word = words[index];
+    if (word === '--json-cases') {
+      options.jsonCases = true;
+      continue;
+    }
+    index += 1;
+    const value = words[index] ?? '';
+    if (word === '--cases') options.cases = Number(value);
+    else if (word === '--seed') options.seed = Number(value);
+    else if (word === '--form') options.form = value;
+    else if (word === '--mode') options.mode = value === 'block' ? 'block' : 'step';
+    else if (word === '--show') options.show = Number(value);
+    else if (word === '--engine' && value === 'interpreter') continue;
+    else {
+      process.stderr.write(`silicon: I do not understand ${word} ${value}\n`);
+      process.exit(2);
+    }
+  }
+  return options;
+}
+
+process.exitCode = await main();

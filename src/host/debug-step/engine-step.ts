@@ -1,0 +1,278 @@
+import { Engine } from '../../engine/engine.ts';
+import { buildInterpreter } from '../../engine/interpreter.ts';
+import { engineLayout, PAGE } from '../../engine/layout.ts';
+import { OperationTable } from '../../engine/operation-table.ts';
+import { PhysicalMap } from '../../engine/physical-map.ts';
+import { instantiate, sharedMemory } from '../../wasm/webassembly.ts';
+import type { Environment } from '../../x86/cpu.ts';
+import { OPCODES } from '../../x86/instructions/all.ts';
+import { MICRO_OPERATIONS } from '../../x86/micro-operations/all.ts';
+import {
+  CPL,
+  type CpuState,
+  CR0,
+  CR3,
+  CR4,
+  EFER,
+  FCW,
+  FSW,
+  FTW,
+  GPR,
+  MXCSR,
+  RIP,
+  SEGMENT,
+  SEGMENT_ACCESS,
+  SEGMENT_LIMIT,
+  SEGMENT_SELECTOR,
+  X87,
+  XMM,
+} from '../../x86/state.ts';
+import type { StepCase, StepEngine, StepOutcome } from './stepped-state.ts';
+
+/**
+ * Runs one user instruction in an engine of its own. `step` stops behind it by budget. `block` lets the engine
+ * run on into an undefined instruction, so that the instruction is one of several in its block and a repeated one
+ * does many iterations at once.
+ */
+export type StepMode = 'step' | 'block';
+
+const RAM_BYTES = 4 * 1024 * 1024;
+const TABLES = 0x1000;
+const FIRST_FRAME = 0x10_0000;
+const FRAMES = (RAM_BYTES - FIRST_FRAME) / PAGE;
+/** Present, writable, user. */
+const ENTRY = 7n;
+const ITERATIONS_MAX = 1_000_000;
+const BLOCK_BUDGET = 100_000;
+const UNDEFINED_OPCODE = [0x0f, 0x0b];
+
+const CR0_USER = 0x8005_0033;
+/** PAE, PGE, OSFXSR, OSXMMEXCPT. */
+const CR4_USER = 0x6a0;
+/** SCE, LME, LMA, NXE. */
+const EFER_USER = 0xd01;
+const DATA_ACCESS = 0xc0f3;
+const CODE_ACCESS = { 64: 0xa0fb, 32: 0xc0fb } as const;
+
+export class EngineStep implements StepEngine {
+  readonly #engine: Engine;
+  readonly #state: CpuState;
+  readonly #ram: Uint8Array;
+  readonly #mode: StepMode;
+  /** Linear page number -> RAM offset of its frame. */
+  #frames = new Map<bigint, number>();
+  #mapped = '';
+
+  constructor(mode: StepMode = 'step', tlbEntries = 256) {
+    this.#mode = mode;
+    const layout = engineLayout(RAM_BYTES, tlbEntries, 1 << 14);
+    const memory = sharedMemory(layout.pages);
+    const table = new OperationTable(MICRO_OPERATIONS);
+    const map = new PhysicalMap(RAM_BYTES);
+    const engine = new Engine(memory, layout, table, OPCODES, map, NO_ENVIRONMENT, {
+      attention: () => false,
+    });
+    const instance = instantiate(buildInterpreter(table, layout), {
+      memory,
+      slow: (record: number, access: number) => engine.slow(record, access),
+      call: (record: number) => engine.call(record),
+    });
+    engine.useExecutor(instance.exports.run as (cpu: number, header: number) => number);
+    this.#engine = engine;
+    this.#state = engine.state;
+    this.#ram = new Uint8Array(memory.buffer, layout.ram, RAM_BYTES);
+  }
+
+  step(given: StepCase): StepOutcome {
+    const tail = this.#mode === 'block' ? UNDEFINED_OPCODE : [];
+    const code = Uint8Array.from([...given.code, ...tail]);
+    this.#map(given);
+    this.#store(given.at, code, true);
+    for (const chunk of given.memory) this.#store(chunk.address, chunk.bytes, false);
+    this.#enter(given);
+
+    const engine = this.#engine;
+    const state = this.#state;
+    let retired = 0;
+    let faulted = false;
+    do {
+      const exit = engine.run(this.#mode === 'block' ? BLOCK_BUDGET : 1);
+      retired += engine.retired;
+      faulted = exit === 'fault';
+    } while (!faulted && state.get64(RIP) === given.at && isRepeated(given.code) && retired < ITERATIONS_MAX);
+
+    let exception: StepOutcome['exception'] = null;
+    if (faulted) {
+      const fault = engine.takeFault()!;
+      const sentinel = this.#mode === 'block' && state.get64(RIP) !== given.at;
+      if (!sentinel) {
+        const cr2 = fault.vector === 14 ? fault.address : 0n;
+        exception = { vector: fault.vector, errorCode: fault.errorCode, cr2 };
+      }
+    }
+    return { ...this.#leave(given), exception, retired };
+  }
+
+  /** Page tables for the pages that the case names. */
+  #map(given: StepCase): void {
+    const pages = new Set<bigint>([given.at >> 12n]);
+    for (const { address, bytes } of given.memory) {
+      const last = address + BigInt(Math.max(bytes.length, 1) - 1);
+      for (let page = address >> 12n; page <= last >> 12n; page += 1n) pages.add(page);
+    }
+    const wanted = [...pages].sort((one, other) => (one < other ? -1 : 1));
+    const key = wanted.join();
+    if (key === this.#mapped) {
+      for (const frame of this.#frames.values()) {
+        if (frame !== this.#frames.get(given.at >> 12n)) this.#ram.fill(0, frame, frame + PAGE);
+      }
+      return;
+    }
+    if (wanted.length > FRAMES) throw new RangeError(`a step takes at most ${FRAMES} pages of memory`);
+    this.#mapped = key;
+    this.#frames = new Map();
+    const tables = new Uint8Array(FIRST_FRAME - TABLES);
+    const view = new DataView(tables.buffer);
+    let free = PAGE;
+    let frame = FIRST_FRAME;
+    for (const page of wanted) {
+      let table = 0;
+      for (const level of [27n, 18n, 9n]) {
+        const at = table + Number((page >> level) & 0x1ffn) * 8;
+        if (view.getBigUint64(at, true) === 0n) {
+          if (free + PAGE > tables.length) throw new RangeError('the pages of a step are too far apart');
+          view.setBigUint64(at, BigInt(TABLES + free) | ENTRY, true);
+          free += PAGE;
+        }
+        table = Number(view.getBigUint64(at, true) & ~0xfffn) - TABLES;
+      }
+      view.setBigUint64(table + Number(page & 0x1ffn) * 8, BigInt(frame) | ENTRY, true);
+      this.#frames.set(page, frame);
+      frame += PAGE;
+    }
+    this.#engine.storePhysical(TABLES, tables);
+    this.#engine.storePhysical(FIRST_FRAME, new Uint8Array(frame - FIRST_FRAME));
+    this.#engine.mmu.flush();
+  }
+
+  /** Code goes through the engine, which must notice that it changed; bytes on unmapped pages are dropped. */
+  #store(address: bigint, bytes: Uint8Array, code: boolean): void {
+    for (let at = 0; at < bytes.length; ) {
+      const linear = address + BigInt(at);
+      const inPage = Number(linear & 0xfffn);
+      const part = bytes.subarray(at, at + PAGE - inPage);
+      const frame = this.#frames.get(linear >> 12n);
+      if (frame !== undefined) {
+        if (code) this.#engine.storePhysical(frame + inPage, part);
+        else this.#ram.set(part, frame + inPage);
+      }
+      at += part.length;
+    }
+  }
+
+  #enter(given: StepCase): void {
+    const state = this.#state;
+    state.bytes.fill(0, 0, 0x500);
+    for (let index = 0; index < 16; index += 1) state.set64(GPR + index * 8, given.gpr[index]!);
+    state.set64(RIP, given.at);
+    state.rflags = given.rflags;
+    state.set32(CR0, CR0_USER);
+    state.set64(CR3, BigInt(TABLES));
+    state.set32(CR4, CR4_USER);
+    state.set32(EFER, EFER_USER);
+    state.set32(CPL, 3);
+    for (const [name, index] of Object.entries(SEGMENT)) {
+      const code = name === 'cs';
+      const unusable = name === 'ldtr' || name === 'tr';
+      state.set32(SEGMENT_SELECTOR + index * 4, unusable ? 0 : code ? 0x33 : 0x2b);
+      state.set32(SEGMENT_LIMIT + index * 4, unusable ? 0 : 0xffff_ffff);
+      state.set32(SEGMENT_ACCESS + index * 4, unusable ? 0 : code ? CODE_ACCESS[given.mode] : DATA_ACCESS);
+    }
+    const { x87 } = given;
+    state.view.setUint16(FCW, x87.fcw, true);
+    state.view.setUint16(FSW, x87.fsw, true);
+    state.view.setUint8(FTW, x87.ftw);
+    for (let index = 0; index < 8; index += 1) {
+      const at = X87 + physicalRegister(x87.fsw, index) * 16;
+      state.view.setBigUint64(at, BigInt.asUintN(64, x87.st[index]!), true);
+      state.view.setUint16(at + 8, Number(x87.st[index]! >> 64n), true);
+    }
+    for (let index = 0; index < 16; index += 1) {
+      state.set64(XMM + index * 16, BigInt.asUintN(64, given.xmm[index]!));
+      state.set64(XMM + index * 16 + 8, given.xmm[index]! >> 64n);
+    }
+    state.set32(MXCSR, given.mxcsr);
+  }
+
+  #leave(given: StepCase): Omit<StepOutcome, 'exception' | 'retired'> {
+    const state = this.#state;
+    const fsw = state.view.getUint16(FSW, true);
+    return {
+      gpr: Array.from({ length: 16 }, (_, index) => state.get64(GPR + index * 8)),
+      rip: state.get64(RIP),
+      rflags: state.rflags,
+      xmm: Array.from(
+        { length: 16 },
+        (_, index) => (state.get64(XMM + index * 16 + 8) << 64n) | state.get64(XMM + index * 16),
+      ),
+      mxcsr: state.get32(MXCSR),
+      x87: {
+        fcw: state.view.getUint16(FCW, true),
+        fsw,
+        ftw: state.view.getUint8(FTW),
+        st: Array.from({ length: 8 }, (_, index) => {
+          const at = X87 + physicalRegister(fsw, index) * 16;
+          return (BigInt(state.view.getUint16(at + 8, true)) << 64n) | state.view.getBigUint64(at, true);
+        }),
+      },
+      memory: given.memory.map(({ address, bytes }) => ({
+        address,
+        bytes: this.#load(address, bytes.length),
+      })),
+    };
+  }
+
+  #load(address: bigint, length: number): Uint8Array {
+    const bytes = new Uint8Array(length);
+    for (let at = 0; at < length; ) {
+      const linear = address + BigInt(at);
+      const inPage = Number(linear & 0xfffn);
+      const frame = this.#frames.get(linear >> 12n)!;
+      const part = this.#ram.subarray(frame + inPage, frame + Math.min(PAGE, inPage + length - at));
+      bytes.set(part, at);
+      at += part.length;
+    }
+    return bytes;
+  }
+}
+
+/** ST(index) in the stack whose top the status word holds [SDM 1 8.1.2]. */
+function physicalRegister(fsw: number, index: number): number {
+  return ((fsw >> 11) + index) & 7;
+}
+
+/** A string instruction behind a repeat prefix. */
+export function isRepeated(code: Uint8Array): boolean {
+  let repeated = false;
+  for (const byte of code) {
+    if (byte === 0xf2 || byte === 0xf3) repeated = true;
+    else if ((byte >= 0xa4 && byte <= 0xa7) || (byte >= 0xaa && byte <= 0xaf)) return repeated;
+    else if (byte >= 0x6c && byte <= 0x6f) return repeated;
+    else if ((byte & 0xf0) !== 0x40 && !PREFIXES.has(byte)) return false;
+  }
+  return false;
+}
+const PREFIXES = new Set([0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf0]);
+
+/** A processor alone: no ports, no device registers, a clock that stands still. */
+const NO_ENVIRONMENT: Environment = {
+  readPort: (_port, size) => (size === 4 ? 0xffff_ffff : (1 << (size * 8)) - 1),
+  writePort: () => undefined,
+  readMsr: () => undefined,
+  writeMsr: () => false,
+  taskPriority: () => 0,
+  setTaskPriority: () => undefined,
+  timestamp: () => 0n,
+  random: () => 0n,
+  cpuid: () => [0, 0, 0, 0],
+};
