@@ -32,7 +32,12 @@ interface Context {
 interface TableUse {
   /** Linear page of its first entry; -1 when it is used at more than one place. */
   firstPage: number;
+  /** Stores seen: many mean that the page has become data, so the marks are dropped and set anew. */
+  stores: number;
 }
+
+/** After this many stores to one watched page everything is dropped once. */
+const TABLE_STORES_MAX = 128;
 
 export class Mmu {
   readonly #state: CpuState;
@@ -194,7 +199,7 @@ export class Mmu {
       const firstPage = last ? linearPage - (linearPage % 512) : -1;
       const use = this.#tables.get(page);
       if (use === undefined) {
-        this.#tables.set(page, { firstPage });
+        this.#tables.set(page, { firstPage, stores: 0 });
         this.flags[page]! |= PAGE_FLAG.table;
         this.dropWriteTags(page);
       } else if (use.firstPage !== firstPage) {
@@ -286,6 +291,10 @@ export class Mmu {
   tableStored(page: number, before: Uint8Array, first: number): void {
     const use = this.#tables.get(page);
     if (use === undefined) return;
+    if (++use.stores > TABLE_STORES_MAX) {
+      this.flush();
+      return;
+    }
     const start = this.#layout.ram + page * PAGE + first;
     for (let at = 0; at < before.length; at += 8) {
       let changed = false;
