@@ -182,67 +182,91 @@ export class Driver {
     const { vcpu, disks, network, arbiter, channel, heartbeats, status } = this.#ports;
     switch (action.kind) {
       case 'ask':
-        return arbiter.request(action.request);
+        arbiter.request(action.request);
+        break;
       case 'open-disks':
-        return disks.open(action.epoch, this.#options.side.instance);
+        disks.open(action.epoch, this.#options.side.instance);
+        break;
       case 'open-network':
-        return network.open(action.epoch);
+        network.open(action.epoch);
+        break;
       case 'announce':
-        return this.#options.macs.forEach((mac, nic) => {
+        this.#options.macs.forEach((mac, nic) => {
           network.announce(nic, mac);
         });
+        break;
       case 'hand-over':
         this.#handOver(action.output);
         this.#events.push({ kind: 'handed-over', output: action.output.number });
-        return;
+        break;
       case 'issue-again':
-        return disks.issue(action.request);
+        disks.issue(action.request);
+        break;
       case 'connect':
-        return channel.connect(action.address);
+        channel.connect(action.address);
+        break;
       case 'send':
-        return channel.send(action.link, action.message);
+        channel.send(action.link, action.message);
+        break;
       case 'send-snapshot':
-        return channel.sendSnapshot(action.link, action.snapshot);
+        channel.sendSnapshot(action.link, action.snapshot);
+        break;
       case 'flush':
-        return channel.flush(action.link);
+        channel.flush(action.link);
+        break;
       case 'close':
-        return channel.close(action.link);
+        channel.close(action.link);
+        break;
       case 'pause-reading':
-        return channel.pauseReading(action.link);
+        channel.pauseReading(action.link);
+        break;
       case 'resume-reading':
-        return channel.resumeReading(action.link);
+        channel.resumeReading(action.link);
+        break;
       case 'heartbeat':
-        return heartbeats.send(action.heartbeat);
+        heartbeats.send(action.heartbeat);
+        break;
       case 'vcpu-run':
-        return vcpu.run();
+        vcpu.run();
+        break;
       case 'vcpu-pause':
-        return vcpu.pause();
+        vcpu.pause();
+        break;
       case 'vcpu-input':
-        return vcpu.input(action.input);
+        vcpu.input(action.input);
+        break;
       case 'vcpu-share':
-        return vcpu.setShare(action.share);
+        vcpu.setShare(action.share);
+        break;
       case 'vcpu-snapshot':
-        return vcpu.snapshot();
+        vcpu.snapshot();
+        break;
       case 'vcpu-load':
-        return vcpu.load(action.snapshot);
+        vcpu.load(action.snapshot);
+        break;
       case 'vcpu-replay':
-        return vcpu.replay(action.entries);
+        vcpu.replay(action.entries);
+        break;
       case 'vcpu-end-replay':
-        return vcpu.endReplay();
+        vcpu.endReplay();
+        break;
       case 'go-live':
-        return this.#goLive(action.takeover);
+        this.#goLive(action.takeover);
+        break;
       case 'state':
-        return status.report({
+        status.report({
           kind: 'state',
           role: this.#role,
           state: action.state,
           detail: action.detail,
           protection: protection(action.state),
         });
+        break;
       case 'halt':
-        return this.#halt(action.reason);
+        this.#halt(action.reason);
+        break;
       default:
-        return unreachable(action);
+        unreachable(action);
     }
   }
 
@@ -250,15 +274,19 @@ export class Driver {
     const { output, number } = numbered;
     switch (output.kind) {
       case 'frame':
-        return this.#ports.network.send(output.nic, output.frame, number);
+        this.#ports.network.send(output.nic, output.frame, number);
+        break;
       case 'console':
-        return this.#ports.console.write(output.port, output.bytes, number);
+        this.#ports.console.write(output.port, output.bytes, number);
+        break;
       case 'disk-request':
-        return this.#ports.disks.issue(output);
+        this.#ports.disks.issue(output);
+        break;
       case 'power':
-        return this.#ports.status.report({ kind: 'power', state: output.state, value: output.value });
+        this.#ports.status.report({ kind: 'power', state: output.state, value: output.value });
+        break;
       default:
-        return unreachable(output);
+        unreachable(output);
     }
   }
 

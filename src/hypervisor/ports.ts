@@ -7,7 +7,6 @@ import type { Heartbeat, Message } from '../ft/message.ts';
 import type { DiskCompletedInput, DiskRequestOutput, Input, PowerOutput } from '../machine/door.ts';
 import type { LogEntry, LogPayload } from '../replay/log-entry.ts';
 import type { NumberedOutput } from '../replay/numbered-output.ts';
-import type { LogPosition } from '../replay/position.ts';
 
 /**
  * What one VM in one role needs of the world. The driver calls methods; the world answers through the listener,
