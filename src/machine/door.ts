@@ -103,6 +103,8 @@ export interface Machine {
   readonly guestTime: GuestNanoseconds;
   /** Guest time at which the earliest armed timer fires, if any. */
   readonly nextDeadline: GuestNanoseconds | undefined;
+  /** Nonzero in its first word asks a running machine to stop soon; whoever set it clears it. */
+  readonly stopWord?: Int32Array;
   /** Runs until exactly `until`, before any input there. Outputs are handed to the sink as they are made. */
   runUntil(until: InstructionCount): StopReason;
   /** Applies one input at the current count. */

@@ -1,0 +1,279 @@
+import {
+  type HostMilliseconds,
+  hostMilliseconds,
+  type InstructionCount,
+  instructionCount,
+} from '../base/units.ts';
+import type { MachineSnapshot } from '../ft/event.ts';
+import type { Input, Machine, Output, OutputSink } from '../machine/door.ts';
+import type { LogEntry } from '../replay/log-entry.ts';
+import { LOG_START } from '../replay/position.ts';
+import { Recorder } from '../replay/recorder.ts';
+import { Replayer } from '../replay/replayer.ts';
+import { GuestClock } from './guest-clock.ts';
+import type { MachineFactory } from './machine-factory.ts';
+import type { VcpuEvents, VcpuPort } from './ports.ts';
+
+export type VcpuStep =
+  | { readonly kind: 'busy' }
+  /** Nothing to do until then, or until a method is called. */
+  | { readonly kind: 'idle'; readonly until: HostMilliseconds | undefined };
+
+export interface VcpuOptions {
+  /** How often a live machine logs its digest; undefined: never. */
+  readonly digestEveryMs: number | undefined;
+}
+
+/** Counts that a replaying vCPU executes before it looks for orders again. */
+const REPLAY_STEP_COUNTS = 400_000n;
+const REPLAY_STEP_ENTRIES = 256;
+
+const BUSY: VcpuStep = { kind: 'busy' };
+const IDLE: VcpuStep = { kind: 'idle', until: undefined };
+
+/**
+ * The body of the vCPU's loop over a machine: live, it makes entries and outputs; replaying, it consumes entries.
+ * A caller steps it: a worker thread in production, the simulator in tests. Host time comes as data.
+ */
+export class VcpuLoop implements VcpuPort {
+  readonly #factory: MachineFactory;
+  readonly #options: VcpuOptions;
+  #events!: VcpuEvents;
+  #machine: Machine | undefined;
+  #sink: OutputSink = { output: () => {} };
+  #recorder: Recorder | undefined;
+  #replayer: Replayer | undefined;
+  #clock: GuestClock | undefined;
+  #running = false;
+  #inputs: Input[] = [];
+  #share = 1;
+  #notBefore = Number.NEGATIVE_INFINITY;
+  #slice: { readonly since: HostMilliseconds; readonly count: InstructionCount } | undefined;
+  #digestAt = Number.NEGATIVE_INFINITY;
+  #unflushed = false;
+  #snapshotWanted = false;
+  #ending = false;
+  #released = 0n;
+  #told = 0n;
+  #stopped = false;
+
+  constructor(factory: MachineFactory, options: VcpuOptions) {
+    this.#factory = factory;
+    this.#options = options;
+  }
+
+  listen(events: VcpuEvents): void {
+    this.#events = events;
+  }
+
+  /** The word that makes a running machine return soon. */
+  get stopWord(): Int32Array | undefined {
+    return this.#machine?.stopWord;
+  }
+
+  /** A primary's beginning: the initial image, paused. */
+  create(): void {
+    const made = this.#factory.create({ output: (output: Output) => this.#sink.output(output) });
+    if (!made.ok) {
+      this.#fail(made.error);
+      return;
+    }
+    this.#machine = made.value;
+    this.#beLive(made.value, LOG_START);
+  }
+
+  // ------------------------------------------------------------------------------------------ orders
+
+  run(): void {
+    const replayer = this.#replayer;
+    if (replayer && this.#machine) {
+      // Go-live: the same machine, and from here on its own history.
+      this.#replayer = undefined;
+      this.#beLive(this.#machine, replayer.position);
+    }
+    this.#running = true;
+  }
+
+  pause(): void {
+    this.#running = false;
+  }
+
+  input(input: Input): void {
+    this.#inputs.push(input);
+  }
+
+  replay(entries: readonly LogEntry[]): void {
+    for (const entry of entries) {
+      if (entry.kind === 'released' && entry.output > this.#released) this.#released = entry.output;
+      this.#replayer?.feed(entry);
+    }
+  }
+
+  endReplay(): void {
+    this.#ending = true;
+  }
+
+  setShare(share: number): void {
+    this.#share = share;
+  }
+
+  snapshot(): void {
+    this.#snapshotWanted = true;
+  }
+
+  load(snapshot: MachineSnapshot): void {
+    this.#recorder = undefined;
+    this.#running = false;
+    this.#machine = undefined;
+    this.#released = 0n;
+    this.#told = 0n;
+    const made = this.#factory.restore(snapshot.machine, { output: (output) => this.#sink.output(output) });
+    if (!made.ok) {
+      this.#fail(made.error);
+      return;
+    }
+    this.#machine = made.value;
+    const replayer = new Replayer(made.value, snapshot.position, {
+      onOutput: (output) => {
+        // What is known to have left is of no more use to anyone.
+        if (output.number > this.#released) this.#events.output(output);
+      },
+    });
+    this.#replayer = replayer;
+    this.#sink = replayer;
+    this.#events.loaded(made.value.digest());
+  }
+
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  // ------------------------------------------------------------------------------------------ steps
+
+  step(now: HostMilliseconds): VcpuStep {
+    const machine = this.#machine;
+    if (this.#stopped || !machine) return IDLE;
+    try {
+      if (this.#replayer) return this.#replayStep(machine, this.#replayer);
+      return this.#recorder ? this.#liveStep(machine, this.#recorder, now) : IDLE;
+    } catch (error) {
+      // A trap, a failed allocation or a broken invariant stops this side; the guest never sees it (design 3).
+      this.#fail(error instanceof Error ? `${error.name}: ${error.message}` : String(error));
+      return IDLE;
+    }
+  }
+
+  #replayStep(machine: Machine, replayer: Replayer): VcpuStep {
+    const end = machine.count + REPLAY_STEP_COUNTS;
+    for (let entries = 0; entries < REPLAY_STEP_ENTRIES && machine.count < end; entries++) {
+      const step = replayer.step(REPLAY_STEP_COUNTS);
+      if (step.kind === 'busy') continue;
+      this.#tellReplayed(machine, replayer);
+      if (step.kind === 'diverged') {
+        this.#stopped = true;
+        this.#events.diverged(step.reason);
+      } else if (step.kind === 'starved' && this.#ending) {
+        this.#ending = false;
+        this.#events.replayedToEnd(machine.count, machine.pendingDiskRequests());
+      }
+      return IDLE;
+    }
+    this.#tellReplayed(machine, replayer);
+    return BUSY;
+  }
+
+  #tellReplayed(machine: Machine, replayer: Replayer): void {
+    if (replayer.replayed === this.#told) return;
+    this.#told = replayer.replayed;
+    this.#events.replayed(replayer.replayed, machine.count);
+  }
+
+  #liveStep(machine: Machine, recorder: Recorder, now: HostMilliseconds): VcpuStep {
+    this.#measure(machine, now);
+    if (this.#snapshotWanted) this.#takeSnapshot(machine, recorder);
+    if (!this.#running) return this.#idle(undefined);
+    if (now < this.#notBefore) return this.#idle(hostMilliseconds(this.#notBefore));
+    this.#clock ??= new GuestClock(now, machine.guestTime);
+    const clock = this.#clock;
+    clock.seen(now, machine.guestTime);
+    const halted = recorder.clock === 'needed';
+    const { nextDeadline } = machine;
+    if (halted && this.#inputs.length === 0) {
+      if (nextDeadline === undefined) return this.#idle(undefined);
+      if (clock.target(now) < nextDeadline) return this.#idle(clock.hostTimeOf(nextDeadline));
+    }
+    if (halted || (recorder.clock === 'allowed' && clock.due(now, machine.guestTime))) {
+      recorder.apply(clock.entry(now, machine.guestTime, halted));
+      this.#digestWhenDue(recorder, now);
+      this.#flush();
+    }
+    for (const input of this.#inputs.splice(0)) recorder.apply(input);
+    this.#slice = { since: now, count: machine.count };
+    const reason = recorder.run(instructionCount(machine.count + clock.sliceCounts()));
+    if (reason === 'powered-off') {
+      this.#flush();
+      this.#stopped = true;
+      this.#events.stopped('powered off', false);
+      return IDLE;
+    }
+    return BUSY;
+  }
+
+  /** What the last slice cost says how fast the guest is, and how long a throttled vCPU has to rest. */
+  #measure(machine: Machine, now: HostMilliseconds): void {
+    const slice = this.#slice;
+    if (!slice) return;
+    this.#slice = undefined;
+    const elapsed = now - slice.since;
+    this.#clock?.measured(machine.count - slice.count, elapsed);
+    if (this.#share < 1) this.#notBefore = now + (elapsed * (1 - this.#share)) / this.#share;
+  }
+
+  #digestWhenDue(recorder: Recorder, now: HostMilliseconds): void {
+    const { digestEveryMs } = this.#options;
+    if (digestEveryMs === undefined || now - this.#digestAt < digestEveryMs) return;
+    this.#digestAt = now;
+    recorder.digest();
+  }
+
+  #takeSnapshot(machine: Machine, recorder: Recorder): void {
+    this.#snapshotWanted = false;
+    const { position } = recorder;
+    const digest = machine.digest();
+    this.#events.snapshot({ machine: machine.snapshot(), count: machine.count, position, digest });
+  }
+
+  #idle(until: HostMilliseconds | undefined): VcpuStep {
+    this.#flush();
+    return { kind: 'idle', until };
+  }
+
+  #flush(): void {
+    if (!this.#unflushed) return;
+    this.#unflushed = false;
+    this.#events.flush();
+  }
+
+  #beLive(machine: Machine, position: Recorder['position']): void {
+    const recorder = new Recorder(
+      machine,
+      {
+        entry: (at, payload) => {
+          this.#unflushed = true;
+          this.#events.entry(at, payload);
+        },
+        output: (output) => this.#events.output(output),
+      },
+      position,
+    );
+    this.#recorder = recorder;
+    this.#sink = recorder;
+    // Guest time goes on from where it stands, by this host's clock.
+    this.#clock = undefined;
+  }
+
+  #fail(reason: string): void {
+    this.#stopped = true;
+    this.#events.stopped(reason, true);
+  }
+}
