@@ -82,7 +82,7 @@ export class LocalApic implements Device, MmioHandler, MessageInterrupts {
   readonly #service = new VectorSet();
   readonly #level = new VectorSet();
   readonly #lvt = new Uint32Array(6);
-  #base = 0n;
+  #base = 0;
   #taskPriority = 0;
   #spurious = 0;
   #logical = 0;
@@ -108,11 +108,11 @@ export class LocalApic implements Device, MmioHandler, MessageInterrupts {
   }
 
   get #x2apic(): boolean {
-    return (Number(this.#base) & BASE_X2APIC) !== 0;
+    return (this.#base & BASE_X2APIC) !== 0;
   }
 
   get enabled(): boolean {
-    return (Number(this.#base) & BASE_ENABLE) !== 0;
+    return (this.#base & BASE_ENABLE) !== 0;
   }
 
   /** The vector the processor would take now, IF aside. */
@@ -243,7 +243,7 @@ export class LocalApic implements Device, MmioHandler, MessageInterrupts {
   }
 
   readMsr(index: number): bigint | undefined {
-    if (index === MSR_APIC_BASE) return this.#base;
+    if (index === MSR_APIC_BASE) return BigInt(this.#base);
     if (index === MSR_TSC_DEADLINE) return this.timer.tscDeadline;
     if (!this.ownsMsr(index) || !this.#x2apic) return undefined;
     const register = index - MSR_X2APIC_FIRST;
@@ -298,7 +298,7 @@ export class LocalApic implements Device, MmioHandler, MessageInterrupts {
   }
 
   reset(): void {
-    this.#base = BigInt(LOCAL_APIC_BASE | BASE_ENABLE | BASE_BSP) & 0xffffffffn;
+    this.#base = LOCAL_APIC_BASE + BASE_ENABLE + BASE_BSP;
     this.#resetRegisters();
     // There is no firmware to set up virtual-wire mode: the machine starts in it [MP 3.6.2.2].
     this.#lvt[3] = DELIVERY.external << 8;
@@ -307,7 +307,7 @@ export class LocalApic implements Device, MmioHandler, MessageInterrupts {
   }
 
   save(writer: ByteWriter): void {
-    writer.u64(this.#base).u8(this.#taskPriority).u16(this.#spurious).u32(this.#logical).u32(this.#format);
+    writer.uint(this.#base).u8(this.#taskPriority).u16(this.#spurious).u32(this.#logical).u32(this.#format);
     writer.u32(this.#commandLow).u32(this.#commandHigh).u8(this.#errors).u8(this.#errorsRead);
     writer.bool(this.#nmi).bool(this.#lint0);
     for (const entry of this.#lvt) writer.u32(entry);
@@ -318,7 +318,7 @@ export class LocalApic implements Device, MmioHandler, MessageInterrupts {
   }
 
   load(reader: ByteReader): void {
-    this.#base = reader.u64();
+    this.#base = reader.uint();
     this.#taskPriority = reader.u8();
     this.#spurious = reader.u16();
     this.#logical = reader.u32();
@@ -431,11 +431,11 @@ export class LocalApic implements Device, MmioHandler, MessageInterrupts {
     const limit = 1n << BigInt(this.#options.physicalAddressBits ?? 40);
     if (value >= limit || (value & 0x2ffn) !== 0n) return false;
     const mode = Number(value) & (BASE_ENABLE | BASE_X2APIC);
-    const before = Number(this.#base) & (BASE_ENABLE | BASE_X2APIC);
+    const before = this.#base & (BASE_ENABLE | BASE_X2APIC);
     if (mode === BASE_X2APIC) return false;
     if (before === 0 && mode === (BASE_ENABLE | BASE_X2APIC)) return false;
     if (before === (BASE_ENABLE | BASE_X2APIC) && mode === BASE_ENABLE) return false;
-    this.#base = value;
+    this.#base = Number(value);
     if (mode === 0 && before !== 0) this.#resetRegisters();
     this.#place();
     this.#update();
@@ -463,7 +463,7 @@ export class LocalApic implements Device, MmioHandler, MessageInterrupts {
 
   #place(): void {
     const mapped = this.enabled && !this.#x2apic;
-    this.#range.place(mapped ? Number(this.#base & ~0xfffn) : undefined);
+    this.#range.place(mapped ? this.#base - (this.#base % 0x1000) : undefined);
   }
 
   /** [SDM 3A 11.6.1] */
