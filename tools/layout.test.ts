@@ -58,7 +58,7 @@ describe('layout', () => {
     const wrong = (path: string, text: string) =>
       violationsOf({ path, room: path.split('/')[1] ?? '', text });
     expect(wrong('src/base/a.ts', "import { x } from '../ft/b.ts';")).toHaveLength(1);
-    expect(wrong('src/ft/a.ts', "import type {\n  x,\n} from '../replay/codec.ts';")).toHaveLength(1);
+    expect(wrong('src/ft/a.ts', "import type {\n  x,\n} from '../hypervisor/ports.ts';")).toHaveLength(1);
     expect(wrong('src/device/virtio/a.ts', "import { x } from '../../machine/b.ts';")).toHaveLength(1);
     expect(wrong('src/machine/a.ts', "import { x } from 'node:fs';")).toHaveLength(1);
     expect(wrong('src/storage/a.ts', "import { x } from '../hypervisor/driver.ts';")).toHaveLength(1);

@@ -40,7 +40,8 @@ export const ROOMS: Readonly<Record<string, Room>> = {
   // The engine owns guest RAM, so it is what devices see as GuestMemory: an interface, nothing that runs.
   engine: { imports: ['base', 'wasm', 'x86'], files: ['src/device/device.ts'], pure: true },
   device: { imports: ['base'], pure: true },
-  machine: { imports: ['base', 'x86', 'engine', 'device'], pure: true },
+  // wasm/ declares the WebAssembly types, and the machine makes the memory that all engines share.
+  machine: { imports: ['base', 'x86', 'engine', 'device'], files: ['src/wasm/webassembly.ts'], pure: true },
   replay: { imports: ['base', 'machine'], pure: true },
   // Replay's log entry, numbered output and their codecs: the channel carries what a recording holds.
   ft: { imports: ['base', 'replay'], files: ['src/machine/door.ts'], pure: true },

@@ -1,0 +1,173 @@
+import { createServer, type Server, type Socket } from 'node:net';
+import { failed, ok, type Result } from '../base/result.ts';
+import { macNumber } from './ethernet.ts';
+import { encodeFrame, FRAME_LENGTH_MAX, FrameDecoder } from './frame-stream.ts';
+import { LearningSwitch, type SwitchedPort } from './learning-switch.ts';
+import { Station, type StationLink } from './station.ts';
+import {
+  decodeSwitchMessage,
+  encodeSwitchMessage,
+  SWITCH_MAGIC,
+  SWITCH_MESSAGE_LENGTH_MAX,
+  type SwitchMessage,
+} from './switch-message.ts';
+
+export interface SwitchServerOptions {
+  /** 0 takes a free port. */
+  readonly port: number;
+  readonly host?: string;
+}
+
+/** A socket with more than this waiting drops frames, as a full network does. */
+const QUEUED_BYTES_MAX = 4 * 1024 * 1024;
+
+interface StationPort extends SwitchedPort {
+  readonly station: Station;
+}
+
+/** The user switch (design 7): VM processes connect by TCP, an uplink and plain QEMU peers by stream framing. */
+export class SwitchServer {
+  readonly port: number;
+  readonly #server: Server;
+  readonly #switch = new LearningSwitch();
+  readonly #stations = new Map<string, StationPort>();
+  readonly #sockets = new Set<Socket>();
+
+  private constructor(server: Server, port: number) {
+    this.#server = server;
+    this.port = port;
+    server.on('connection', (socket) => this.#accept(socket));
+  }
+
+  static start(options: SwitchServerOptions): Promise<Result<SwitchServer>> {
+    const server = createServer();
+    const host = options.host ?? '127.0.0.1';
+    return new Promise((resolve) => {
+      server.once('error', (error: NodeJS.ErrnoException) => {
+        const reason =
+          error.code === 'EADDRINUSE' ? 'is in use: choose another one with --port' : (error.code ?? '');
+        resolve(failed(`port ${options.port} on ${host} ${reason}`));
+      });
+      server.listen(options.port, host, () => {
+        const address = server.address();
+        const port = typeof address === 'object' && address !== null ? address.port : options.port;
+        resolve(ok(new SwitchServer(server, port)));
+      });
+    });
+  }
+
+  /** A peer in plain stream framing: passt, or a QEMU. */
+  attachStream(socket: Socket): void {
+    this.#track(socket);
+    this.#serveStream(socket, Buffer.alloc(0));
+  }
+
+  async close(): Promise<void> {
+    for (const socket of this.#sockets) socket.destroy();
+    await new Promise<void>((resolve) => this.#server.close(() => resolve()));
+  }
+
+  #track(socket: Socket): void {
+    this.#sockets.add(socket);
+    socket.on('error', () => socket.destroy());
+    socket.on('close', () => this.#sockets.delete(socket));
+  }
+
+  /** The first bytes tell a VM process from a plain peer. */
+  #accept(socket: Socket): void {
+    this.#track(socket);
+    socket.setNoDelay(true);
+    let first: Buffer = Buffer.alloc(0);
+    const decide = (bytes: Buffer): void => {
+      first = Buffer.concat([first, bytes]);
+      const length = Math.min(first.length, SWITCH_MAGIC.length);
+      const lockstep = first.subarray(0, length).equals(SWITCH_MAGIC.subarray(0, length));
+      if (lockstep && length < SWITCH_MAGIC.length) return;
+      socket.off('data', decide);
+      if (lockstep) this.#serveVm(socket, first.subarray(length));
+      else this.#serveStream(socket, first);
+    };
+    socket.on('data', decide);
+  }
+
+  #serveStream(socket: Socket, first: Buffer): void {
+    const decoder = new FrameDecoder();
+    const port: SwitchedPort = {
+      deliver: (frame) => {
+        if (socket.writableLength < QUEUED_BYTES_MAX) socket.write(encodeFrame(frame));
+      },
+    };
+    const receive = (bytes: Buffer): void => {
+      const frames = decoder.push(bytes);
+      if (frames === undefined) socket.destroy();
+      // The frame outlives the chunk it was cut from: a copy keeps 64 KiB chunks from piling up.
+      else for (const frame of frames) this.#switch.forward(port, Buffer.from(frame));
+    };
+    this.#switch.add(port);
+    socket.on('close', () => this.#switch.remove(port));
+    socket.on('data', receive);
+    receive(first);
+  }
+
+  #serveVm(socket: Socket, first: Buffer): void {
+    const decoder = new FrameDecoder(SWITCH_MESSAGE_LENGTH_MAX);
+    const send = (message: SwitchMessage) => socket.write(encodeFrame(encodeSwitchMessage(message)));
+    const link: StationLink = {
+      deliver: (frame) => {
+        if (socket.writableLength >= QUEUED_BYTES_MAX) return false;
+        send({ kind: 'delivered', frame });
+        return true;
+      },
+      replaced: () => socket.end(),
+    };
+    let port: StationPort | undefined;
+
+    const handle = (message: SwitchMessage | undefined): boolean => {
+      switch (message?.kind) {
+        case 'open': {
+          port ??= this.#station(`${message.vm}/${message.nic}`);
+          // The verdict goes first, so that the frames that were held follow it.
+          const newest = port.station.epoch;
+          if (newest !== undefined && message.epoch < newest) {
+            send({ kind: 'refused', epoch: newest });
+            return true;
+          }
+          send({ kind: 'opened', epoch: message.epoch });
+          port.station.attach(message.epoch, link, performance.now());
+          return true;
+        }
+        case 'frame': {
+          if (port === undefined || message.frame.length > FRAME_LENGTH_MAX) return false;
+          const frame = Buffer.from(message.frame);
+          if (port.station.accepts(link, message.output, frame)) this.#switch.forward(port, frame);
+          return true;
+        }
+        case 'announce':
+          if (port === undefined) return false;
+          if (port.station.carries(link)) this.#switch.learn(macNumber(message.mac), port);
+          return true;
+        default:
+          return false;
+      }
+    };
+    const receive = (bytes: Buffer): void => {
+      const messages = decoder.push(bytes);
+      if (messages === undefined || !messages.every((each) => handle(decodeSwitchMessage(each))))
+        socket.destroy();
+    };
+    socket.on('data', receive);
+    socket.on('close', () => port?.station.detach(link));
+    receive(first);
+  }
+
+  /** Stations stay when their connections go: frames are held for the next one. */
+  #station(name: string): StationPort {
+    const known = this.#stations.get(name);
+    if (known !== undefined) return known;
+    const station = new Station(name);
+    const port: StationPort = { station, deliver: (frame) => station.deliver(frame, performance.now()) };
+    this.#stations.set(name, port);
+    this.#switch.add(port);
+    return port;
+  }
+}

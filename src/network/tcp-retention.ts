@@ -1,0 +1,75 @@
+import { isAtOrBefore, tcpSegmentOf } from './ethernet.ts';
+
+/**
+ * TCP segments on their way to a guest that the guest has not acknowledged. A guest's acknowledgement leaves its
+ * host only when the frame it answers is in the backup's log (Output Rule), so what is acknowledged is safe and
+ * what is not may have died with the primary. A survivor is given all of it again: TCP drops what it has. The
+ * sender would repeat it too, but passt takes two seconds to.
+ */
+
+interface Flow {
+  /** In order of arrival. */
+  segments: { readonly frame: Uint8Array; readonly end: number }[];
+  bytes: number;
+  /** The newest segment without data: the guest may be waiting for what it acknowledges. */
+  bare: Uint8Array | undefined;
+}
+
+const FLOWS_MAX = 4096;
+const BYTES_PER_FLOW_MAX = 1024 * 1024;
+
+export class TcpRetention {
+  /** By the flow's name seen from the peer; the flow used last is last. */
+  readonly #flows = new Map<string, Flow>();
+
+  /** A frame towards the guest; true when it is kept here. */
+  towardsGuest(frame: Uint8Array): boolean {
+    const segment = tcpSegmentOf(frame);
+    if (segment === undefined) return false;
+    const flow = this.#flows.get(segment.flow) ?? { segments: [], bytes: 0, bare: undefined };
+    this.#flows.delete(segment.flow);
+    if (segment.reset) {
+      flow.segments = [];
+      flow.bytes = 0;
+    }
+    this.#flows.set(segment.flow, flow);
+    if (segment.end === segment.sequence) flow.bare = frame;
+    else {
+      flow.segments.push({ frame, end: segment.end });
+      flow.bytes += frame.length;
+      while (flow.bytes > BYTES_PER_FLOW_MAX) flow.bytes -= flow.segments.shift()?.frame.length ?? flow.bytes;
+    }
+    if (this.#flows.size > FLOWS_MAX) {
+      const oldest = this.#flows.keys().next().value;
+      if (oldest !== undefined) this.#flows.delete(oldest);
+    }
+    return true;
+  }
+
+  /** A frame that the guest has sent. */
+  fromGuest(frame: Uint8Array): void {
+    const segment = tcpSegmentOf(frame);
+    if (segment === undefined) return;
+    const flow = this.#flows.get(segment.reverse);
+    if (flow === undefined) return;
+    if (segment.reset) {
+      this.#flows.delete(segment.reverse);
+      return;
+    }
+    const acknowledged = segment.acknowledges;
+    if (acknowledged === undefined) return;
+    flow.segments = flow.segments.filter(({ frame, end }) => {
+      if (!isAtOrBefore(end, acknowledged)) return true;
+      flow.bytes -= frame.length;
+      return false;
+    });
+  }
+
+  /** What a survivor must be given again, in order within each flow. */
+  unacknowledged(): Uint8Array[] {
+    return [...this.#flows.values()].flatMap(({ segments, bare }) => [
+      ...segments.map(({ frame }) => frame),
+      ...(bare === undefined ? [] : [bare]),
+    ]);
+  }
+}
