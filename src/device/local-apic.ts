@@ -1,4 +1,18 @@
 import type { ByteReader, ByteWriter } from '../base/bytes.ts';
+import {
+  APIC_VERSION,
+  COMMAND_WRITABLE,
+  DELIVERY,
+  ERROR_RECEIVE_VECTOR,
+  ERROR_REGISTER,
+  ERROR_SEND_VECTOR,
+  isDestination,
+  LVT_MASKED,
+  LVT_WRITABLE,
+  REGISTER,
+  SOFTWARE_ENABLE,
+  SPURIOUS_WRITABLE,
+} from './apic-registers.ts';
 import { ApicTimer, type TscConversion } from './apic-timer.ts';
 import type { Bus, Device, GuestClock, MessageInterrupts, MmioHandler, MmioRange } from './device.ts';
 import { VectorSet } from './vector-set.ts';
@@ -14,51 +28,6 @@ const BASE_BSP = 0x100;
 const BASE_X2APIC = 0x400;
 const BASE_ENABLE = 0x800;
 
-/** Register numbers: the MMIO offset / 16, and the x2APIC MSR - 0x800 [SDM 3A table 11-1]. */
-const REGISTER = {
-  id: 0x02,
-  version: 0x03,
-  taskPriority: 0x08,
-  arbitrationPriority: 0x09,
-  processorPriority: 0x0a,
-  endOfInterrupt: 0x0b,
-  logicalDestination: 0x0d,
-  destinationFormat: 0x0e,
-  spurious: 0x0f,
-  inService: 0x10,
-  triggerMode: 0x18,
-  request: 0x20,
-  errorStatus: 0x28,
-  commandLow: 0x30,
-  commandHigh: 0x31,
-  lvtTimer: 0x32,
-  lvtThermal: 0x33,
-  lvtPerformance: 0x34,
-  lvtLint0: 0x35,
-  lvtLint1: 0x36,
-  lvtError: 0x37,
-  initialCount: 0x38,
-  currentCount: 0x39,
-  divide: 0x3e,
-  selfIpi: 0x3f,
-} as const;
-
-/** Integrated APIC with six LVT entries and no EOI-broadcast suppression. */
-const VERSION = 0x0005_0014;
-const LVT_MASKED = 0x1_0000;
-/** Writable bits, LVT timer first. */
-const LVT_WRITABLE = [0x7_00ff, 0x1_07ff, 0x1_07ff, 0x1_a7ff, 0x1_a7ff, 0x1_00ff] as const;
-const SPURIOUS_WRITABLE = 0x1ff;
-const SOFTWARE_ENABLE = 0x100;
-const COMMAND_WRITABLE = 0x000c_cfff;
-
-const ERROR_SEND_VECTOR = 0x20;
-const ERROR_RECEIVE_VECTOR = 0x40;
-const ERROR_REGISTER = 0x80;
-
-/** [SDM 3A 11.5.1] */
-export const DELIVERY = { fixed: 0, lowestPriority: 1, smi: 2, nmi: 4, init: 5, external: 7 } as const;
-
 export interface LocalApicOptions {
   readonly bus: Bus;
   readonly clock: GuestClock;
@@ -72,7 +41,10 @@ export interface LocalApicOptions {
   readonly enabled: () => void;
 }
 
-/** The local APIC of the only processor, with APIC ID 0, in xAPIC and x2APIC mode [SDM 3A 11]. */
+/**
+ * The local APIC of the only processor, with APIC ID 0, in xAPIC and x2APIC mode [SDM 3A 11]. It is one long
+ * file because both modes and all registers act on the same few sets of vectors.
+ */
 export class LocalApic implements Device, MmioHandler, MessageInterrupts {
   readonly name = 'local-apic';
   readonly timer: ApicTimer;
@@ -356,7 +328,7 @@ export class LocalApic implements Device, MmioHandler, MessageInterrupts {
       case REGISTER.id:
         return 0;
       case REGISTER.version:
-        return VERSION;
+        return APIC_VERSION;
       case REGISTER.taskPriority:
         return this.#taskPriority;
       case REGISTER.processorPriority:
@@ -488,11 +460,8 @@ export class LocalApic implements Device, MmioHandler, MessageInterrupts {
   /** [SDM 3A 11.6.2] */
   #isDestination(destination: number, logical: boolean, broadcast: number): boolean {
     if (destination === broadcast) return true;
-    if (!logical) return destination === 0;
-    if (this.#x2apic) return destination >>> 16 === 0 && (destination & 1) !== 0;
-    const own = this.#logical >>> 24;
-    if (this.#format >>> 28 === 0xf) return (own & destination) !== 0;
-    return own >>> 4 === destination >>> 4 && (own & destination & 0xf) !== 0;
+    if (logical && this.#x2apic) return destination >>> 16 === 0 && (destination & 1) !== 0;
+    return isDestination(destination, logical, this.#logical, this.#format);
   }
 
   /** INIT, start-up and SMI do nothing to a lone processor that runs no SMM. */
