@@ -110,6 +110,7 @@ export const SIMD = {
   'v128.const': 12,
   'i8x16.shuffle': 13,
   'i8x16.swizzle': 14,
+  'i64x2.splat': 18,
   'i64x2.extract_lane': 29,
   'i64x2.replace_lane': 30,
   'i8x16.eq': 35,
