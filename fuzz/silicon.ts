@@ -1,16 +1,19 @@
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { EngineStep, type StepMode } from '../src/host/debug-step/engine-step.ts';
 import { printCase } from '../src/host/debug-step/json.ts';
 import type { StepOutcome } from '../src/host/debug-step/stepped-state.ts';
+import { CAPTURED_FILE, type CapturedEntry, capture, printCaptured } from '../tests/silicon/captured.ts';
 import type { SiliconCase } from '../tests/silicon/case.ts';
 import { differences, disassemble } from '../tests/silicon/compare.ts';
 import { FORMS, generateCase } from '../tests/silicon/generator.ts';
-import { buildHarness, NativeProcessor, nativeAvailable } from '../tests/silicon/native.ts';
+import { buildHarness, NativeProcessor, nativeAvailable, processorName } from '../tests/silicon/native.ts';
 
 /**
  * Compares an engine with this host's processor over random instructions.
  *
  *   node dist/fuzz/silicon.js --cases N [--seed S] [--form TEXT] [--mode step|block] [--show N] [--json-cases]
+ *   node dist/fuzz/silicon.js --capture      writes tests/silicon/captured.jsonl anew, from this processor
  */
 interface Options {
   cases: number;
@@ -19,6 +22,7 @@ interface Options {
   mode: StepMode;
   show: number;
   jsonCases: boolean;
+  capture: boolean;
 }
 
 const ROOT = join(import.meta.dirname, '../..');
@@ -38,6 +42,11 @@ async function main(): Promise<number> {
     return 2;
   }
   const native = new NativeProcessor(buildHarness(ROOT));
+  if (options.capture) {
+    await captureAll(native);
+    native.close();
+    return 0;
+  }
   const engine = new EngineStep(options.mode);
   const failures = new Map<string, { count: number; of: number }>();
   const runs = new Map<string, number>();
@@ -69,6 +78,31 @@ async function main(): Promise<number> {
   return failed === 0 ? 0 : 1;
 }
 
+const CAPTURE_SEED = 1000;
+const CAPTURE_TRIED = 30;
+const CAPTURE_COMPLETED = 4;
+const CAPTURE_FAULTED = 1;
+
+/** For every form a few cases that complete, and one that faults if any does. */
+async function captureAll(native: NativeProcessor): Promise<void> {
+  const entries: CapturedEntry[] = [];
+  for (const form of FORMS) {
+    const cases = Array.from({ length: CAPTURE_TRIED }, (_, index) =>
+      generateCase(form, CAPTURE_SEED + index),
+    );
+    const outcomes = await native.run(cases);
+    let completed = 0;
+    let faulted = 0;
+    for (const [index, given] of cases.entries()) {
+      const outcome = outcomes[index]!;
+      const wanted = outcome.exception ? faulted++ < CAPTURE_FAULTED : completed++ < CAPTURE_COMPLETED;
+      if (wanted) entries.push(capture(given, outcome));
+    }
+  }
+  writeFileSync(join(ROOT, CAPTURED_FILE), printCaptured({ processor: processorName(), entries }));
+  process.stdout.write(`${entries.length} cases of ${FORMS.length} forms in ${CAPTURED_FILE}\n`);
+}
+
 function compareOne(engine: EngineStep, given: SiliconCase, expected: StepOutcome): string[] {
   try {
     return differences(given, expected, engine.step(given));
@@ -85,11 +119,23 @@ function report(given: SiliconCase, found: readonly string[], json: boolean): vo
 }
 
 function readOptions(words: readonly string[]): Options {
-  const options: Options = { cases: 100_000, seed: 1, form: '', mode: 'step', show: 1, jsonCases: false };
+  const options: Options = {
+    cases: 100_000,
+    seed: 1,
+    form: '',
+    mode: 'step',
+    show: 1,
+    jsonCases: false,
+    capture: false,
+  };
   for (let index = 0; index < words.length; index += 1) {
     const word = words[index];
     if (word === '--json-cases') {
       options.jsonCases = true;
+      continue;
+    }
+    if (word === '--capture') {
+      options.capture = true;
       continue;
     }
     index += 1;

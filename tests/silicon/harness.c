@@ -198,8 +198,11 @@ static int end(ucontext_t *context) {
 static void handler(int signal, siginfo_t *info, void *raw) {
   (void)signal;
   (void)info;
-  /* The kernel leaves AC as the case had it; our own unaligned accesses must not trap. */
-  __asm__ volatile("pushfq; andq $~0x40000, (%%rsp); popfq" : : : "cc", "memory");
+  /*
+   * The kernel leaves AC as the case had it: our own unaligned accesses must not trap. And sigreturn does not
+   * restore ID and NT: the next case begins with those that we return with.
+   */
+  __asm__ volatile("pushfq; andq $~0x244000, (%%rsp); popfq" : : : "cc", "memory");
   if (current && end(raw)) return;
   begin(raw);
 }

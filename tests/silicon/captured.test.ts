@@ -1,0 +1,44 @@
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { EngineStep, type StepMode } from '../../src/host/debug-step/engine-step.ts';
+import { formName, readCaptured, restore } from './captured.ts';
+import { differences, disassemble } from './compare.ts';
+import type { Form } from './form.ts';
+import { INTEGER_FORMS } from './forms-integer.ts';
+import { SSE_FORMS } from './forms-sse.ts';
+import { X87_FORMS } from './forms-x87.ts';
+
+const captured = readCaptured(join(import.meta.dirname, '../..'));
+const FAMILIES: readonly [string, readonly Form[]][] = [
+  ['integer', INTEGER_FORMS],
+  ['SSE', SSE_FORMS],
+  ['x87', X87_FORMS],
+];
+const REPORTED = 10;
+
+describe(`single instructions against answers of ${captured.processor}`, () => {
+  for (const [family, forms] of FAMILIES) {
+    const names = new Set(forms.map(formName));
+    const entries = captured.entries.filter((entry) => names.has(entry.form));
+
+    it(`has answers for every ${family} form`, () => {
+      const answered = new Set(entries.map((entry) => entry.form));
+      expect([...names].filter((name) => !answered.has(name))).toEqual([]);
+    });
+
+    it.each<StepMode>(['step', 'block'])(`${family} instructions do what the processor does (%s)`, (mode) => {
+      const engine = new EngineStep(mode);
+      const wrong: string[] = [];
+      for (const entry of entries) {
+        const restored = restore(entry);
+        if (!restored)
+          throw new Error(`${entry.form}: the generator changed; capture again (docs/HACKING.md)`);
+        const found = differences(restored.given, restored.expected, engine.step(restored.given));
+        if (found.length === 0) continue;
+        wrong.push(`${entry.form}, seed ${entry.seed}, ${disassemble(restored.given)}: ${found.join('; ')}`);
+        if (wrong.length === REPORTED) break;
+      }
+      expect(wrong).toEqual([]);
+    });
+  }
+});
