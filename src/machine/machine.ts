@@ -3,14 +3,20 @@ import { ByteReader, ByteWriter } from '../base/bytes.ts';
 import { Entropy } from '../base/entropy.ts';
 import { hash128 } from '../base/hash.ts';
 import { failed, ok, type Result } from '../base/result.ts';
-import { type GuestNanoseconds, type InstructionCount, instructionCount } from '../base/units.ts';
+import {
+  type GuestNanoseconds,
+  guestNanoseconds,
+  type InstructionCount,
+  instructionCount,
+} from '../base/units.ts';
+import { buildAcpiTables } from '../device/acpi.ts';
 import type { Bus, Device, GuestClock, GuestMemory } from '../device/device.ts';
 import { createPlatform, type Platform } from '../device/platform.ts';
 import { BlockDevice } from '../device/virtio/block/device.ts';
 import { ConsoleDevice } from '../device/virtio/console/device.ts';
 import { NetDevice } from '../device/virtio/net/device.ts';
-import { VirtioPci } from '../device/virtio/transport.ts';
 import { RngDevice } from '../device/virtio/rng/device.ts';
+import { VirtioPci } from '../device/virtio/transport.ts';
 import { Engine } from '../engine/engine.ts';
 import { buildInterpreter } from '../engine/interpreter.ts';
 import { type EngineLayout, engineLayout, PAGE } from '../engine/layout.ts';
@@ -30,6 +36,7 @@ import {
   HALTED,
   INTERRUPT_SHADOW,
   TEMP,
+  TSC_OFFSET,
   XMM_TEMP,
 } from '../x86/state.ts';
 import { cpuidTable } from '../x86/system/cpuid.ts';
@@ -77,7 +84,7 @@ export class LockstepMachine implements Machine {
   readonly #disks: BlockDevice[] = [];
   readonly #nics: NetDevice[] = [];
   readonly #console: ConsoleDevice;
-  readonly #devices: Device[] = [];
+  readonly #devices: readonly Device[];
   readonly #sink: OutputSink;
   readonly #hashPage: (page: number) => bigint;
   /** Hash of each RAM page as of the last digest; 0 for a page of zeroes. */
@@ -102,12 +109,10 @@ export class LockstepMachine implements Machine {
     const environment: Environment = {
       readPort: (port, size) => ports.read(port, size),
       writePort: (port, size, value) => ports.write(port, size, value),
-      readMsr: (index) => this.#platform.interrupts.localApic.readMsr(index),
-      writeMsr: (index, value) => this.#platform.interrupts.localApic.writeMsr(index, value),
-      taskPriority: () => this.#platform.interrupts.localApic.taskPriority,
-      setTaskPriority: (value) => {
-        this.#platform.interrupts.localApic.taskPriority = value;
-      },
+      readMsr: (index) => this.#platform.localApic.readMsr(index),
+      writeMsr: (index, value) => this.#platform.localApic.writeMsr(index, value),
+      taskPriority: () => this.#platform.localApic.cr8,
+      setTaskPriority: (value) => this.#platform.localApic.writeCr8(value),
       timestamp: () => this.guestTime,
       random: () => this.#entropy.nextU64(),
       cpuid: cpuidTable({ tscFrequencyHz: TSC_FREQUENCY_HZ }),
@@ -140,11 +145,17 @@ export class LockstepMachine implements Machine {
     this.#platform = createPlatform({
       bus,
       clock,
-      memoryBytes: config.memoryBytes,
+      memorySize: config.memoryBytes,
       tscFrequencyHz: TSC_FREQUENCY_HZ,
+      tsc: {
+        tscAt: (time) => BigInt.asUintN(64, time + this.#engine.state.get64(TSC_OFFSET)),
+        timeOf: (tsc) => guestNanoseconds(BigInt.asUintN(64, tsc - this.#engine.state.get64(TSC_OFFSET))),
+      },
       startEpochSeconds: config.startEpochSeconds,
-      debugExit: config.debugExit,
-      onPower: (state, value) => this.#powered({ kind: 'power', state, value }),
+      onPower: (state, value) => {
+        if (state === 'debug-exit' && !config.debugExit) return;
+        this.#powered({ kind: 'power', state, value });
+      },
       onSerialOutput: (bytes) => sink.output({ kind: 'console', port: 0, bytes }),
     });
     this.#platform.interrupts.onChange = () => {
@@ -184,7 +195,7 @@ export class LockstepMachine implements Machine {
     const virtio = [...this.#disks, ...this.#nics, this.#console, rng].map((device) => new VirtioPci(device));
     for (const fn of virtio) this.#platform.pci.add(fn);
     this.#platform.pci.assignBars();
-    this.#devices.push(...this.#platform.devices, ...virtio);
+    this.#devices = this.#platform.devices();
     powerOn(this.#engine.state);
   }
 
@@ -310,7 +321,7 @@ export class LockstepMachine implements Machine {
         this.#entropy.reseed(input.seed);
         return;
       case 'control':
-        if (input.action === 'power-button') this.#platform.powerButton();
+        if (input.action === 'power-button') this.#platform.acpiPower.pressPowerButton();
         else if (input.action === 'power-off') this.#powered({ kind: 'power', state: 'off', value: 0 });
         else if (input.action === 'reset') this.#powered({ kind: 'power', state: 'reset', value: 0 });
         return;
@@ -395,7 +406,7 @@ export class LockstepMachine implements Machine {
     const loaded = loadLinux(this.#memory, {
       ...image,
       memoryBytes: this.config.memoryBytes,
-      acpi: this.#platform.acpiTables(),
+      acpi: buildAcpiTables(),
     });
     if (!loaded.ok) return loaded;
     const entry: LinuxEntry = loaded.value;

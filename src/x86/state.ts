@@ -109,6 +109,9 @@ export const SLOW_VALUE = 0x618;
 export const EPOCH = 0x628;
 /** i32: wasm address of the current translation cache. */
 export const TLB_POINTER = 0x62c;
+/** i32: vector and error code (-1: none) of a fault raised by a micro-operation. */
+export const FAULT_VECTOR = 0x630;
+export const FAULT_ERROR = 0x634;
 export const STATE_SIZE = 0x1000;
 
 export type Size = 1 | 2 | 4 | 8;
