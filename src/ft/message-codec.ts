@@ -28,10 +28,7 @@ function writeBody(body: ByteWriter, message: Exclude<Message, { kind: 'entry' }
       return;
     case 'snapshot-begin':
       body.uint(message.bytes).u64(message.count).u64(message.position.outputs);
-      body
-        .bool(message.position.clockAt !== undefined)
-        .u64(message.released)
-        .raw(hexBytes(message.digest));
+      body.u64(message.released).raw(hexBytes(message.digest));
       return;
     case 'held-output':
       body.u64(message.output.number).u64(message.output.at).raw(hexBytes(message.output.hash));
@@ -93,8 +90,7 @@ function readBody(tag: number, body: ByteReader): Message | undefined {
       const bytes = body.uint();
       const count = instructionCount(body.u64());
       const outputs = body.u64();
-      const clockAt = body.bool() ? count : undefined;
-      const position = { outputs, clockAt };
+      const position = { outputs };
       return {
         kind: 'snapshot-begin',
         bytes,

@@ -27,6 +27,7 @@ export interface VcpuOptions {
 /** Counts that a replaying vCPU executes before it looks for orders again. */
 const REPLAY_STEP_COUNTS = 400_000n;
 const REPLAY_STEP_ENTRIES = 256;
+const QUEUED_FRAMES_MAX = 1024;
 
 const BUSY: VcpuStep = { kind: 'busy' };
 const IDLE: VcpuStep = { kind: 'idle', until: undefined };
@@ -99,6 +100,8 @@ export class VcpuLoop implements VcpuPort {
   }
 
   input(input: Input): void {
+    // A network may drop; nothing else may. So a stopped vCPU's queue does not grow without bound (rule 9).
+    if (input.kind === 'frame' && this.#inputs.length >= QUEUED_FRAMES_MAX) return;
     this.#inputs.push(input);
   }
 
@@ -196,18 +199,19 @@ export class VcpuLoop implements VcpuPort {
     this.#clock ??= new GuestClock(now, machine.guestTime);
     const clock = this.#clock;
     clock.seen(now, machine.guestTime);
-    const halted = recorder.clock === 'needed';
+    const { halted } = recorder;
     const { nextDeadline } = machine;
     if (halted && this.#inputs.length === 0) {
       if (nextDeadline === undefined) return this.#idle(undefined);
       if (clock.target(now) < nextDeadline) return this.#idle(clock.hostTimeOf(nextDeadline));
     }
-    if (halted || (recorder.clock === 'allowed' && clock.due(now, machine.guestTime))) {
+    const clockDue = halted || clock.due(now, machine.guestTime);
+    if (clockDue) {
       recorder.apply(clock.entry(now, machine.guestTime, halted));
       this.#digestWhenDue(recorder, now);
-      this.#flush();
     }
     for (const input of this.#inputs.splice(0)) recorder.apply(input);
+    if (clockDue) this.#flush();
     this.#slice = { since: now, count: machine.count };
     const reason = recorder.run(instructionCount(machine.count + clock.sliceCounts()));
     if (reason === 'powered-off') {

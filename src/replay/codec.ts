@@ -1,4 +1,4 @@
-import { unreachable } from '../base/assert.ts';
+import { assert, unreachable } from '../base/assert.ts';
 import { ByteReader, ByteWriter, TruncatedError } from '../base/bytes.ts';
 import { failed, ok, type Result } from '../base/result.ts';
 import { guestNanoseconds, instructionCount } from '../base/units.ts';
@@ -35,7 +35,7 @@ export function encodeEntry(entry: LogEntry): Uint8Array {
 function writePayload(body: ByteWriter, entry: LogPayload): number {
   switch (entry.kind) {
     case 'input':
-      return writeInput(body, entry.input);
+      return entry.afterHalt ? writeAfterHalt(body, entry.input) : writeInput(body, entry.input);
     case 'output-mark':
       body.u64(entry.output).u8(OUTPUT_KIND.indexOf(entry.outputKind)).raw(hexBytes(entry.hash));
       return FRAME_TAG['output-mark'];
@@ -51,6 +51,12 @@ function writePayload(body: ByteWriter, entry: LogPayload): number {
     default:
       return unreachable(entry);
   }
+}
+
+function writeAfterHalt(body: ByteWriter, input: Input): number {
+  assert(input.kind === 'clock', 'a wake from a halt begins with a clock entry');
+  writeInput(body, input);
+  return FRAME_TAG['clock-after-halt'];
 }
 
 function writeInput(body: ByteWriter, input: Input): number {
@@ -110,6 +116,10 @@ function readPayload(tag: number, body: ByteReader): LogPayload | undefined {
       return { kind: 'digest', digest: hexText(body.raw(16)) };
     case FRAME_TAG.end:
       return { kind: 'end', reason: choice(body, END_REASON) };
+    case FRAME_TAG['clock-after-halt']: {
+      const input = readInput(FRAME_TAG.clock, body);
+      return input && { kind: 'input', input, afterHalt: true };
+    }
     default: {
       const input = readInput(tag, body);
       return input && { kind: 'input', input };

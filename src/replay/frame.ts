@@ -29,6 +29,7 @@ export const FRAME_TAG = {
   digest: 9,
   end: 10,
   // 11 and 12 are kept for keyboard and pointer.
+  'clock-after-halt': 13,
   // A recording's own frames.
   'recording-header': 64,
   'recording-image': 65,

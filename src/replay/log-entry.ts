@@ -8,7 +8,11 @@ import type { Digest, Input, Output } from '../machine/door.ts';
 export type LogEntry = { readonly sequence: bigint; readonly at: InstructionCount } & LogPayload;
 
 export type LogPayload =
-  | { readonly kind: 'input'; readonly input: Input }
+  /**
+   * `afterHalt`: before this input the machine ran to a halt at this very count, so timers due there have fired.
+   * Set on the clock entry that begins every wake from a halt, and on nothing else.
+   */
+  | { readonly kind: 'input'; readonly input: Input; readonly afterHalt?: true }
   /** An output happened here; `output` counts over the whole life of the VM, `hash` is of its content. */
   | {
       readonly kind: 'output-mark';

@@ -17,14 +17,12 @@ export interface RecorderEvents {
  * same entries to a Replayer gives the same history.
  *
  * A halted machine stands still while time and inputs come, so several rounds of "inputs, then timers" may happen
- * at one count. The log keeps them apart by a rule instead of a mark: every round after a halt starts with a
- * clock entry, and a second clock entry at one count means that the machine ran in between.
+ * at one count. The clock entry that begins every wake says that it does, so a replayer keeps the rounds apart.
  */
 export class Recorder implements OutputSink {
   readonly #machine: Machine;
   readonly #events: RecorderEvents;
   #outputs: bigint;
-  #clockAt: InstructionCount | undefined;
   #halted = false;
   #running = false;
 
@@ -32,31 +30,22 @@ export class Recorder implements OutputSink {
     this.#machine = machine;
     this.#events = events;
     this.#outputs = position.outputs;
-    this.#clockAt = position.clockAt;
   }
 
   get position(): LogPosition {
-    const here = this.#clockAt === this.#machine.count;
-    return { outputs: this.#outputs, clockAt: here ? this.#clockAt : undefined };
+    return { outputs: this.#outputs };
   }
 
-  /** After a halt a clock entry has to come first; at one count a second one only after a halt. */
-  get clock(): 'needed' | 'allowed' | 'refused' {
-    if (this.#halted) return 'needed';
-    return this.#clockAt === this.#machine.count ? 'refused' : 'allowed';
+  /** True after a halt: a clock entry has to come next. */
+  get halted(): boolean {
+    return this.#halted;
   }
 
   apply(input: Input): void {
-    const isClock = input.kind === 'clock';
-    assert(
-      this.clock !== (isClock ? 'refused' : 'needed'),
-      'every round after a halt starts with one clock entry',
-    );
-    if (isClock) {
-      this.#clockAt = this.#machine.count;
-      this.#halted = false;
-    }
-    this.#events.entry(this.#machine.count, { kind: 'input', input });
+    const afterHalt = this.#halted;
+    assert(!afterHalt || input.kind === 'clock', 'every wake from a halt begins with one clock entry');
+    this.#halted = false;
+    this.#events.entry(this.#machine.count, { kind: 'input', input, ...(afterHalt && { afterHalt }) });
     this.#machine.apply(input);
   }
 

@@ -47,13 +47,9 @@ export class RecordingWriter {
     for (let at = 0; at < start.image.length; at += IMAGE_PART_BYTES) {
       write(encodeFrame(FRAME_TAG['recording-image'], start.image.subarray(at, at + IMAGE_PART_BYTES)));
     }
-    const { outputs, clockAt } = start.position;
     const body = new ByteWriter().uint(start.image.length);
     body.raw(hexBytes(hash128(start.image)));
-    body
-      .u64(start.count)
-      .u64(outputs)
-      .bool(clockAt !== undefined);
+    body.u64(start.count).u64(start.position.outputs);
     write(encodeFrame(FRAME_TAG['recording-start'], body.finish()));
   }
 
@@ -192,13 +188,12 @@ export class RecordingReader {
       const hash = hexText(body.raw(16));
       const count = instructionCount(body.u64());
       const outputs = body.u64();
-      const clockAt = body.bool() ? count : undefined;
       if (length !== image.length || hash !== hash128(image) || body.remaining > 0) {
         return failed('the recording is damaged: its initial image is not the one that was written');
       }
       this.#order = new EntryOrder(0n, count);
       this.#count = count;
-      const position = { outputs, clockAt };
+      const position = { outputs };
       return ok({ kind: 'start', start: { configuration: this.#configuration, image, count, position } });
     } catch (error) {
       if (error instanceof TruncatedError) return failed('the recording is damaged: its start is malformed');

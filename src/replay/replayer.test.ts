@@ -6,7 +6,7 @@ import { encodeEntry } from './codec.ts';
 import { FRAME_HEADER_BYTES } from './frame.ts';
 import type { LogEntry, LogPayload } from './log-entry.ts';
 import { LOG_START } from './position.ts';
-import { outputMark, Recorder } from './recorder.ts';
+import { Recorder } from './recorder.ts';
 import { RecordingReader, RecordingWriter } from './recording.ts';
 import { Replayer } from './replayer.ts';
 
@@ -40,7 +40,7 @@ function record(rounds: number): { bytes: Uint8Array; digest: string; entries: L
   let time = 0n;
   for (let round = 0; round < rounds; round++) {
     time += BigInt((round * 977) % 4000) * 1000n;
-    if (recorder.clock !== 'refused') {
+    if (recorder.halted || round % 2 === 0) {
       const guestTime: GuestNanoseconds = guestNanoseconds(
         time > machine.guestTime ? time : machine.guestTime,
       );
@@ -64,11 +64,11 @@ function record(rounds: number): { bytes: Uint8Array; digest: string; entries: L
         data: new Uint8Array(0),
       });
     }
-    if (round % 17 === 0 && recorder.clock !== 'needed') recorder.digest();
+    if (round % 17 === 0 && !recorder.halted) recorder.digest();
     machine.stopRequested = round % 13 === 0;
     recorder.run(instructionCount(machine.count + BigInt(1 + (round % 50))));
   }
-  if (recorder.clock === 'needed') {
+  if (recorder.halted) {
     recorder.apply({ kind: 'clock', guestTime: machine.guestTime, rate: 0n, cap: machine.guestTime });
   }
   recorder.digest();

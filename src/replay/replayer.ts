@@ -27,7 +27,6 @@ export class Replayer implements OutputSink {
   /** Made by the machine and not yet met in the log. */
   #made: NumberedOutput[] = [];
   #outputs: bigint;
-  #clockAt: InstructionCount | undefined;
   #running = false;
   #replayed = 0n;
   #finished: ReplayStep | undefined;
@@ -39,7 +38,6 @@ export class Replayer implements OutputSink {
   ) {
     this.#machine = machine;
     this.#outputs = position.outputs;
-    this.#clockAt = position.clockAt;
     this.#onOutput = options.onOutput ?? (() => {});
     this.#verifyDigests = options.verifyDigests ?? true;
   }
@@ -54,8 +52,7 @@ export class Replayer implements OutputSink {
   }
 
   get position(): LogPosition {
-    const here = this.#clockAt === this.#machine.count;
-    return { outputs: this.#outputs, clockAt: here ? this.#clockAt : undefined };
+    return { outputs: this.#outputs };
   }
 
   feed(entry: LogEntry): void {
@@ -98,7 +95,12 @@ export class Replayer implements OutputSink {
       case 'output-mark':
         return this.#checkMark(entry, budget);
       case 'input':
-        return this.#runTo(entry, budget) ?? this.#checkNothingMade(entry) ?? this.#apply(entry.input);
+        return (
+          this.#runTo(entry, budget) ??
+          this.#haltFirst(entry) ??
+          this.#checkNothingMade(entry) ??
+          this.#apply(entry.input)
+        );
       case 'digest':
         return this.#runTo(entry, budget) ?? this.#checkNothingMade(entry) ?? this.#checkDigest(entry);
       case 'end':
@@ -140,19 +142,17 @@ export class Replayer implements OutputSink {
       : `the state's digest is ${digest}, log entry ${entry.sequence} says ${entry.digest}`;
   }
 
-  #apply(input: Input): string | undefined {
-    if (input.kind === 'clock') {
-      if (this.#clockAt === this.#machine.count) {
-        // A second clock entry at one count: the recording side ran in between and halted again (see Recorder).
-        const reason = this.#run(instructionCount(this.#machine.count + 1n), 1n);
-        if (reason !== 'halted') return `the machine goes on, the log says that it stays halted`;
-        const made = this.#made[0];
-        if (made) return `output ${made.number} (${made.output.kind}) is not in the log`;
-      }
-      this.#clockAt = this.#machine.count;
-    }
+  /** The recording side ran to a halt here before this input: so do we. */
+  #haltFirst(entry: LogEntry & { kind: 'input' }): string | undefined {
+    if (!entry.afterHalt) return undefined;
+    const reason = this.#run(instructionCount(this.#machine.count + 1n), 1n);
+    return reason === 'halted'
+      ? undefined
+      : `the machine goes on (${reason}) where the log says that it halted`;
+  }
+
+  #apply(input: Input): undefined {
     this.#machine.apply(input);
-    return undefined;
   }
 
   /** Runs to the entry's count: undefined when there, 'unfinished', or why that count cannot be reached. */
