@@ -1,13 +1,35 @@
 import type { Row } from '../instruction.ts';
 import { buildOpcodeMap, type OpcodeMap } from '../opcode-map.ts';
+import { ARITHMETIC_ROWS } from './arithmetic.ts';
+import { BIT_ROWS } from './bit.ts';
+import { COMPARE_EXCHANGE_WIDE_ROWS } from './compare-exchange-wide.ts';
+import { CONTROL_FLOW_ROWS } from './control-flow.ts';
+import { DATA_MOVEMENT_ROWS } from './data-movement.ts';
+import { DECIMAL_ROWS } from './decimal.ts';
+import { FLAG_ROWS } from './flags.ts';
+import { MULTIPLY_DIVIDE_ROWS } from './multiply-divide.ts';
+import { SHIFT_ROWS } from './shift.ts';
 import { SSE_CONVERT_ROWS } from './sse-convert.ts';
 import { SSE_FLOAT_ROWS } from './sse-float.ts';
 import { SSE_INTEGER_ROWS } from './sse-integer.ts';
 import { SSE_MOVE_ROWS } from './sse-move.ts';
 import { SSE_SHUFFLE_ROWS } from './sse-shuffle.ts';
+import { STACK_ROWS } from './stack.ts';
+import { STRING_ROWS } from './string.ts';
 
 /** Every family's rows. Families are independent: an overlap is an error found when the map is built. */
 const FAMILIES: readonly (readonly Row[])[] = [
+  ARITHMETIC_ROWS,
+  BIT_ROWS,
+  COMPARE_EXCHANGE_WIDE_ROWS,
+  CONTROL_FLOW_ROWS,
+  DATA_MOVEMENT_ROWS,
+  DECIMAL_ROWS,
+  FLAG_ROWS,
+  MULTIPLY_DIVIDE_ROWS,
+  SHIFT_ROWS,
+  STACK_ROWS,
+  STRING_ROWS,
   SSE_MOVE_ROWS,
   SSE_INTEGER_ROWS,
   SSE_SHUFFLE_ROWS,
