@@ -31,6 +31,7 @@ import { MICRO_OPERATIONS } from '../x86/micro-operations/all.ts';
 import {
   ARCHITECTURAL_END,
   BLOCK_PC,
+  type CpuState,
   FLAGS_REST,
   FLAGS_RESULT,
   HALTED,
@@ -326,6 +327,11 @@ export class LockstepMachine implements Machine {
         else if (input.action === 'reset') this.#powered({ kind: 'power', state: 'reset', value: 0 });
         return;
     }
+  }
+
+  /** The processor's state, for reports and for `debug step`. */
+  get processor(): CpuState {
+    return this.#engine.state;
   }
 
   pendingDiskRequests(): readonly DiskRequestOutput[] {
