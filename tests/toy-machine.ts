@@ -120,7 +120,7 @@ export class ToyMachine implements Machine {
         state.interrupts.push(`frame ${[...input.frame].join(' ')}`);
         return;
       case 'disk-completed':
-        state.interrupts.push(`disk ${input.request} ${input.status}`);
+        this.#complete(input.request);
         return;
       case 'console':
         // Echoed at once: an output that an input makes, not an instruction.
@@ -187,6 +187,16 @@ export class ToyMachine implements Machine {
     }
   }
 
+  /** From here on the request is not pending: its completion is in the log. */
+  #complete(request: number): void {
+    const { pending, interrupts } = this.#state;
+    const at = pending.findIndex((candidate) => candidate.request.request === request);
+    const done = pending[at];
+    if (!done) throw new Error(`the toy guest was given a completion of request ${request} twice`);
+    pending.splice(at, 1);
+    interrupts.push(`disk ${done.id} ${done.key} ${done.value & 0xff}`);
+  }
+
   #serve(interrupt: string): void {
     const state = this.#state;
     const [what, ...rest] = interrupt.split(' ');
@@ -209,11 +219,7 @@ export class ToyMachine implements Machine {
       state.pending.push({ id, key, value, request });
       this.#out(request);
     } else if (what === 'disk') {
-      const at = state.pending.findIndex((pending) => pending.request.request === numbers[0]);
-      const done = state.pending[at];
-      if (!done) throw new Error(`the toy guest was given a completion of request ${numbers[0]} twice`);
-      state.pending.splice(at, 1);
-      this.#out({ kind: 'frame', nic: 0, frame: Uint8Array.of(done.id, done.key, done.value & 0xff) });
+      this.#out({ kind: 'frame', nic: 0, frame: Uint8Array.from(numbers) });
     }
   }
 }
