@@ -16,6 +16,7 @@ import { SSE_MOVE_ROWS } from './sse-move.ts';
 import { SSE_SHUFFLE_ROWS } from './sse-shuffle.ts';
 import { STACK_ROWS } from './stack.ts';
 import { STRING_ROWS } from './string.ts';
+import { SYSTEM_ROWS } from './system.ts';
 
 /** Every family's rows. Families are independent: an overlap is an error found when the map is built. */
 const FAMILIES: readonly (readonly Row[])[] = [
@@ -30,6 +31,7 @@ const FAMILIES: readonly (readonly Row[])[] = [
   SHIFT_ROWS,
   STACK_ROWS,
   STRING_ROWS,
+  SYSTEM_ROWS,
   SSE_MOVE_ROWS,
   SSE_INTEGER_ROWS,
   SSE_SHUFFLE_ROWS,

@@ -13,6 +13,7 @@ import { SSE_INTEGER_OPERATIONS } from './sse-integer.ts';
 import { SSE_MOVE_OPERATIONS } from './sse-move.ts';
 import { SSE_SHUFFLE_OPERATIONS } from './sse-shuffle.ts';
 import { STRING_OPERATIONS } from './string.ts';
+import { SYSTEM_MICRO_OPERATIONS } from './system.ts';
 
 /** Every micro-operation: the engines number them by their place here. */
 export const MICRO_OPERATIONS: readonly MicroOperation[] = [
@@ -26,6 +27,7 @@ export const MICRO_OPERATIONS: readonly MicroOperation[] = [
   ...MULTIPLY_OPERATIONS,
   ...SHIFT_OPERATIONS,
   ...STRING_OPERATIONS,
+  ...SYSTEM_MICRO_OPERATIONS,
   ...SSE_MOVE_OPERATIONS,
   ...SSE_INTEGER_OPERATIONS,
   ...SSE_SHUFFLE_OPERATIONS,

@@ -1,6 +1,6 @@
 import { ABORTED, type Cpu, DONE, type Outcome, type SystemOperation, systemOperation } from '../cpu.ts';
 import { PHYSICAL_ADDRESS_BITS } from '../paging.ts';
-import { type CpuState, CR0, CR3, CR4, DR0, DR6, DR7, EFER, SEGMENT, SEGMENT_ACCESS } from '../state.ts';
+import { type CpuState, CR0, CR2, CR3, CR4, DR0, DR6, DR7, EFER, SEGMENT, SEGMENT_ACCESS } from '../state.ts';
 import { ACCESS, CR0_BIT, CR4_BIT, code64, EFER_BIT, longMode, privilegeLevel } from './mode.ts';
 
 /** MOV to control and debug registers, LMSW, CLTS [SDM 2B MOV; 3A 2.5]. */
@@ -89,6 +89,9 @@ export const WRITE_CONTROL = systemOperation('write-control', (cpu, b, c) => {
   switch (c) {
     case 0:
       return writeCr0(cpu, value);
+    case 2:
+      state.set64(CR2, value);
+      return DONE;
     case 3:
       return writeCr3(cpu, value);
     case 4:

@@ -1,0 +1,88 @@
+import { emitLinearAddress } from '../address.ts';
+import type { Instruction, Lowering, Row } from '../instruction.ts';
+import { CLEAR_INTERRUPT, PUSH_FLAGS64 } from '../micro-operations/system.ts';
+import { GPR } from '../state.ts';
+import { SYSCALL, SYSENTER, SYSEXIT, SYSRET } from '../system/fast-call.ts';
+import {
+  CHECK_BOUND,
+  DEBUG_INTERRUPT,
+  FAR_CALL,
+  FAR_CALL_INDIRECT,
+  FAR_JUMP,
+  FAR_JUMP_INDIRECT,
+  FAR_RETURN,
+  INTERRUPT_RETURN,
+  OVERFLOW_INTERRUPT,
+  POP_FLAGS,
+  PUSH_FLAGS,
+  SET_INTERRUPT_FLAG,
+  SOFTWARE_INTERRUPT,
+} from '../system/interrupt.ts';
+import { modrmRow, plainRow, T0 } from './operand.ts';
+
+/** System calls, software interrupts, far transfers, and the interrupt flag. */
+
+function farDirect(operation: typeof FAR_JUMP) {
+  return ({ immediate, immediate2, operandSize }: Instruction, out: Lowering): void =>
+    out.system(operation, { b: immediate2, c: operandSize, imm: BigInt.asUintN(operandSize * 8, immediate) });
+}
+
+function farIndirect(operation: typeof FAR_JUMP_INDIRECT) {
+  return (instruction: Instruction, out: Lowering): void => {
+    emitLinearAddress(instruction, out, T0);
+    out.system(operation, { b: T0, c: instruction.operandSize });
+  };
+}
+
+function farReturn({ operandSize, immediate }: Instruction, out: Lowering): void {
+  out.system(FAR_RETURN, { c: operandSize, imm: immediate & 0xffffn });
+}
+
+function pushFlags({ codeSize, operandSize }: Instruction, out: Lowering): void {
+  if (codeSize === 64 && operandSize === 8) out.emit(PUSH_FLAGS64);
+  else out.call(PUSH_FLAGS, { c: operandSize });
+}
+
+function checkBound(instruction: Instruction, out: Lowering): void {
+  emitLinearAddress(instruction, out, T0);
+  out.call(CHECK_BOUND, {
+    b: T0,
+    c: GPR + instruction.reg * 8,
+    imm: BigInt(instruction.operandSize),
+  });
+}
+
+const returnSize = ({ rexW }: Instruction): number => (rexW ? 8 : 4);
+
+export const SYSTEM_TRANSFER_ROWS: readonly Row[] = [
+  plainRow(0x0f05, 'syscall', (_, out) => out.system(SYSCALL)),
+  plainRow(0x0f07, 'sysret', (i, out) => out.system(SYSRET, { c: returnSize(i) })),
+  plainRow(0x0f34, 'sysenter', (_, out) => out.system(SYSENTER)),
+  plainRow(0x0f35, 'sysexit', (i, out) => out.system(SYSEXIT, { c: returnSize(i) })),
+
+  plainRow(0xcc, 'int3', (_, out) => out.system(SOFTWARE_INTERRUPT, { c: 3 })),
+  plainRow(
+    0xcd,
+    'int',
+    ({ immediate }, out) => out.system(SOFTWARE_INTERRUPT, { c: Number(immediate & 0xffn) }),
+    { immediate: 'b' },
+  ),
+  plainRow(0xce, 'into', (_, out) => out.system(OVERFLOW_INTERRUPT), { modes: 'legacy' }),
+  plainRow(0xf1, 'int1', (_, out) => out.system(DEBUG_INTERRUPT)),
+  plainRow(0xcf, 'iret', ({ operandSize }, out) => out.system(INTERRUPT_RETURN, { c: operandSize })),
+  modrmRow(0x62, 'bound', checkBound, { operand: 'memory', modes: 'legacy' }),
+
+  plainRow(0x9a, 'callf', farDirect(FAR_CALL), { immediate: 'far', modes: 'legacy' }),
+  plainRow(0xea, 'jmpf', farDirect(FAR_JUMP), { immediate: 'far', modes: 'legacy' }),
+  modrmRow(0xff, 'callf', farIndirect(FAR_CALL_INDIRECT), { digit: 3, operand: 'memory' }),
+  modrmRow(0xff, 'jmpf', farIndirect(FAR_JUMP_INDIRECT), { digit: 5, operand: 'memory' }),
+  plainRow(0xca, 'retf', farReturn, { immediate: 'w' }),
+  plainRow(0xcb, 'retf', farReturn),
+
+  plainRow(0xfa, 'cli', (_, out) => out.emit(CLEAR_INTERRUPT)),
+  plainRow(0xfb, 'sti', (_, out) => out.system(SET_INTERRUPT_FLAG)),
+  plainRow(0x9c, 'pushf', pushFlags, { defaults64: true }),
+  plainRow(0x9d, 'popf', ({ operandSize }, out) => out.system(POP_FLAGS, { c: operandSize }), {
+    defaults64: true,
+  }),
+];
