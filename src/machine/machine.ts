@@ -73,6 +73,8 @@ export type BootImage = Pick<LinuxImage, 'kernel' | 'initrd' | 'commandLine'>;
 /** The machine behind the one door (door.ts). */
 export class LockstepMachine implements Machine {
   readonly config: MachineConfig;
+  /** Guest RAM by physical address. */
+  readonly memory: GuestMemory;
   readonly #layout: EngineLayout;
   readonly #engine: Engine;
   readonly #ram: Uint8Array;
@@ -124,7 +126,7 @@ export class LockstepMachine implements Machine {
     const ram: GuestMemory = new Ram(this.#ram, map, (offset, bytes) =>
       this.#engine.storePhysical(offset, bytes),
     );
-    this.#memory = ram;
+    this.memory = ram;
     const interpreter = instantiate(buildInterpreter(OPERATIONS, this.#layout), {
       memory,
       slow: (record: number, access: number) => this.#engine.slow(record >>> 0, access),
@@ -199,8 +201,6 @@ export class LockstepMachine implements Machine {
     this.#devices = this.#platform.devices();
     powerOn(this.#engine.state);
   }
-
-  readonly #memory: GuestMemory;
 
   // ------------------------------------------------------------------------------------------ the door
 
@@ -409,7 +409,7 @@ export class LockstepMachine implements Machine {
 
   /** For a machine just made: puts a kernel into RAM and the processor at its entry. */
   boot(image: BootImage): Result<undefined> {
-    const loaded = loadLinux(this.#memory, {
+    const loaded = loadLinux(this.memory, {
       ...image,
       memoryBytes: this.config.memoryBytes,
       acpi: buildAcpiTables(),
