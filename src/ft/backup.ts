@@ -418,7 +418,7 @@ export class Backup {
     const { vm, instance, timing } = this.#side;
     if (this.#call?.due(this.#now)) this.#do({ kind: 'ask', request: this.#call.request });
     const waited = this.#openingSince === undefined ? 0 : this.#now - this.#openingSince;
-    if (this.#wonEpoch !== undefined && !this.#disksOpen && waited >= timing.requestMs) {
+    if (this.#wonEpoch !== undefined && !this.#disksOpen && waited >= timing.requestMaxMs) {
       this.#openDisks(this.#wonEpoch);
     }
     const suspected = this.#detector.check(this.#now);

@@ -38,7 +38,6 @@ function writeBody(body: ByteWriter, message: Exclude<Message, { kind: 'entry' }
       body.raw(message.bytes);
       return;
     case 'snapshot-end':
-      body.raw(hexBytes(message.hash));
       return;
     case 'ack':
       body.u64(message.received).u64(message.replayed);
@@ -109,7 +108,7 @@ function readBody(tag: number, body: ByteReader): Message | undefined {
     case FRAME_TAG['snapshot-part']:
       return { kind: 'snapshot-part', bytes: body.raw(body.remaining) };
     case FRAME_TAG['snapshot-end']:
-      return { kind: 'snapshot-end', hash: hexText(body.raw(16)) };
+      return { kind: 'snapshot-end' };
     case FRAME_TAG.ack:
       return { kind: 'ack', received: body.u64(), replayed: body.u64() };
     case FRAME_TAG.over:

@@ -40,7 +40,8 @@ export type Message =
   /** One output of the hold queue at the snapshot, in order. */
   | { readonly kind: 'held-output'; readonly output: NumberedOutput }
   | { readonly kind: 'snapshot-part'; readonly bytes: Uint8Array }
-  | { readonly kind: 'snapshot-end'; readonly hash: string }
+  /** The parts carry checksums, and the loaded state's digest has to be the announced one. */
+  | { readonly kind: 'snapshot-end' }
   | { readonly kind: 'entry'; readonly entry: LogEntry }
   /** B to P: what is in the buffer, and what is replayed. */
   | { readonly kind: 'ack'; readonly received: bigint; readonly replayed: bigint }

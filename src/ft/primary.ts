@@ -1,5 +1,4 @@
 import { assert, unreachable } from '../base/assert.ts';
-import { hash128 } from '../base/hash.ts';
 import { type HostMilliseconds, hostMilliseconds, type InstructionCount } from '../base/units.ts';
 import type { DiskRequestOutput } from '../machine/door.ts';
 import type { LogPayload } from '../replay/log-entry.ts';
@@ -377,7 +376,7 @@ export class Primary {
     this.#send(link, { kind: 'snapshot-begin', bytes: machine.length, count, position, released, digest });
     for (const output of this.#hold.outputs) this.#send(link, { kind: 'held-output', output });
     this.#do({ kind: 'send-snapshot', link, snapshot: machine });
-    this.#send(link, { kind: 'snapshot-end', hash: hash128(machine) });
+    this.#send(link, { kind: 'snapshot-end' });
     this.#do({ kind: 'flush', link });
   }
 
@@ -598,7 +597,7 @@ export class Primary {
   #tick(): void {
     const { timing, vm, instance } = this.#side;
     if (this.#call?.due(this.#now)) this.#do({ kind: 'ask', request: this.#call.request });
-    if (this.#openingSince !== undefined && this.#now - this.#openingSince >= timing.requestMs)
+    if (this.#openingSince !== undefined && this.#now - this.#openingSince >= timing.requestMaxMs)
       this.#openDisks();
     this.#reconnect();
     this.#checkBackup();

@@ -68,7 +68,8 @@ export function encodeFrame(tag: number, body: Uint8Array): Uint8Array {
 
 /** Cuts a stream of chunks into frames. Holds at most one unfinished frame. */
 export class FrameReader {
-  readonly #bodyMax: number;
+  /** Refuses longer frames from now on. */
+  bodyMax: number;
   /** The header, then the whole frame, of which #filled bytes are there. */
   #partial = new Uint8Array(FRAME_HEADER_BYTES);
   #filled = 0;
@@ -78,7 +79,7 @@ export class FrameReader {
   #at = 0;
 
   constructor(bodyMax = FRAME_BODY_MAX_BYTES) {
-    this.#bodyMax = bodyMax;
+    this.bodyMax = bodyMax;
   }
 
   /** Adds bytes; every frame of the earlier chunk must have been taken. */
@@ -110,7 +111,7 @@ export class FrameReader {
     if (version !== LOG_FORMAT_VERSION) {
       return this.#fail(`has log format ${version}, this program reads ${LOG_FORMAT_VERSION}`);
     }
-    if (header.getUint16(6, true) !== 0 || length > this.#bodyMax)
+    if (header.getUint16(6, true) !== 0 || length > this.bodyMax)
       return this.#fail('is damaged (bad header)');
     const size = FRAME_HEADER_BYTES + length;
     if (this.#partial.length < size) {

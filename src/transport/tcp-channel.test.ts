@@ -1,0 +1,230 @@
+import { connect, createServer, type Socket } from 'node:net';
+import { afterEach, expect, test } from 'vitest';
+import { instructionCount } from '../base/units.ts';
+import { epoch, instanceId, vmId } from '../ft/identity.ts';
+import type { Link } from '../ft/link.ts';
+import type { Heartbeat, Message } from '../ft/message.ts';
+import { encodeMessage } from '../ft/message-codec.ts';
+import { parseHostPort } from './address.ts';
+import { TcpChannel } from './tcp-channel.ts';
+import { UdpHeartbeats } from './udp-heartbeats.ts';
+
+const envelope = { vm: vmId('vm'), generation: epoch(2), sender: instanceId('a') };
+const hello: Message = { kind: 'hello', ...envelope, version: 1, machine: 'm' };
+const welcome: Message = {
+  kind: 'welcome',
+  ...envelope,
+  version: 1,
+  machine: 'm',
+  loaded: false,
+  received: 0n,
+};
+const entry = (sequence: bigint, size = 10): Message => ({
+  kind: 'entry',
+  entry: {
+    sequence,
+    at: instructionCount(sequence),
+    kind: 'input',
+    input: { kind: 'frame', nic: 0, frame: new Uint8Array(size).fill(Number(sequence & 255n)) },
+  },
+});
+
+/** One side that keeps what it is told. */
+class Side {
+  readonly channel = new TcpChannel();
+  readonly messages: Message[] = [];
+  readonly links: Link[] = [];
+  broken: string[] = [];
+  #waiting: (() => void)[] = [];
+  onMessages: (link: Link, messages: readonly Message[]) => void = () => {};
+
+  constructor() {
+    this.channel.listen({
+      connected: (link) => {
+        this.links.push(link);
+        this.#wake();
+      },
+      received: (link, messages) => {
+        if (!this.links.includes(link)) this.links.push(link);
+        this.messages.push(...messages);
+        this.onMessages(link, messages);
+        this.#wake();
+      },
+      broken: (_link, reason) => {
+        this.broken.push(reason);
+        this.#wake();
+      },
+    });
+  }
+
+  accept(): Promise<number> {
+    return new Promise((resolve, reject) =>
+      this.channel.accept({ host: '127.0.0.1', port: 0 }, resolve, reject),
+    );
+  }
+
+  async until(condition: () => boolean): Promise<void> {
+    while (!condition()) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+  }
+
+  #wake(): void {
+    for (const resolve of this.#waiting.splice(0)) resolve();
+  }
+}
+
+const sides: Side[] = [];
+const sockets: Socket[] = [];
+function side(): Side {
+  const made = new Side();
+  sides.push(made);
+  return made;
+}
+afterEach(() => {
+  for (const made of sides.splice(0)) made.channel.shutDown();
+  for (const socket of sockets.splice(0)) socket.destroy();
+});
+
+async function pair(): Promise<{ a: Side; b: Side; toB: Link }> {
+  const a = side();
+  const b = side();
+  const port = await b.accept();
+  a.channel.connect(`127.0.0.1:${port}`);
+  await a.until(() => a.links.length > 0);
+  const toB = a.links[0]!;
+  a.channel.send(toB, hello);
+  a.channel.flush(toB);
+  await b.until(() => b.messages.length > 0);
+  b.channel.send(b.links[0]!, welcome);
+  b.channel.flush(b.links[0]!);
+  await a.until(() => a.messages.length > 0);
+  return { a, b, toB };
+}
+
+test('messages cross in order, with a snapshot of many parts between two of them', async () => {
+  const { a, b, toB } = await pair();
+  const snapshot = Uint8Array.from({ length: 3_000_001 }, (_, index) => index * 31);
+  a.channel.send(toB, entry(1n));
+  a.channel.sendSnapshot(toB, snapshot);
+  a.channel.send(toB, { kind: 'snapshot-end' });
+  a.channel.send(toB, entry(2n));
+  a.channel.flush(toB);
+  await b.until(() => b.messages.length > 3 && b.messages.at(-1)?.kind === 'entry');
+  const parts = b.messages.filter((message) => message.kind === 'snapshot-part');
+  expect(Buffer.compare(Buffer.concat(parts.map((part) => part.bytes)), snapshot)).toBe(0);
+  expect(b.messages.map((message) => message.kind).filter((kind) => kind !== 'snapshot-part')).toEqual([
+    'hello',
+    'entry',
+    'snapshot-end',
+    'entry',
+  ]);
+});
+
+test('an unflushed message leaves by itself', async () => {
+  const { a, b, toB } = await pair();
+  a.channel.send(toB, entry(1n));
+  await b.until(() => b.messages.length === 2);
+  expect(b.messages[1]).toEqual(entry(1n));
+});
+
+test('rubbish is refused before anything of it is given out', async () => {
+  const b = side();
+  const port = await b.accept();
+  for (const rubbish of [
+    Buffer.from('GET / HTTP/1.1\r\nHost: x\r\n\r\n'),
+    Buffer.alloc(4096, 0xff),
+    Buffer.from(encodeMessage(entry(1n))),
+    Buffer.concat([encodeMessage(hello).subarray(0, 20), Buffer.alloc(100)]),
+  ]) {
+    const before = b.broken.length;
+    const socket = connect(port, '127.0.0.1');
+    sockets.push(socket);
+    socket.on('error', () => {});
+    socket.write(rubbish);
+    await b.until(() => b.broken.length > before);
+    expect(b.broken.at(-1)).toMatch(/^bad frame: /);
+  }
+  expect(b.messages).toEqual([]);
+});
+
+test('a damaged frame breaks a greeted connection, and nothing of its chunk is applied', async () => {
+  const b = side();
+  const port = await b.accept();
+  const socket = connect(port, '127.0.0.1');
+  sockets.push(socket);
+  socket.on('error', () => {});
+  socket.write(encodeMessage(hello));
+  await b.until(() => b.messages.length === 1);
+  const damaged = Buffer.from(encodeMessage(entry(2n)));
+  damaged[20]! ^= 1;
+  socket.write(Buffer.concat([encodeMessage(entry(1n)), damaged, encodeMessage(entry(3n))]));
+  await b.until(() => b.broken.length > 0);
+  expect(b.broken).toEqual(['bad frame: frame 3 is damaged (checksum)']);
+  expect(b.messages).toHaveLength(1);
+});
+
+test('a side that stops reading gets everything, once, when it reads again', async () => {
+  const { a, b, toB } = await pair();
+  const from = b.links[0]!;
+  b.channel.pauseReading(from);
+  for (let sequence = 1n; sequence <= 200n; sequence++) a.channel.send(toB, entry(sequence, 50_000));
+  a.channel.flush(toB);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  const whilePaused = b.messages.length;
+  b.channel.resumeReading(from);
+  await b.until(() => b.messages.length === 201);
+  expect(whilePaused).toBeLessThan(201);
+  expect(
+    b.messages.slice(1).map((message) => (message.kind === 'entry' ? message.entry.sequence : 0n)),
+  ).toEqual(Array.from({ length: 200 }, (_, index) => BigInt(index + 1)));
+});
+
+test('closing sends what was given before it; the other side sees a break', async () => {
+  const { a, b, toB } = await pair();
+  a.channel.send(toB, entry(1n));
+  a.channel.close(toB);
+  await b.until(() => b.broken.length > 0);
+  expect(b.messages.map((message) => message.kind)).toEqual(['hello', 'entry']);
+  expect(a.broken).toEqual([]);
+});
+
+test('nobody at the address and a port in use are one line each', async () => {
+  const a = side();
+  const taken = createServer();
+  const port = await new Promise<number>((resolve) => {
+    taken.listen(0, '127.0.0.1', () => resolve((taken.address() as { port: number }).port));
+  });
+  const refused = await new Promise<string>((resolve) => {
+    a.channel.accept({ host: '127.0.0.1', port }, () => resolve('listening'), resolve);
+  });
+  expect(refused).toMatch(/^cannot listen on 127.0.0.1:\d+: .*EADDRINUSE/);
+  await new Promise((resolve) => taken.close(resolve));
+  a.channel.connect(`127.0.0.1:${port}`);
+  await a.until(() => a.broken.length > 0);
+  expect(a.broken[0]).toMatch(/^cannot connect to 127.0.0.1:\d+: .*ECONNREFUSED/);
+});
+
+test('heartbeats reach the other side, and are answered where they came from', async () => {
+  const a = new UdpHeartbeats(vmId('vm'));
+  const b = new UdpHeartbeats(vmId('vm'));
+  const heartbeat: Heartbeat = { ...envelope, received: 7n, replayed: 3n };
+  const port = await new Promise<number>((resolve, reject) =>
+    b.bind({ host: '127.0.0.1', port: 0 }, resolve, reject),
+  );
+  await new Promise((resolve, reject) => a.bind({ host: '127.0.0.1', port: 0 }, resolve, reject));
+  a.setPeer({ host: '127.0.0.1', port });
+  const answered = new Promise<Heartbeat>((resolve) => {
+    a.listen({ heartbeat: resolve });
+    b.listen({ heartbeat: (received) => b.send({ ...received, sender: instanceId('b') }) });
+  });
+  a.send(heartbeat);
+  expect(await answered).toEqual({ ...heartbeat, sender: 'b' });
+  a.close();
+  b.close();
+});
+
+test('addresses are checked', () => {
+  expect(parseHostPort('127.0.0.1:70')).toEqual({ ok: true, value: { host: '127.0.0.1', port: 70 } });
+  expect(parseHostPort('[::1]:70')).toEqual({ ok: true, value: { host: '::1', port: 70 } });
+  for (const bad of ['', 'host', 'host:', ':80', 'host:99999', 'a:b:c'])
+    expect(parseHostPort(bad).ok).toBe(false);
+});
