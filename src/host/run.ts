@@ -1,0 +1,195 @@
+import { randomBytes } from 'node:crypto';
+import { failed, ok, type Result } from '../base/result.ts';
+import { checkConfig, type MachineConfig } from '../machine/config.ts';
+import type { OutputSink } from '../machine/door.ts';
+import { type BootImage, createMachine, type LockstepMachine } from '../machine/machine.ts';
+import type { Forward } from '../network/passt-uplink.ts';
+import { readBootImage } from './guest-files.ts';
+import { LocalDevices } from './local-devices.ts';
+import { type CycleEnd, type CycleResult, PowerCycle } from './power-cycle.ts';
+import { RecordingFile } from './recording-file.ts';
+import { SerialTerminal } from './serial-terminal.ts';
+
+export interface RunOptions {
+  readonly kernel: string;
+  readonly initrd: string | undefined;
+  /** The kernel's command line. */
+  readonly append: string;
+  readonly disks: readonly string[];
+  readonly memoryBytes: number;
+  readonly net: 'user' | 'none';
+  readonly forwards: readonly Forward[];
+  readonly noReboot: boolean;
+  readonly debugExit: boolean;
+  readonly record: string | undefined;
+  readonly engine: 'auto' | 'interpreter' | 'jit';
+  /** The last line on standard error is a JSON object. */
+  readonly json: boolean;
+}
+
+/** Locally administered, the same for every guest in the foreground: each has a network of its own. */
+const MAC = '525400123456';
+const EXIT_WRONG = 2;
+const SIGNAL_EXIT: Readonly<Record<string, number>> = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 };
+
+/** `lockstep run` (design 10): a guest in the foreground, its first serial port on standard input and output. */
+export async function run(options: RunOptions): Promise<number> {
+  const startedAt = performance.now();
+  const result = await runUntilItEnds(options);
+  if (!result.ok || result.value.end.kind === 'failed') {
+    const reason = result.ok ? (result.value.end as { reason: string }).reason : result.error;
+    say(reason);
+    if (options.json) process.stderr.write(`${JSON.stringify({ ok: false, reason })}\n`);
+    return EXIT_WRONG;
+  }
+  const { end, instructions, guestTime } = result.value;
+  say(
+    `the guest ${describe(end)} after ${instructions} instructions, ${(Number(guestTime) / 1e9).toFixed(3)} s`,
+  );
+  if (options.json) {
+    const { user, system } = process.cpuUsage();
+    const figures = {
+      ok: true,
+      end: end.kind === 'power' ? end.output.state : end.why,
+      instructions: Number(instructions),
+      guestSeconds: Number(guestTime) / 1e9,
+      seconds: (performance.now() - startedAt) / 1000,
+      cpuSeconds: (user + system) / 1e6,
+      peakMemoryMB: Math.round(process.resourceUsage().maxRSS / 1024),
+    };
+    process.stderr.write(`${JSON.stringify(figures)}\n`);
+  }
+  return exitCode(end);
+}
+
+function say(line: string): void {
+  process.stderr.write(`lockstep: ${line}\n`);
+}
+
+function describe(end: Exclude<CycleEnd, { kind: 'failed' }>): string {
+  if (end.kind === 'left') return `was left (${end.why})`;
+  switch (end.output.state) {
+    case 'off':
+      return 'powered off';
+    case 'reset':
+      return 'was reset';
+    case 'triple-fault':
+      return 'was reset by a triple fault';
+    case 'debug-exit':
+      return `wrote ${end.output.value} to the debug-exit port`;
+  }
+}
+
+function exitCode(end: Exclude<CycleEnd, { kind: 'failed' }>): number {
+  if (end.kind === 'left') return SIGNAL_EXIT[end.why] ?? 0;
+  // As QEMU's isa-debug-exit; the system keeps eight bits of it.
+  return end.output.state === 'debug-exit' ? ((end.output.value << 1) | 1) & 0xff : 0;
+}
+
+async function runUntilItEnds(options: RunOptions): Promise<Result<CycleResult>> {
+  if (options.engine === 'jit') return failed('there is no JIT yet: use --engine interpreter');
+  const leaving = new Leaving();
+  let devices: LocalDevices | undefined;
+  try {
+    const image = await readBootImage(options);
+    if (!image.ok) return image;
+    const opened = await LocalDevices.open(options);
+    if (!opened.ok) return opened;
+    devices = opened.value;
+    return await runGuest(options, image.value, devices, leaving);
+  } finally {
+    await devices?.close();
+    leaving.close();
+  }
+}
+
+/** Signals, from the first file opened to the last one closed. A second signal ends the process at once. */
+class Leaving {
+  cycle: PowerCycle | undefined;
+  signal: string | undefined;
+  readonly #onSignal = (signal: NodeJS.Signals) => {
+    this.signal = signal;
+    this.cycle?.leave(signal);
+  };
+
+  constructor() {
+    for (const signal of Object.keys(SIGNAL_EXIT)) process.once(signal, this.#onSignal);
+  }
+
+  close(): void {
+    for (const signal of Object.keys(SIGNAL_EXIT)) process.off(signal, this.#onSignal);
+  }
+}
+
+/** The guest through all its resets. */
+async function runGuest(
+  options: RunOptions,
+  image: BootImage,
+  devices: LocalDevices,
+  leaving: Leaving,
+): Promise<Result<CycleResult>> {
+  let recording: RecordingFile | undefined;
+  let terminal: SerialTerminal | undefined;
+  try {
+    for (;;) {
+      const cycle: PowerCycle = new PowerCycle({
+        create: (sink) => createGuest(options, image, devices, sink),
+        devices,
+        recorded: options.record !== undefined,
+        status: say,
+      });
+      const made = cycle.start();
+      if (!made.ok) return made;
+      // The recording comes after the machine: a guest that cannot start costs no older recording.
+      if (options.record !== undefined) {
+        const opened = RecordingFile.open(options.record);
+        if (!opened.ok) return opened;
+        recording = opened.value;
+      }
+      leaving.cycle = cycle;
+      terminal ??= new SerialTerminal({
+        input: () => leaving.cycle?.wake(),
+        leave: () => leaving.cycle?.leave('Ctrl-A X'),
+        broken: (reason) => leaving.cycle?.fail(`standard output cannot be written: ${reason}`),
+      });
+      if (leaving.signal !== undefined) cycle.leave(leaving.signal);
+      const result = await cycle.run(terminal, recording);
+      await devices.drain();
+      if (!startsAgain(options, result.end)) return ok(result);
+      say(`the guest ${describe(result.end)} and starts again`);
+    }
+  } finally {
+    recording?.close();
+    terminal?.close();
+  }
+}
+
+function startsAgain(options: RunOptions, end: CycleEnd): end is CycleEnd & { kind: 'power' } {
+  // A recording holds one power cycle.
+  if (end.kind !== 'power' || options.noReboot || options.record !== undefined) return false;
+  return end.output.state === 'reset' || end.output.state === 'triple-fault';
+}
+
+function createGuest(
+  options: RunOptions,
+  image: BootImage,
+  devices: LocalDevices,
+  sink: OutputSink,
+): Result<LockstepMachine> {
+  const config: MachineConfig = {
+    memoryBytes: options.memoryBytes,
+    disks: devices.diskConfigs,
+    nics: options.net === 'user' ? [{ mac: MAC }] : [],
+    startEpochSeconds: Math.floor(Date.now() / 1000),
+    seed: randomBytes(32).toString('hex'),
+    debugExit: options.debugExit,
+  };
+  const checked = checkConfig(config);
+  if (!checked.ok) return checked;
+  try {
+    return createMachine(config, image, sink, { engine: 'interpreter' });
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    return failed(`this host has no ${options.memoryBytes / 2 ** 20} MiB of memory for the guest`);
+  }
+}
