@@ -391,6 +391,17 @@ export class LockstepMachine implements Machine {
     return hash128(writer.finish());
   }
 
+  /** The digest with every page of RAM hashed anew: the running one must say the same. */
+  fullDigest(): Digest {
+    this.#engine.mmu.dirty.fill(1);
+    return this.digest();
+  }
+
+  /** How many bytes the first serial port would take now; what comes beyond is lost. */
+  get serialRoom(): number {
+    return this.#platform.serial.room;
+  }
+
   snapshot(): Uint8Array {
     const writer = new ByteWriter(2 ** 20);
     writer.u32(SNAPSHOT_MAGIC).u32(SNAPSHOT_VERSION).bytes(encodeConfig(this.config));
