@@ -1,10 +1,11 @@
 import { unreachable } from '../base/assert.ts';
-import { hostMilliseconds } from '../base/units.ts';
+import { type HostMilliseconds, hostMilliseconds } from '../base/units.ts';
 import type { FtAction, Takeover } from '../ft/action.ts';
 import { Backup } from '../ft/backup.ts';
 import type { FtEvent } from '../ft/event.ts';
 import { Primary, type PrimaryStart } from '../ft/primary.ts';
 import type { Side } from '../ft/side.ts';
+import type { ControlInput } from '../machine/door.ts';
 import type { NumberedOutput } from '../replay/numbered-output.ts';
 import type {
   ArbiterPort,
@@ -97,6 +98,15 @@ export class Driver {
 
   unprotect(): void {
     this.#event({ kind: 'unprotect' });
+  }
+
+  /** A control operation enters on the primary and travels in the log [FT 3.3]. */
+  control(action: ControlInput['action']): void {
+    this.#event({ kind: 'input', input: { kind: 'control', action } });
+  }
+
+  now(): HostMilliseconds {
+    return this.#ports.clock.now();
   }
 
   #listen(): void {

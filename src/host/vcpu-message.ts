@@ -1,0 +1,47 @@
+import type { InstructionCount } from '../base/units.ts';
+import type { MachineSnapshot } from '../ft/event.ts';
+import type { EngineOptions, MachineConfig } from '../machine/config.ts';
+import type { DiskRequestOutput, Input } from '../machine/door.ts';
+import type { BootImage } from '../machine/machine.ts';
+import type { LogEntry, LogPayload } from '../replay/log-entry.ts';
+import type { NumberedOutput } from '../replay/numbered-output.ts';
+
+/** What crosses between the I/O thread and the vCPU's thread. Both directions keep their order. */
+
+export type VcpuOrder =
+  | { readonly kind: 'run' }
+  | { readonly kind: 'pause' }
+  | { readonly kind: 'input'; readonly input: Input }
+  | { readonly kind: 'replay'; readonly entries: readonly LogEntry[] }
+  | { readonly kind: 'end-replay' }
+  | { readonly kind: 'share'; readonly share: number }
+  | { readonly kind: 'snapshot' }
+  | { readonly kind: 'load'; readonly snapshot: MachineSnapshot }
+  | { readonly kind: 'stop' };
+
+export type VcpuNews =
+  | { readonly kind: 'entry'; readonly at: InstructionCount; readonly payload: LogPayload }
+  | { readonly kind: 'output'; readonly output: NumberedOutput }
+  | { readonly kind: 'flush' }
+  | { readonly kind: 'replayed'; readonly sequence: bigint; readonly at: InstructionCount }
+  | {
+      readonly kind: 'replayed-to-end';
+      readonly at: InstructionCount;
+      readonly pending: readonly DiskRequestOutput[];
+    }
+  | { readonly kind: 'snapshot'; readonly snapshot: MachineSnapshot }
+  | { readonly kind: 'loaded'; readonly digest: string }
+  | { readonly kind: 'diverged'; readonly reason: string }
+  | { readonly kind: 'stopped'; readonly reason: string; readonly failed: boolean }
+  /** The word that makes the running machine look for orders. */
+  | { readonly kind: 'stop-word'; readonly word: Int32Array };
+
+export interface VcpuWorkerData {
+  readonly config: MachineConfig;
+  readonly options: EngineOptions;
+  /** What a primary boots; a backup has nothing until its snapshot comes. */
+  readonly boot: BootImage | undefined;
+  readonly digestEveryMs: number | undefined;
+  /** One word that changes with every order: the worker sleeps on it. */
+  readonly bell: Int32Array;
+}

@@ -1,0 +1,120 @@
+import { Worker } from 'node:worker_threads';
+import { unreachable } from '../base/assert.ts';
+import type { MachineSnapshot } from '../ft/event.ts';
+import type { VcpuEvents, VcpuPort } from '../hypervisor/ports.ts';
+import type { Input } from '../machine/door.ts';
+import type { LogEntry } from '../replay/log-entry.ts';
+import type { VcpuNews, VcpuOrder, VcpuWorkerData } from './vcpu-message.ts';
+
+/** The vCPU in its own thread [hypervisor/ports.ts VcpuPort]: the I/O thread's side. */
+export class VcpuThread implements VcpuPort {
+  readonly #worker: Worker;
+  readonly #bell = new Int32Array(new SharedArrayBuffer(4));
+  #stopWord: Int32Array | undefined;
+  #events: VcpuEvents | undefined;
+  #stopped = false;
+
+  constructor(data: Omit<VcpuWorkerData, 'bell'>) {
+    const workerData: VcpuWorkerData = { ...data, bell: this.#bell };
+    this.#worker = new Worker(new URL('./vcpu-worker.js', import.meta.url), { workerData });
+    this.#worker.on('message', (news: readonly VcpuNews[]) => {
+      for (const item of news) this.#tell(item);
+    });
+    this.#worker.on('error', (error) => this.#died(error.message));
+    this.#worker.on('exit', (code) => this.#died(`its thread ended with code ${code}`));
+  }
+
+  listen(events: VcpuEvents): void {
+    this.#events = events;
+  }
+
+  run(): void {
+    this.#order({ kind: 'run' });
+  }
+
+  pause(): void {
+    this.#order({ kind: 'pause' });
+  }
+
+  input(input: Input): void {
+    this.#order({ kind: 'input', input });
+  }
+
+  replay(entries: readonly LogEntry[]): void {
+    this.#order({ kind: 'replay', entries });
+  }
+
+  endReplay(): void {
+    this.#order({ kind: 'end-replay' });
+  }
+
+  setShare(share: number): void {
+    this.#order({ kind: 'share', share });
+  }
+
+  snapshot(): void {
+    this.#order({ kind: 'snapshot' });
+  }
+
+  load(snapshot: MachineSnapshot): void {
+    this.#order({ kind: 'load', snapshot });
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#order({ kind: 'stop' });
+    void this.#worker.terminate();
+  }
+
+  #order(order: VcpuOrder): void {
+    this.#worker.postMessage([order]);
+    if (this.#stopWord) Atomics.store(this.#stopWord, 0, 1);
+    Atomics.add(this.#bell, 0, 1);
+    Atomics.notify(this.#bell, 0);
+  }
+
+  #tell(news: VcpuNews): void {
+    const events = this.#events;
+    if (this.#stopped || !events) return;
+    switch (news.kind) {
+      case 'entry':
+        events.entry(news.at, news.payload);
+        break;
+      case 'output':
+        events.output(news.output);
+        break;
+      case 'flush':
+        events.flush();
+        break;
+      case 'replayed':
+        events.replayed(news.sequence, news.at);
+        break;
+      case 'replayed-to-end':
+        events.replayedToEnd(news.at, news.pending);
+        break;
+      case 'snapshot':
+        events.snapshot(news.snapshot);
+        break;
+      case 'loaded':
+        events.loaded(news.digest);
+        break;
+      case 'diverged':
+        events.diverged(news.reason);
+        break;
+      case 'stopped':
+        events.stopped(news.reason, news.failed);
+        break;
+      case 'stop-word':
+        this.#stopWord = news.word;
+        break;
+      default:
+        unreachable(news);
+    }
+  }
+
+  #died(reason: string): void {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    this.#events?.stopped(reason, true);
+  }
+}

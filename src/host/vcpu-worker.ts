@@ -1,0 +1,110 @@
+import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { assert } from '../base/assert.ts';
+import { failed } from '../base/result.ts';
+import { hostMilliseconds } from '../base/units.ts';
+import { VcpuLoop } from '../hypervisor/vcpu.ts';
+import { createMachine, restoreMachine } from '../machine/machine.ts';
+import { compileInterpreterEagerly } from './v8-flags.ts';
+import type { VcpuNews, VcpuOrder, VcpuWorkerData } from './vcpu-message.ts';
+
+/**
+ * The vCPU's thread: orders in, slices, news out. It never returns to the event loop; it sleeps on the bell, and
+ * outputs are posted at the instruction that makes them.
+ */
+const port = parentPort;
+assert(port !== null, 'this file runs as a worker');
+const { config, options, boot, digestEveryMs, bell } = workerData as VcpuWorkerData;
+
+compileInterpreterEagerly();
+
+const loop = new VcpuLoop(
+  {
+    create: (sink) =>
+      boot ? createMachine(config, boot, sink, options) : failed('there is nothing to boot'),
+    restore: (snapshot, sink) => restoreMachine(snapshot, sink, options),
+  },
+  { digestEveryMs },
+);
+
+/** Entries that nobody waits for yet. */
+let batch: VcpuNews[] = [];
+
+function post(news: VcpuNews, transfer: ArrayBuffer[] = []): void {
+  batch.push(news);
+  port!.postMessage(batch, transfer);
+  batch = [];
+}
+
+loop.listen({
+  entry: (at, payload) => {
+    batch.push({ kind: 'entry', at, payload });
+  },
+  output: (output) => post({ kind: 'output', output }),
+  flush: () => post({ kind: 'flush' }),
+  replayed: (sequence, at) => post({ kind: 'replayed', sequence, at }),
+  replayedToEnd: (at, pending) => post({ kind: 'replayed-to-end', at, pending }),
+  snapshot: (snapshot) => {
+    const { buffer } = snapshot.machine;
+    post({ kind: 'snapshot', snapshot }, buffer instanceof ArrayBuffer ? [buffer] : []);
+  },
+  loaded: (digest) => {
+    tellStopWord();
+    post({ kind: 'loaded', digest });
+  },
+  diverged: (reason) => post({ kind: 'diverged', reason }),
+  stopped: (reason, hasFailed) => post({ kind: 'stopped', reason, failed: hasFailed }),
+});
+
+function tellStopWord(): void {
+  if (loop.stopWord) post({ kind: 'stop-word', word: loop.stopWord });
+}
+
+function obey(order: VcpuOrder): void {
+  switch (order.kind) {
+    case 'run':
+      loop.run();
+      break;
+    case 'pause':
+      loop.pause();
+      break;
+    case 'input':
+      loop.input(order.input);
+      break;
+    case 'replay':
+      loop.replay(order.entries);
+      break;
+    case 'end-replay':
+      loop.endReplay();
+      break;
+    case 'share':
+      loop.setShare(order.share);
+      break;
+    case 'snapshot':
+      loop.snapshot();
+      break;
+    case 'load':
+      loop.load(order.snapshot);
+      break;
+    case 'stop':
+      loop.stop();
+      break;
+  }
+}
+
+if (boot) {
+  loop.create();
+  tellStopWord();
+}
+
+for (;;) {
+  // The order matters: what is ordered after these two lines rings the bell and sets the word again.
+  const rung = Atomics.load(bell, 0);
+  if (loop.stopWord) Atomics.store(loop.stopWord, 0, 0);
+  for (let message = receiveMessageOnPort(port); message; message = receiveMessageOnPort(port)) {
+    for (const order of message.message as VcpuOrder[]) obey(order);
+  }
+  const step = loop.step(hostMilliseconds(performance.now()));
+  if (step.kind === 'busy') continue;
+  const wait = step.until === undefined ? Number.POSITIVE_INFINITY : step.until - performance.now();
+  if (wait > 0) Atomics.wait(bell, 0, rung, wait);
+}

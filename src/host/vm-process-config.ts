@@ -1,0 +1,151 @@
+import { createHash } from 'node:crypto';
+import { failed, ok, type Result } from '../base/result.ts';
+import { DEFAULT_LIMITS, DEFAULT_TIMING, type Limits, type Timing } from '../ft/timing.ts';
+import { checkConfig, encodeConfig, type MachineConfig } from '../machine/config.ts';
+import { type HostPort, parseHostPort } from '../transport/address.ts';
+import type { GuestFiles } from './guest-files.ts';
+
+/** What one VM process is told on its command line, as JSON. Addresses are "host:port". */
+export interface VmProcessConfig {
+  readonly role: 'primary' | 'backup';
+  readonly vm: string;
+  /** Random when absent; a restarted process is a new instance. */
+  readonly instance: string | undefined;
+  readonly machine: MachineConfig;
+  /** What a primary boots. */
+  readonly boot: GuestFiles | undefined;
+  /** The disk server; its first disk arbitrates. One name for each disk of the machine. */
+  readonly storage: { readonly address: HostPort; readonly disks: readonly string[] } | undefined;
+  /** The user switch. */
+  readonly network: HostPort | undefined;
+  /** Where a backup's logging channel and heartbeats listen. */
+  readonly listen: HostPort | undefined;
+  /** A backup's `listen`: the primary attaches it before the guest's first instruction. */
+  readonly protect: string | undefined;
+  /** The epoch at which the VM's record stands before power-on; 0 when there is none. */
+  readonly expectedEpoch: number;
+  readonly timing: Timing;
+  readonly limits: Limits;
+  readonly digestEveryMs: number | undefined;
+  readonly figuresEveryMs: number | undefined;
+  /** The guest's console goes here instead of into the status lines. */
+  readonly consoleFile: string | undefined;
+  /** Names everything that two sides must have alike. */
+  readonly identity: string;
+}
+
+type Json = Readonly<Record<string, unknown>>;
+
+/** Checks the whole configuration; the error names all that is wrong. */
+export function parseVmProcessConfig(text: string): Result<VmProcessConfig> {
+  let json: Json;
+  try {
+    json = JSON.parse(text) as Json;
+  } catch (error) {
+    return failed(`the configuration is not JSON: ${(error as Error).message}`);
+  }
+  const wrong: string[] = [];
+  const role = json.role === 'backup' ? 'backup' : 'primary';
+  if (json.role !== 'primary' && json.role !== 'backup') wrong.push('role is "primary" or "backup"');
+  const vm = optionalText(json, 'vm', wrong) ?? '';
+  if (vm === '') wrong.push('vm is missing');
+  const machine = checkConfig(json.machine);
+  if (!machine.ok) wrong.push(machine.error);
+  const boot = parseBoot(json.boot, wrong);
+  if (role === 'primary' && !boot) wrong.push('boot: a primary needs a kernel');
+  const listen = optionalAddress(json, 'listen', wrong);
+  if (role === 'backup' && !listen) wrong.push('listen: a backup needs an address');
+  const protect = optionalText(json, 'protect', wrong);
+  if (protect !== undefined && !parseHostPort(protect).ok)
+    wrong.push('protect is no address: write host:port');
+  const storage = parseStorage(json.storage, wrong);
+  const disks = machine.ok ? machine.value.disks.length : 0;
+  if ((storage?.disks.length ?? 0) < disks) wrong.push(`storage names fewer than ${disks} disks`);
+  if (!storage && (role === 'backup' || protect !== undefined)) {
+    wrong.push('storage: fault tolerance needs a disk server as arbiter');
+  }
+  const config = {
+    role,
+    vm,
+    instance: optionalText(json, 'instance', wrong),
+    boot,
+    storage,
+    network: optionalAddress(json, 'network', wrong),
+    listen,
+    protect,
+    expectedEpoch: optionalNumber(json, 'expectedEpoch', wrong) ?? 0,
+    timing: numbers('timing', json.timing, DEFAULT_TIMING, wrong),
+    limits: numbers('limits', json.limits, DEFAULT_LIMITS, wrong),
+    digestEveryMs: optionalNumber(json, 'digestEveryMs', wrong),
+    figuresEveryMs: optionalNumber(json, 'figuresEveryMs', wrong),
+    consoleFile: optionalText(json, 'consoleFile', wrong),
+  } as const;
+  if (!machine.ok || wrong.length > 0) return failed(`the configuration is wrong: ${wrong.join('; ')}`);
+  const identity = createHash('sha256').update(encodeConfig(machine.value)).digest('hex').slice(0, 32);
+  return ok({ ...config, machine: machine.value, identity });
+}
+
+function parseBoot(value: unknown, wrong: string[]): GuestFiles | undefined {
+  if (value === undefined || value === null) return undefined;
+  const json = value as Json;
+  const kernel = optionalText(json, 'kernel', wrong);
+  if (kernel === undefined) return undefined;
+  return {
+    kernel,
+    initrd: optionalText(json, 'initrd', wrong),
+    append: optionalText(json, 'append', wrong) ?? '',
+  };
+}
+
+function parseStorage(value: unknown, wrong: string[]): VmProcessConfig['storage'] {
+  if (value === undefined || value === null) return undefined;
+  const json = value as Json;
+  const address = optionalAddress(json, 'address', wrong);
+  const disks = json.disks;
+  const named = Array.isArray(disks) && disks.length > 0 && disks.every((name) => typeof name === 'string');
+  if (!address || !named) {
+    wrong.push('storage needs an address and the names of its disks');
+    return undefined;
+  }
+  return { address, disks: disks as string[] };
+}
+
+function optionalText(json: Json, name: string, wrong: string[]): string | undefined {
+  const value = json[name];
+  if (value === undefined || value === null) return undefined;
+  if (typeof value === 'string') return value;
+  wrong.push(`${name} is no text`);
+  return undefined;
+}
+
+function optionalNumber(json: Json, name: string, wrong: string[]): number | undefined {
+  const value = json[name];
+  if (value === undefined || value === null) return undefined;
+  if (typeof value === 'number' && Number.isFinite(value) && value >= 0) return value;
+  wrong.push(`${name} is no number from 0`);
+  return undefined;
+}
+
+function optionalAddress(json: Json, name: string, wrong: string[]): HostPort | undefined {
+  const text = optionalText(json, name, wrong);
+  if (text === undefined) return undefined;
+  const parsed = parseHostPort(text);
+  if (!parsed.ok) wrong.push(`${name}: ${parsed.error}`);
+  return parsed.ok ? parsed.value : undefined;
+}
+
+/** Given numbers in place of the defaults. */
+function numbers<Numbers extends object>(
+  place: string,
+  given: unknown,
+  defaults: Numbers,
+  wrong: string[],
+): Numbers {
+  const changed: Record<string, number> = {};
+  for (const [name, value] of Object.entries(given ?? {})) {
+    if (!(name in defaults)) wrong.push(`${place}: ${name} is unknown`);
+    else if (typeof value !== 'number' || !(value > 0)) wrong.push(`${place}: ${name} is no number above 0`);
+    else changed[name] = value;
+  }
+  return { ...defaults, ...changed };
+}

@@ -1,0 +1,221 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import { createWriteStream, readFileSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import { decodeText } from '../base/text.ts';
+import { epoch, instanceId, vmId } from '../ft/identity.ts';
+import { Primary } from '../ft/primary.ts';
+import { Driver, type Role } from '../hypervisor/driver.ts';
+import type {
+  ArbiterPort,
+  ConsoleEvents,
+  ConsolePort,
+  NetworkPort,
+  StatusReport,
+} from '../hypervisor/ports.ts';
+import { hexBytes } from '../machine/config.ts';
+import { SwitchNetworkPort } from '../network/switch-port.ts';
+import { DiskServerArbiter } from '../storage/arbiter-port.ts';
+import { DiskClient } from '../storage/disk-client.ts';
+import { ServedDiskPort } from '../storage/disk-port.ts';
+import { parseHostPort } from '../transport/address.ts';
+import { TcpChannel } from '../transport/tcp-channel.ts';
+import { UdpHeartbeats } from '../transport/udp-heartbeats.ts';
+import { readBootImage } from './guest-files.ts';
+import { HostClock } from './host-clock.ts';
+import { VcpuThread } from './vcpu-thread.ts';
+import { parseVmProcessConfig, type VmProcessConfig } from './vm-process-config.ts';
+
+/**
+ * One VM in one role: the process that a host starts. Its configuration is the first argument (a JSON text, or the
+ * path of one); it reports on standard output and takes orders on standard input, one JSON object per line.
+ *
+ *   orders: {"order":"protect","address":"host:port"} {"order":"unprotect"} {"order":"power-button"}
+ *           {"order":"power-off"} {"order":"console","port":0,"text":"..."}
+ */
+
+/** Time for the last lines and the last frames to leave. */
+const LEAVING_MS = 150;
+const EXIT_WRONG = 2;
+
+type Report = StatusReport | { readonly kind: string; readonly [key: string]: unknown };
+
+function report(line: Report): void {
+  const text = JSON.stringify(line, (_, value) => (typeof value === 'bigint' ? Number(value) : value));
+  process.stdout.write(`${text}\n`);
+}
+
+function leave(code: number): void {
+  setTimeout(() => process.exit(code), LEAVING_MS);
+}
+
+function refuse(reason: string): void {
+  process.stderr.write(`lockstep: ${reason}\n`);
+  report({ kind: 'failed', reason });
+  leave(EXIT_WRONG);
+}
+
+class StatusConsole implements ConsolePort {
+  #events: ConsoleEvents | undefined;
+  readonly #write: (port: number, bytes: Uint8Array) => void;
+
+  constructor(file: string | undefined) {
+    const stream = file === undefined ? undefined : createWriteStream(file, { flags: 'a', mode: 0o600 });
+    stream?.on('error', (error) => report({ kind: 'event', what: 'console-file', detail: error.message }));
+    this.#write = (port, bytes) => {
+      if (stream) stream.write(bytes);
+      else report({ kind: 'console', port, text: decodeText(bytes) });
+    };
+  }
+
+  listen(events: ConsoleEvents): void {
+    this.#events = events;
+  }
+
+  write(port: number, bytes: Uint8Array): void {
+    this.#write(port, bytes);
+  }
+
+  type(port: number, text: string): void {
+    this.#events?.input(port, Buffer.from(text));
+  }
+}
+
+const NO_NETWORK: NetworkPort = { listen() {}, open() {}, send() {}, announce() {}, close() {} };
+
+/** Without a disk server nobody else can run this VM either: a lone process is its own arbiter. */
+function loneArbiter(): ArbiterPort {
+  let answer: Parameters<ArbiterPort['listen']>[0]['answered'] = () => {};
+  return {
+    listen: (events) => {
+      answer = events.answered;
+    },
+    request: (request) => {
+      const next = request.kind === 'restart' ? request.expected + 1 : 1;
+      setImmediate(() => answer({ nonce: request.nonce, verdict: 'won', epoch: epoch(next) }));
+    },
+  };
+}
+
+async function start(config: VmProcessConfig): Promise<void> {
+  const boot = config.role === 'primary' && config.boot ? await readBootImage(config.boot) : undefined;
+  if (boot && !boot.ok) {
+    refuse(boot.error);
+    return;
+  }
+  const vm = vmId(config.vm);
+  const channel = new TcpChannel();
+  const heartbeats = new UdpHeartbeats(vm);
+  const console = new StatusConsole(config.consoleFile);
+  const { storage } = config;
+  const diskNames = storage?.disks.slice(0, config.machine.disks.length) ?? [];
+  const clients = diskNames.map(
+    (disk) => new DiskClient({ vm, address: { ...storage!.address, disk }, generations: true }),
+  );
+  const ports = {
+    vcpu: new VcpuThread({
+      config: config.machine,
+      options: { engine: 'interpreter' },
+      boot: boot?.value,
+      digestEveryMs: config.digestEveryMs,
+    }),
+    disks: new ServedDiskPort(clients),
+    network: config.network
+      ? new SwitchNetworkPort({ vm, nics: config.machine.nics.length, ...config.network })
+      : NO_NETWORK,
+    console,
+    arbiter: storage ? new DiskServerArbiter({ ...storage.address, disk: storage.disks[0]! }) : loneArbiter(),
+    channel,
+    heartbeats,
+    clock: new HostClock(),
+    entropy: { bytes: (length: number) => new Uint8Array(randomBytes(length)) },
+    status: {
+      report: (status: StatusReport) => {
+        report(status);
+        if (status.kind === 'halted') leave(status.reason === 'powered off' ? 0 : 1);
+      },
+    },
+  };
+  const waitForBackup = config.protect !== undefined;
+  const role: Role =
+    config.role === 'primary'
+      ? { kind: 'primary', start: { kind: 'power-on', expected: epoch(config.expectedEpoch), waitForBackup } }
+      : { kind: 'backup' };
+  const side = {
+    vm,
+    instance: instanceId(config.instance ?? randomUUID()),
+    machine: config.identity,
+    timing: config.timing,
+    limits: config.limits,
+  };
+  const macs = config.machine.nics.map((nic) => hexBytes(nic.mac));
+  const driver = new Driver(ports, { side, role, macs });
+  const protect = (address: string): void => {
+    const peer = parseHostPort(address);
+    if (!peer.ok) {
+      report({ kind: 'event', what: 'protect', detail: peer.error });
+      return;
+    }
+    heartbeats.setPeer(peer.value);
+    driver.protect(address);
+  };
+  obeyStandardInput(driver, console, protect);
+  reportFigures(driver, config.figuresEveryMs);
+
+  const go = (): void => {
+    report({ kind: 'started', role: config.role, vm: config.vm, instance: side.instance, pid: process.pid });
+    driver.start();
+    if (config.protect !== undefined) protect(config.protect);
+  };
+  const { listen } = config;
+  if (!listen) heartbeats.bind({ host: '0.0.0.0', port: 0 }, go, refuse);
+  else channel.accept(listen, (port) => heartbeats.bind({ host: listen.host, port }, go, refuse), refuse);
+}
+
+function obeyStandardInput(driver: Driver, console: StatusConsole, protect: (address: string) => void): void {
+  createInterface({ input: process.stdin }).on('line', (line) => {
+    try {
+      const order = JSON.parse(line) as {
+        order?: unknown;
+        address?: unknown;
+        port?: unknown;
+        text?: unknown;
+      };
+      if (order.order === 'protect') protect(String(order.address));
+      else if (order.order === 'unprotect') driver.unprotect();
+      else if (order.order === 'power-button' || order.order === 'power-off') driver.control(order.order);
+      else if (order.order === 'console') console.type(Number(order.port ?? 0), String(order.text ?? ''));
+      else report({ kind: 'event', what: 'order', detail: `unknown order: ${line.slice(0, 100)}` });
+    } catch {
+      report({ kind: 'event', what: 'order', detail: 'an order is one JSON object on one line' });
+    }
+  });
+}
+
+function reportFigures(driver: Driver, everyMs: number | undefined): void {
+  if (everyMs === undefined || everyMs === 0) return;
+  setInterval(() => {
+    const { core, role } = driver;
+    const figures = core instanceof Primary ? core.figures(driver.now()) : core.figures();
+    report({ kind: 'figures', role, ...figures });
+  }, everyMs).unref();
+}
+
+process.on('SIGINT', () => {
+  // The terminal's Ctrl-C reaches every process of the group; whoever started this one ends it in good order.
+});
+process.on('SIGTERM', () => process.exit(0));
+process.stdout.on('error', () => process.exit(1));
+
+const argument = process.argv[2] ?? '';
+let text = argument;
+try {
+  if (!argument.trimStart().startsWith('{')) text = readFileSync(argument, 'utf8');
+} catch (error) {
+  text = '';
+  refuse(`the configuration cannot be read: ${(error as Error).message}`);
+}
+if (text !== '') {
+  const config = parseVmProcessConfig(text);
+  if (config.ok) void start(config.value);
+  else refuse(config.error);
+}
