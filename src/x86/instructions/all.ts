@@ -14,9 +14,14 @@ import { SSE_FLOAT_ROWS } from './sse-float.ts';
 import { SSE_INTEGER_ROWS } from './sse-integer.ts';
 import { SSE_MOVE_ROWS } from './sse-move.ts';
 import { SSE_SHUFFLE_ROWS } from './sse-shuffle.ts';
+import { SSE_STATE_ROWS } from './sse-state.ts';
 import { STACK_ROWS } from './stack.ts';
 import { STRING_ROWS } from './string.ts';
 import { SYSTEM_ROWS } from './system.ts';
+import { X87_ARITHMETIC_ROWS } from './x87-arithmetic.ts';
+import { X87_COMPARE_ROWS } from './x87-compare.ts';
+import { X87_CONTROL_ROWS } from './x87-control.ts';
+import { X87_MOVE_ROWS } from './x87-move.ts';
 
 /** Every family's rows. Families are independent: an overlap is an error found when the map is built. */
 const FAMILIES: readonly (readonly Row[])[] = [
@@ -37,6 +42,11 @@ const FAMILIES: readonly (readonly Row[])[] = [
   SSE_SHUFFLE_ROWS,
   SSE_FLOAT_ROWS,
   SSE_CONVERT_ROWS,
+  SSE_STATE_ROWS,
+  X87_ARITHMETIC_ROWS,
+  X87_COMPARE_ROWS,
+  X87_CONTROL_ROWS,
+  X87_MOVE_ROWS,
 ];
 
 /** The opcode map of the processor that Lockstep offers. */

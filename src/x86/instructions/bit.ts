@@ -1,5 +1,5 @@
-import { emitLinearAddress, SET64 } from '../address.ts';
-import type { Instruction, Lowering, Row } from '../instruction.ts';
+import { emitLinearAddress, emitOffset, SET64 } from '../address.ts';
+import type { Instruction, Lowering, MemoryOperand, Row } from '../instruction.ts';
 import {
   BIT_MASK,
   BIT_STRING_ADDRESS,
@@ -15,7 +15,7 @@ import type { BySize } from '../micro-operations/by-size.ts';
 import { LOAD, LOAD_FOR_WRITE, LOAD_ZERO, MOVE, MOVE_SIGNED_TO64, STORE } from '../micro-operations/move.ts';
 import type { MicroOperation } from '../semantics.ts';
 import { ZERO } from '../state.ts';
-import { modrmRow, regOperand, rmRegister, source, T0, T1, T2, T3 } from './operand.ts';
+import { modrmRow, regOperand, rmRegister, source, T0, T1, T2, T3, T3_AS_REGISTER } from './operand.ts';
 
 /** Bit tests and scans [SDM 2A BT, BSF]. */
 
@@ -35,8 +35,8 @@ function bitTest(change: MicroOperation | undefined, immediateForm: boolean): Lo
     let value = rmRegister(instruction, size);
     const address = { b: T3, c: ZERO, low: 0, high: 0 };
     if (instruction.memory !== undefined) {
-      emitLinearAddress(instruction, out, T3);
-      if (constant === undefined) emitBitString(instruction, out, index);
+      if (constant === undefined) emitBitStringAddress(instruction, out, index);
+      else emitLinearAddress(instruction, out, T3);
       if (change !== undefined) out.emit32(LOAD_FOR_WRITE[size], { a: T0, ...address });
       else out.emit32(size === 2 ? LOAD_ZERO[2] : LOAD[size], { a: T0, ...address });
       value = T0;
@@ -60,8 +60,8 @@ function bitTest(change: MicroOperation | undefined, immediateForm: boolean): Lo
   };
 }
 
-/** Moves the address in temporary 3 to the element that holds the bit. */
-function emitBitString(instruction: Instruction, out: Lowering, index: number): void {
+/** Temporary 3 = linear address of the element that holds the bit; the offset wraps as addresses do. */
+function emitBitStringAddress(instruction: Instruction, out: Lowering, index: number): void {
   const size = instruction.operandSize;
   let c = index;
   if (size !== 8) {
@@ -69,9 +69,18 @@ function emitBitString(instruction: Instruction, out: Lowering, index: number): 
     c = T2;
   }
   const log = size === 2 ? 1 : size === 4 ? 2 : 3;
+  emitOffset(instruction, out, T3);
   out.emit32(BIT_STRING_ADDRESS, { a: T3, b: T3, c, low: log + 3, high: log });
-  // Outside 64-bit code linear addresses have 32 bits.
-  if (instruction.codeSize !== 64) out.emit(MOVE[4], { a: T3, b: T3 });
+  const memory: MemoryOperand = {
+    base: T3_AS_REGISTER,
+    index: undefined,
+    scale: 0,
+    displacement: 0,
+    absolute: undefined,
+    ripRelative: false,
+    segment: instruction.memory!.segment,
+  };
+  emitLinearAddress({ ...instruction, memory }, out, T3);
 }
 
 /** TZCNT and LZCNT, which this processor does not offer, execute as BSF and BSR. */

@@ -50,6 +50,12 @@ function moveToRm(instruction: Instruction, out: Lowering): void {
   store(instruction, out, size, regOperand(instruction, size));
 }
 
+/** MOVNTI: the hint about caches means nothing here. */
+function moveNonTemporal(instruction: Instruction, out: Lowering): void {
+  const size = instruction.operandSize === 8 ? 8 : 4;
+  store(instruction, out, size, regOperand(instruction, size));
+}
+
 /** 8A, 8B, 63 with 32-bit operands: r = r/m. */
 function moveFromRm(instruction: Instruction, out: Lowering): void {
   const size = widthOf(instruction);
@@ -242,6 +248,7 @@ export const DATA_MOVEMENT_ROWS: readonly Row[] = [
   ),
   modrmRow(0xc6, 'mov', moveImmediate, { digit: 0, immediate: 'b' }),
   modrmRow(0xc7, 'mov', moveImmediate, { digit: 0, immediate: 'z' }),
+  modrmRow(0x0fc3, 'movnti', moveNonTemporal, { prefix: 'np', operand: 'memory' }),
   modrmRow(0x0fb6, 'movzx', moveZero),
   modrmRow(0x0fb7, 'movzx', moveZero),
   modrmRow(0x0fbe, 'movsx', (instruction, out) => moveSigned(instruction, out, 1)),

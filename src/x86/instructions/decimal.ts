@@ -78,6 +78,12 @@ export const ADJUST_DIVIDE = systemOperation('adjust-divide', ({ state }, _b, _c
   return DONE;
 });
 
+/** SALC, never documented but always there: AL = CF in every bit. */
+export const SET_AL_FROM_CARRY = systemOperation('salc', ({ state }): Outcome => {
+  state.bytes[RAX] = state.rflags & 1n ? 0xff : 0;
+  return DONE;
+});
+
 const legacy = { modes: 'legacy' } as const;
 
 export const DECIMAL_ROWS: readonly Row[] = [
@@ -85,6 +91,7 @@ export const DECIMAL_ROWS: readonly Row[] = [
   plainRow(0x2f, 'das', (_, out) => out.call(ADJUST_PACKED, { imm: -1n }), legacy),
   plainRow(0x37, 'aaa', (_, out) => out.call(ADJUST_UNPACKED, { imm: 1n }), legacy),
   plainRow(0x3f, 'aas', (_, out) => out.call(ADJUST_UNPACKED, { imm: -1n }), legacy),
+  plainRow(0xd6, 'salc', (_, out) => out.call(SET_AL_FROM_CARRY), legacy),
   plainRow(0xd4, 'aam', ({ immediate }, out) => out.call(ADJUST_MULTIPLY, { imm: immediate }), {
     ...legacy,
     immediate: 'b',

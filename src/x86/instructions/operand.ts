@@ -11,6 +11,7 @@ export const T3 = TEMP + 24;
 
 /** Register numbers that name a temporary where a MemoryOperand wants a general register. */
 export const T0_AS_REGISTER = (T0 - GPR) / 8;
+export const T3_AS_REGISTER = (T3 - GPR) / 8;
 
 /** Size of the operand: even opcodes of most families are the byte forms. */
 export function widthOf(instruction: Instruction): Size {

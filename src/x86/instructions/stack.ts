@@ -106,8 +106,6 @@ export const ENTER = systemOperation('enter', (cpu, _b, _c, imm): Outcome => {
   }
   if (level > 0 && !stack.push(BigInt.asUintN(size * 8, newFrame))) return ABORTED;
   stack.pointer = BigInt.asUintN(codeSize, stack.pointer - locals);
-  // The new top must be writable, or the next push would fault with a frame half made [SDM 2A ENTER].
-  if (!cpu.probe(stack.linear(stack.pointer), size, 'write')) return ABORTED;
   cpu.state.set(RBP, size, newFrame);
   stack.commit();
   return DONE;
@@ -131,19 +129,15 @@ export const PUSH_ALL = systemOperation('push-all', (cpu, _b, _c, imm): Outcome 
   return DONE;
 });
 
-/** POPA: the slot of the stack pointer is skipped. */
+/** POPA: the slot of the stack pointer is skipped. Registers popped before a fault keep what they got. */
 export const POP_ALL = systemOperation('pop-all', (cpu, _b, _c, imm): Outcome => {
   const size = Number(imm & 0xffn) as Size;
   const stack = new Stack(cpu, Number((imm >> 8n) & 0xffn), size);
-  const values: bigint[] = [];
   for (let register = 7; register >= 0; register--) {
     const value = stack.pop();
     if (value === undefined) return ABORTED;
-    values[register] = value;
-  }
-  values.forEach((value, register) => {
     if (register !== RSP_NUMBER) cpu.state.set(GPR + register * 8, size, value);
-  });
+  }
   stack.commit();
   return DONE;
 });

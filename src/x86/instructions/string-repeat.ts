@@ -276,10 +276,10 @@ function findEnd(
 export const REPEAT_CMPS = repeated('rep-cmps', (cpu, form, source, destination) => ({
   cursors: [source, destination],
   one() {
-    const x = cpu.load(form.size, source.linear);
-    if (x === undefined) return undefined;
     const y = cpu.load(form.size, destination.linear);
     if (y === undefined) return undefined;
+    const x = cpu.load(form.size, source.linear);
+    if (x === undefined) return undefined;
     setCompareFlags(cpu.state, x, y, form.size);
     return { done: 1, stopped: (x === y) === form.whileDifferent };
   },

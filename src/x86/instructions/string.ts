@@ -94,10 +94,12 @@ function loadString(instruction: Instruction, out: Lowering): void {
   emitAdvance(instruction, out, RSI, size);
 }
 
+/** AMD processors read the second operand first, which shows when both fault. */
 function compareString(instruction: Instruction, out: Lowering): void {
   const size = widthOf(instruction);
-  out.emit32(LOAD[size], { a: T0, ...linearAddress(instruction, out) });
+  // The destination is read first, as processors do: it shows when both fault.
   out.emit32(LOAD[size], { a: T1, ...linearAddress(atDestination(instruction), out) });
+  out.emit32(LOAD[size], { a: T0, ...linearAddress(instruction, out) });
   out.emit(COMPARE.register[size], { b: T0, c: T1 });
   emitAdvance(instruction, out, RSI, size);
   emitAdvance(instruction, out, RDI, size);

@@ -1,4 +1,4 @@
-import { type MicroOperation, microOperation } from '../semantics.ts';
+import { type MicroOperation, microOperation, type Semantics } from '../semantics.ts';
 import { RBP, RSP } from '../state.ts';
 import { CONDITION_NAMES, condition } from './flags.ts';
 
@@ -6,8 +6,22 @@ import { CONDITION_NAMES, condition } from './flags.ts';
 
 /** Direct jump. */
 export const BRANCH = microOperation('branch', (s) => s.branch(), true);
+/** #GP(0) for a target that is not canonical: raised by the branch, before the stack pointer moves. */
+function checkTarget<V, B, X>(s: Semantics<V, B, X>, target: V): void {
+  const unused = s.constant(16);
+  s.when(s.ne(s.shrS(s.shl(target, unused), unused), target), () => s.fault(13, 0));
+}
+
 /** Jump to the address in b. */
-export const JUMP = microOperation('jump', (s) => s.branchTo(s.get('b', 8)), true);
+export const JUMP = microOperation(
+  'jump',
+  (s) => {
+    const target = s.get('b', 8);
+    checkTarget(s, target);
+    s.branchTo(target);
+  },
+  true,
+);
 
 /** Pushes the address at offset number a from BLOCK_PC, then jumps directly. */
 export const CALL = microOperation(
@@ -25,6 +39,7 @@ export const CALL_INDIRECT = microOperation(
   'call-indirect',
   (s) => {
     const target = s.get('b', 8);
+    checkTarget(s, target);
     const top = s.sub(s.state(RSP, 8), s.constant(8));
     s.store(8, top, s.pc(s.number('a')));
     s.setState(RSP, 8, top);
@@ -38,6 +53,7 @@ export const RETURN = microOperation(
   (s) => {
     const top = s.state(RSP, 8);
     const target = s.load(8, top);
+    checkTarget(s, target);
     s.setState(RSP, 8, s.add(top, s.immediate()));
     s.branchTo(target);
   },
