@@ -33,6 +33,8 @@ const PORTS = [
   'src/replay/numbered-output.ts',
 ];
 
+const CHANNEL = ['src/ft/link.ts', 'src/ft/message.ts', 'src/ft/message-codec.ts', 'src/replay/frame.ts'];
+
 export const ROOMS: Readonly<Record<string, Room>> = {
   base: { imports: [], pure: true },
   wasm: { imports: ['base'], pure: true },
@@ -49,7 +51,8 @@ export const ROOMS: Readonly<Record<string, Room>> = {
   hypervisor: { imports: PURE_ROOMS.filter((room) => room !== 'hypervisor'), pure: true },
   storage: { imports: ['base'], files: PORTS, pure: false },
   network: { imports: ['base'], files: PORTS, pure: false },
-  transport: { imports: ['base'], files: PORTS, pure: false },
+  // The logging channel carries the protocol's messages in the log's frames: it knows both codecs, and no rule.
+  transport: { imports: ['base'], files: [...PORTS, ...CHANNEL], pure: false },
   host: { imports: [...PURE_ROOMS, 'storage', 'network', 'transport'], pure: false },
   // Clients of the host. Until there is a daemon, the foreground verbs call the host's composition root.
   cli: { imports: ['base', 'host'], pure: false },
