@@ -163,7 +163,7 @@ export class Engine implements Cpu, SlowPaths {
       header = 0;
       switch (reason) {
         case EXIT.budget:
-          state.set64(RIP, state.get64(BLOCK_PC));
+          this.#arrive();
           if (this.#left === 0) return 'budget';
           if (this.code.isDead(record)) {
             header = this.#resolve(0);
@@ -175,7 +175,7 @@ export class Engine implements Cpu, SlowPaths {
           break;
         case EXIT.lookup:
         case EXIT.link:
-          state.set64(RIP, state.get64(BLOCK_PC));
+          this.#arrive();
           if (this.#left === 0) return 'budget';
           header = this.#resolve(reason === EXIT.link ? record : 0);
           if (header === 0) return 'fault';
@@ -208,6 +208,7 @@ export class Engine implements Cpu, SlowPaths {
     const state = this.state;
     this.#stepping = true;
     this.#left -= 1;
+    state.set64(BLOCK_PC, state.get64(RIP));
     this.mmu.selectEpoch(this.#mode | MODE.step);
     let header = 0;
     let exit: RunExit | undefined;
@@ -230,7 +231,7 @@ export class Engine implements Cpu, SlowPaths {
         if (reason === EXIT.fault) this.#raise(state.i32[FAULT_VECTOR >> 2]!, state.i32[FAULT_ERROR >> 2]!);
         exit = 'fault';
       } else if (state.i32[REMAINING >> 2] === 0) {
-        state.set64(RIP, state.get64(BLOCK_PC));
+        this.#arrive();
         exit = this.#hooks.attention() ? 'attention' : undefined;
       } else {
         assert(reason !== EXIT.link, 'single steps are not linked');
@@ -247,6 +248,13 @@ export class Engine implements Cpu, SlowPaths {
     // A store may have dropped translations, and with them the epochs.
     this.mmu.selectEpoch(this.#mode);
     return exit;
+  }
+
+  /** RIP is where the next block starts. Outside 64-bit code addresses wrap at 4 GiB: the jump cache has no other. */
+  #arrive(): void {
+    const state = this.state;
+    if ((this.#mode & MODE.codeMask) !== MODE.code64) state.i32[(BLOCK_PC >> 2) + 1] = 0;
+    state.set64(RIP, state.get64(BLOCK_PC));
   }
 
   /** The instruction of this record did not retire: RIP and the count go back to it. */
