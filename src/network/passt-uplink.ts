@@ -1,8 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { chmod, mkdtemp, rm } from 'node:fs/promises';
-import { connect, createServer, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { createServer, type Socket } from 'node:net';
 import { failed, ok, type Result } from '../base/result.ts';
 
 /** `hostPort` on this host's loopback leads to `guestPort` in the guest. */
@@ -28,17 +25,20 @@ export const DEFAULT_PASST_OPTIONS: PasstOptions = {
 };
 
 const START_MS_MAX = 5_000;
+/** From its last words to its first frame passt only gives up rights; a failure shows within this time. */
+const SETTLE_MS = 50;
 
-/** passt as the way out and in: a process of its own that ends when its one connection does. */
+/**
+ * passt as the way out and in: a process of its own on one end of a socket pair. It ends when the other end does,
+ * however this process dies.
+ */
 export class PasstUplink {
   readonly socket: Socket;
   readonly #process: ChildProcess;
-  readonly #folder: string;
 
-  private constructor(socket: Socket, child: ChildProcess, folder: string) {
+  private constructor(socket: Socket, child: ChildProcess) {
     this.socket = socket;
     this.#process = child;
-    this.#folder = folder;
   }
 
   static async start(options: PasstOptions): Promise<Result<PasstUplink>> {
@@ -46,10 +46,6 @@ export class PasstUplink {
       if (protocol === 'tcp' && !(await isFree(hostPort)))
         return failed(`port ${hostPort} is in use: forward another one`);
     }
-    const folder = await mkdtemp(join(tmpdir(), 'lockstep-passt-'));
-    // passt gives up root and then still must reach its socket.
-    await chmod(folder, 0o711);
-    const path = join(folder, 'socket');
     const forward = (protocol: 'tcp' | 'udp', flag: string) => {
       const ports = options.forwards.filter((each) => each.protocol === protocol);
       return ports.flatMap(({ hostPort, guestPort }) => [flag, `127.0.0.1/${hostPort}:${guestPort}`]);
@@ -57,7 +53,7 @@ export class PasstUplink {
     const child = spawn(
       'passt',
       [
-        ...['--foreground', '--quiet', '--stderr', '--one-off', '--ipv4-only', '--socket', path],
+        ...['--foreground', '--stderr', '--ipv4-only', '--fd', '3'],
         ...[
           '--address',
           options.address,
@@ -68,25 +64,31 @@ export class PasstUplink {
         ],
         ...[...forward('tcp', '--tcp-ports'), ...forward('udp', '--udp-ports')],
       ],
-      { stdio: ['ignore', 'ignore', 'pipe'] },
+      { stdio: ['ignore', 'ignore', 'pipe', 'pipe'] },
     );
+    const socket = child.stdio[3] as Socket;
     let complaint = '';
-    child.stderr.on('data', (chunk: Buffer) => {
-      complaint = (complaint + chunk.toString()).slice(-2048);
-    });
-    const ended = new Promise<string>((resolve) => {
+    const outcome = await new Promise<string | undefined>((resolve) => {
+      const timer = setTimeout(() => resolve('does not start'), START_MS_MAX);
+      const end = (reason: string | undefined) => {
+        clearTimeout(timer);
+        resolve(reason);
+      };
       child.on('error', (error: NodeJS.ErrnoException) =>
-        resolve(error.code === 'ENOENT' ? 'is not installed: apt-get install passt' : error.message),
+        end(error.code === 'ENOENT' ? 'is not installed: apt-get install passt' : error.message),
       );
-      child.on('close', () => resolve(`ended: ${reasonIn(complaint)}`));
+      child.on('close', () => end(`ended: ${reasonIn(complaint)}`));
+      child.stderr?.on('data', (chunk: Buffer) => {
+        complaint = (complaint + chunk.toString()).slice(-4096);
+        // The last thing it tells before it serves: which name server and search list it gives to the guest.
+        if (complaint.includes('DHCP:')) setTimeout(end, SETTLE_MS, undefined);
+      });
     });
-    const socket = await Promise.race([connected(path), ended]);
-    if (typeof socket === 'string') {
+    if (outcome !== undefined) {
       child.kill('SIGKILL');
-      await rm(folder, { recursive: true, force: true });
-      return failed(`passt ${socket}`);
+      return failed(`passt ${outcome}`);
     }
-    return ok(new PasstUplink(socket, child, folder));
+    return ok(new PasstUplink(socket, child));
   }
 
   /** Resolves when passt has ended. */
@@ -97,7 +99,6 @@ export class PasstUplink {
       this.#process.kill('SIGKILL');
       await ended;
     }
-    await rm(this.#folder, { recursive: true, force: true });
   }
 }
 
@@ -107,20 +108,6 @@ function reasonIn(complaint: string): string {
     .split('\n')
     .filter((line) => line.trim() !== '' && !/to syslog|run as root/.test(line));
   return lines.at(-1)?.trim() ?? 'no reason given';
-}
-
-async function connected(path: string): Promise<Socket | string> {
-  const deadline = performance.now() + START_MS_MAX;
-  while (performance.now() < deadline) {
-    const socket = await new Promise<Socket | undefined>((resolve) => {
-      const attempt = connect(path);
-      attempt.once('connect', () => resolve(attempt));
-      attempt.once('error', () => resolve(undefined));
-    });
-    if (socket !== undefined) return socket;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-  return 'does not answer';
 }
 
 function isFree(port: number): Promise<boolean> {
