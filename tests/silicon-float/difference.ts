@@ -14,7 +14,7 @@ export function describe(record: SiliconRecord): Record<string, string> {
     ftw: hex(record.ftw),
     xmm0: hex(record.xmm(0)).padStart(32, '0'),
     xmm1: hex(record.xmm(1)).padStart(32, '0'),
-    memory: Buffer.from(record.memory.subarray(0, 108))
+    memory: Buffer.from(record.memory.subarray(0, 12))
       .toString('hex')
       .replace(/(00)+$/, ''),
   };

@@ -1,5 +1,7 @@
+import { LEA64 } from '../../src/x86/address.ts';
 import { ABORTED, type Cpu, type SystemOperation } from '../../src/x86/cpu.ts';
 import { decode } from '../../src/x86/decoder.ts';
+import { loadControlWord, loadStatusWord } from '../../src/x86/float/x87-unit.ts';
 import type { Lowering } from '../../src/x86/instruction.ts';
 import { OPCODES } from '../../src/x86/instructions/all.ts';
 import type { MicroOperation } from '../../src/x86/semantics.ts';
@@ -27,10 +29,6 @@ export const DATA = 0x1000_0000n;
 export function runOnModel(before: SiliconRecord, micro?: MicroRunner): SiliconRecord {
   const after = new SiliconRecord(before.bytes.slice());
   const decoded = decode(before.code, 64, OPCODES);
-  if (typeof decoded === 'string') {
-    after.view.setUint32(32, 4, true);
-    return after;
-  }
   const steps: Step[] = [];
   const out: Lowering = {
     emit: (operation, fields = {}) => steps.push({ kind: 'micro', operation, fields }),
@@ -44,9 +42,10 @@ export function runOnModel(before: SiliconRecord, micro?: MicroRunner): SiliconR
     system: (operation, fields = {}) => steps.push({ kind: 'call', operation, fields }),
     fault: (vector) => steps.push({ kind: 'fault', vector }),
     offset: 0,
-    nextOffset: decoded.instruction.length,
+    nextOffset: before.code.length,
   };
-  decoded.row.lower(decoded.instruction, out);
+  if (typeof decoded === 'string') steps.push({ kind: 'fault', vector: 6 });
+  else decoded.row.lower(decoded.instruction, out);
   const state = new CpuState(new ArrayBuffer(STATE_SIZE), 0);
   let vector: number | undefined;
   const cpu = modelCpu(state, after.memory, (v) => {
@@ -55,8 +54,11 @@ export function runOnModel(before: SiliconRecord, micro?: MicroRunner): SiliconR
   load(state, before);
   for (const step of steps) {
     if (step.kind === 'fault') vector = step.vector;
-    else if (step.kind === 'micro') {
-      if (micro === undefined) throw new Error(`${decoded.row.mnemonic} needs micro-operations`);
+    else if (step.kind === 'micro' && step.operation === LEA64) {
+      // Operands are at [rdi] only.
+      state.set64(step.fields.a!, state.get64(step.fields.b!));
+    } else if (step.kind === 'micro') {
+      if (micro === undefined) throw new Error(`${step.operation.name} needs a way to run micro-operations`);
       if (!micro(cpu, step.operation, step.fields)) break;
     } else {
       const { b = 0, c = 0, imm = 0n } = step.fields;
@@ -75,8 +77,8 @@ function load(state: CpuState, record: SiliconRecord): void {
   state.set64(RDI, DATA);
   state.rflags = record.rflags;
   state.set32(MXCSR, record.mxcsr);
-  state.set32(FCW, record.fcw);
-  state.set32(FSW, record.fsw);
+  loadControlWord(state, record.fcw);
+  loadStatusWord(state, record.fsw);
   state.set32(FTW, record.ftw);
   state.bytes.set(record.image.subarray(160, 416), XMM);
   const top = (record.fsw >> 11) & 7;

@@ -2,13 +2,12 @@ import {
   bitLength,
   type Float,
   type FloatFormat,
-  finite,
   isSignaling,
   packInfinity,
   packNan,
   packZero,
 } from './format.ts';
-import { invalid, nanResult, noteDenormal } from './nan.ts';
+import { invalid, noteDenormal } from './nan.ts';
 import { roundPack, roundShift } from './round.ts';
 import { EXCEPTION, type FloatStatus, type Rounding } from './status.ts';
 
@@ -53,24 +52,4 @@ export function toInteger(x: Float, bits: number, rounding: Rounding, status: Fl
   }
   status.flags |= EXCEPTION.invalid;
   return limit;
-}
-
-/** To an integral value in the same format (FRNDINT). */
-export function toIntegral(format: FloatFormat, x: Float, status: FloatStatus): bigint {
-  const nan = nanResult(format, x, x, status);
-  if (nan !== undefined) return nan;
-  noteDenormal(status, x);
-  if (x.kind === 'infinity') return packInfinity(format, x.negative);
-  if (x.kind === 'zero') return packZero(format, x.negative);
-  if (x.exponent >= 0) return roundPack(format, x.negative, x.exponent, x.significand, status);
-  const rounded = roundShift(x.significand, -x.exponent, x.negative, status.rounding);
-  const whole = finite(x.negative, 0, rounded.significand);
-  if (rounded.inexact) status.flags |= EXCEPTION.inexact;
-  status.roundedUp = rounded.up;
-  if (whole.kind === 'zero') return packZero(format, x.negative);
-  const { precision } = status;
-  status.precision = format.precision;
-  const bits = roundPack(format, x.negative, 0, rounded.significand, { ...status });
-  status.precision = precision;
-  return bits;
 }

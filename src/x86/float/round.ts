@@ -47,7 +47,7 @@ export function roundShift(
   return { significand: up ? quotient + 1n : quotient, inexact: rest !== 0n, up };
 }
 
-/** Exponent adjustment of unmasked x87 overflow and underflow [SDM 1 8.5.4]. */
+/** Exponent adjustment of unmasked x87 overflow and underflow [SDM 1 8.5.4]; FSCALE can go beyond even that. */
 const WRAP = 24576;
 
 /**
@@ -75,6 +75,10 @@ export function roundPack(
   if (field <= 0) {
     if (!isMasked(status, EXCEPTION.underflow)) {
       status.flags |= EXCEPTION.underflow;
+      if (field + WRAP <= 0) {
+        status.flags |= EXCEPTION.inexact;
+        return packZero(format, negative);
+      }
       return finish(field + WRAP);
     }
     if (status.flushToZero) {
@@ -90,6 +94,11 @@ export function roundPack(
   if (field >= format.exponentMax) {
     if (!isMasked(status, EXCEPTION.overflow)) {
       status.flags |= EXCEPTION.overflow;
+      if (field - WRAP >= format.exponentMax) {
+        status.flags |= EXCEPTION.inexact;
+        status.roundedUp = true;
+        return packInfinity(format, negative);
+      }
       return finish(field - WRAP);
     }
     status.flags |= EXCEPTION.overflow | EXCEPTION.inexact;

@@ -1,5 +1,6 @@
 import { effectiveAddress } from '../address.ts';
 import { microOperation } from '../semantics.ts';
+import { MXCSR } from '../state.ts';
 
 /**
  * Moves between vector registers, general registers and memory. Vector registers are always reached through
@@ -46,6 +47,11 @@ export const STORE_LOW_HALF = microOperation('store-low-half', (s) =>
 );
 export const STORE_HIGH_HALF = microOperation('store-high-half', (s) =>
   s.store(8, effectiveAddress(s), s.lane(s.getVector('a'), 1)),
+);
+
+/** Memory = MXCSR. */
+export const STORE_MXCSR = microOperation('store-mxcsr', (s) =>
+  s.store(4, effectiveAddress(s), s.state(MXCSR, 4)),
 );
 
 /** a = b. */
@@ -119,6 +125,7 @@ export const SSE_MOVE_OPERATIONS = [
   STORE_LOW32,
   STORE_LOW_HALF,
   STORE_HIGH_HALF,
+  STORE_MXCSR,
   MOVE_VECTOR,
   MOVE_LOW_HALF,
   MERGE_LOW32,
