@@ -58,6 +58,7 @@ const FEATURE_EDX = bits({
   pat: 16,
   pse36: 17,
   clflush: 19,
+  mmx: 23,
   fxsr: 24,
   sse: 25,
   sse2: 26,
