@@ -337,6 +337,31 @@ export const X87_CONTROL: Family = {
   fill: fillX87,
 };
 
+/** Compared to one unit in the last place. */
+export const X87_TRANSCENDENTAL: Family = {
+  name: 'x87-transcendental',
+  codes: {
+    f2xm1: [0xd9, 0xf0],
+    fyl2x: [0xd9, 0xf1],
+    fptan: [0xd9, 0xf2],
+    fpatan: [0xd9, 0xf3],
+    fyl2xp1: [0xd9, 0xf9],
+    fsincos: [0xd9, 0xfb],
+    fsin: [0xd9, 0xfe],
+    fcos: [0xd9, 0xff],
+  },
+  fill(record, source, mnemonic) {
+    fillX87(record, source, mnemonic);
+    // Mostly moderate arguments.
+    for (const i of [0, 1]) {
+      if (source.below(3) === 0) continue;
+      const field = 16383 + source.below(24) - (mnemonic === 'f2xm1' || mnemonic === 'fyl2xp1' ? 25 : 12);
+      const sign = BigInt(source.below(2)) << 79n;
+      record.setSt(i, sign | (BigInt(field) << 64n) | (1n << 63n) | source.fraction(63));
+    }
+  },
+};
+
 export const FAMILIES: readonly Family[] = [
   SSE_ARITHMETIC,
   SSE_COMPARE,
@@ -345,6 +370,7 @@ export const FAMILIES: readonly Family[] = [
   X87_COMPARE,
   X87_MOVE,
   X87_CONTROL,
+  X87_TRANSCENDENTAL,
 ];
 
 export function makeCases(

@@ -52,13 +52,14 @@ export function outOfTrigonometricRange(x: Float): boolean {
   return x.kind === 'finite' && highBit(x) >= 63;
 }
 
+/** Half of pi as the processor has it: pi cut to 66 bits [SDM 1 8.3.8]. */
+const QUARTER_TURN = ((PI >> (FRACTION - 64n)) << (FRACTION - 64n)) >> 1n;
+
 /** |x| less the nearest multiple of pi/2, and which multiple. */
 function reduceAngle(x: Float): { readonly rest: bigint; readonly quadrant: number } {
   const angle = toFixed(x);
-  const quarter = PI >> 1n;
-  const quotient = (angle + (quarter >> 1n)) / quarter;
-  // pi itself is cut off at 2^-FRACTION, times at most 2^63.
-  return { rest: angle - ((quotient * PI) >> 1n), quadrant: Number(quotient & 3n) };
+  const quotient = (angle + (QUARTER_TURN >> 1n)) / QUARTER_TURN;
+  return { rest: angle - quotient * QUARTER_TURN, quadrant: Number(quotient & 3n) };
 }
 
 function special(x: Float, status: FloatStatus): bigint | undefined {
@@ -156,6 +157,7 @@ export function powerMinusOne(x: Float, status: FloatStatus): bigint {
   if (x.kind === 'zero') return packZero(F80, x.negative);
   const high = highBit(x);
   if (high >= 0) {
+    status.flags |= EXCEPTION.inexact;
     if (high === 0 && bitLength(x.significand - (x.significand & -x.significand)) === 0) {
       return x.negative ? fullPrecision(status, true, -1, 1n) : one(false);
     }
@@ -177,7 +179,11 @@ function timesLogarithm(y: Float, logarithm: bigint, exact: boolean, status: Flo
   const negative = y.negative !== logarithm < 0n;
   const magnitude = logarithm < 0n ? -logarithm : logarithm;
   const product = magnitude * y.significand;
-  if (exact) return fullPrecision(status, negative, y.exponent - Number(FRACTION), product);
+  if (exact) {
+    // Processors report inexact here too.
+    status.flags |= EXCEPTION.inexact;
+    return fullPrecision(status, negative, y.exponent - Number(FRACTION), product);
+  }
   return inexact(status, negative ? -product : product, y.exponent - Number(FRACTION));
 }
 
@@ -246,7 +252,10 @@ export function timesLog2PlusOne(y: Float, x: Float, status: FloatStatus): bigin
     return inexact(status, negative ? -product : product, x.exponent + y.exponent - 64);
   }
   // Out of the documented range the exact answer is as good as any, while there is one.
-  if (high >= 0 && x.negative) return invalid(F80, status);
+  if (high >= 0 && x.negative) {
+    status.flags |= EXCEPTION.inexact;
+    return fullPrecision(status, true, x.exponent, x.significand);
+  }
   if (high >= 0) {
     const whole = wholePlusOne(x);
     return timesLog2(y, whole, status);
