@@ -104,7 +104,9 @@ export function enterUser(cpu: TestCpu, flags = 0x202n): void {
     state.set64(SEGMENT_BASE + segment * 8, 0n);
   };
   set(SEGMENT.cs, SELECTOR.userCode, 0xa0fb);
-  set(SEGMENT.ss, SELECTOR.userData, 0xc0f3);
+  for (const segment of [SEGMENT.ss, SEGMENT.ds, SEGMENT.es, SEGMENT.fs, SEGMENT.gs]) {
+    set(segment, SELECTOR.userData, 0xc0f3);
+  }
   state.set32(CPL, 3);
   state.set64(RIP, BigInt(AT.userCode));
   state.set64(RSP, BigInt(AT.userStack + 0x808));
