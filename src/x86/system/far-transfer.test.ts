@@ -13,6 +13,7 @@ import {
   RSP,
   SEGMENT,
   SEGMENT_ACCESS,
+  SEGMENT_BASE,
   SEGMENT_SELECTOR,
 } from '../state.ts';
 import { WRITE_CONTROL } from './control-register.ts';
@@ -212,7 +213,7 @@ describe('far transfers', () => {
     cpu.state.set64(CR0, 0x10n);
     cpu.state.set64(EFER, 0n);
     expect(cpu.run(FAR_JUMP, { b: 0x1234, c: 2, imm: 0x5678n })).toBe(DONE);
-    expect(cpu.state.get64(0xf0 + SEGMENT.cs * 8)).toBe(0x1_2340n);
+    expect(cpu.state.get64(SEGMENT_BASE + SEGMENT.cs * 8)).toBe(0x1_2340n);
   });
 });
 
