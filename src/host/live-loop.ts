@@ -14,21 +14,10 @@ export class LiveLoop {
   #timer: NodeJS.Timeout | undefined;
   #scheduled = false;
   #stopped = false;
-  /** The vCPU waits for an input that only the outside can give. */
-  #endless = false;
 
   constructor(vcpu: VcpuLoop, events: { beforeStep: () => void; afterStep: (now: number) => void }) {
     this.#vcpu = vcpu;
     this.#events = events;
-  }
-
-  get idle(): boolean {
-    return this.#timer !== undefined || this.#endless;
-  }
-
-  /** True when no timer of the guest will ever wake it. */
-  get endless(): boolean {
-    return this.#endless;
   }
 
   /** Something came: look at once. */
@@ -52,14 +41,12 @@ export class LiveLoop {
     this.#events.beforeStep();
     const now = performance.now();
     const step = this.#vcpu.step(hostMilliseconds(now));
-    this.#endless = false;
     this.#events.afterStep(now);
     if (this.#stopped || this.#scheduled) return;
     if (step.kind === 'busy') {
       this.kick();
     } else if (step.until === undefined) {
-      this.#endless = true;
-      // Keeps the process alive: the guest may be woken by a signal to it, or by its console.
+      // Only an input can wake it. The timer keeps the process alive meanwhile.
       this.#timer = setTimeout(this.#wake, SLEEP_MS_MAX);
     } else {
       const wait = step.until - performance.now();

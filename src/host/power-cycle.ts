@@ -7,6 +7,7 @@ import type { Output, PowerOutput } from '../machine/door.ts';
 import type { LockstepMachine } from '../machine/machine.ts';
 import { LOG_START } from '../replay/position.ts';
 import { RecordingWriter } from '../replay/recording.ts';
+import { FLAGS_REST, HALTED } from '../x86/state.ts';
 import { LiveLoop } from './live-loop.ts';
 import type { LocalDevices } from './local-devices.ts';
 import type { RecordingFile } from './recording-file.ts';
@@ -16,6 +17,8 @@ import type { SerialTerminal } from './serial-terminal.ts';
 const DIGEST_EVERY_MS = 250;
 const ENTROPY_EVERY_MS = 60_000;
 const ENTROPY_BYTES = 32;
+/** RFLAGS.IF. */
+const INTERRUPTS_ON = 0x200;
 
 export type CycleEnd =
   | { readonly kind: 'power'; readonly output: PowerOutput }
@@ -162,10 +165,15 @@ export class PowerCycle {
     this.#terminal?.flush();
     recording?.flushWhenDue(now);
     if (recording?.failure !== undefined) this.fail(recording.failure);
-    if (this.#loop.endless && !this.#toldEndless) {
+    if (!this.#toldEndless && this.#haltedForEver()) {
       this.#toldEndless = true;
-      status('the guest is halted and no timer will wake it');
+      status('the guest is halted with interrupts off: nothing will wake it');
     }
+  }
+
+  #haltedForEver(): boolean {
+    const state = this.#machine!.processor;
+    return state.get32(HALTED) !== 0 && (state.get32(FLAGS_REST) & INTERRUPTS_ON) === 0;
   }
 
   #output(output: Output): void {
