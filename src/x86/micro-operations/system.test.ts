@@ -1,6 +1,18 @@
 import { describe, expect, it } from 'vitest';
 import type { MicroOperation, Semantics } from '../semantics.ts';
-import { CPL, CpuState, CR4, KERNEL_GS_BASE, RAX, RSP, SEGMENT, SEGMENT_BASE, STATE_SIZE } from '../state.ts';
+import {
+  CPL,
+  CpuState,
+  CR4,
+  FLAGS_AUX,
+  FLAGS_RESULT,
+  KERNEL_GS_BASE,
+  RAX,
+  RSP,
+  SEGMENT,
+  SEGMENT_BASE,
+  STATE_SIZE,
+} from '../state.ts';
 import { readFlags, writeFlags } from '../system/flags.ts';
 import { CLEAR_INTERRUPT, PUSH_FLAGS64, SWAP_GS, WRITE_BASE64 } from './system.ts';
 
