@@ -106,6 +106,8 @@ export const ENTER = systemOperation('enter', (cpu, _b, _c, imm): Outcome => {
   }
   if (level > 0 && !stack.push(BigInt.asUintN(size * 8, newFrame))) return ABORTED;
   stack.pointer = BigInt.asUintN(codeSize, stack.pointer - locals);
+  // The new top must be writable, or the next push would fault with a frame half made [SDM 2A ENTER].
+  if (!cpu.probe(stack.linear(stack.pointer), size, 'write')) return ABORTED;
   cpu.state.set(RBP, size, newFrame);
   stack.commit();
   return DONE;

@@ -7,9 +7,12 @@ import { CONDITION_NAMES, condition } from './flags.ts';
 /** Direct jump. */
 export const BRANCH = microOperation('branch', (s) => s.branch(), true);
 /** #GP(0) for a target that is not canonical: raised by the branch, before the stack pointer moves. */
-function checkTarget<V, B, X>(s: Semantics<V, B, X>, target: V): void {
+function checkTarget<V, B, X>(s: Semantics<V, B, X>, target: V, before = (): void => {}): void {
   const unused = s.constant(16);
-  s.when(s.ne(s.shrS(s.shl(target, unused), unused), target), () => s.fault(13, 0));
+  s.when(s.ne(s.shrS(s.shl(target, unused), unused), target), () => {
+    before();
+    s.fault(13, 0);
+  });
 }
 
 /** Jump to the address in b. */
@@ -39,8 +42,9 @@ export const CALL_INDIRECT = microOperation(
   'call-indirect',
   (s) => {
     const target = s.get('b', 8);
-    checkTarget(s, target);
     const top = s.sub(s.state(RSP, 8), s.constant(8));
+    // A fault of the push comes first.
+    checkTarget(s, target, () => s.loadForWrite(8, top));
     s.store(8, top, s.pc(s.number('a')));
     s.setState(RSP, 8, top);
     s.branchTo(target);
