@@ -1,0 +1,92 @@
+import type { Command } from 'commander';
+import { debugStep } from '../host/debug-step/command.ts';
+import { replay } from '../host/replay.ts';
+import { run } from '../host/run.ts';
+import { compileInterpreterEagerly } from '../host/v8-flags.ts';
+import { accepted, EXIT_WRONG, leave } from './ending.ts';
+import { parseCount, parseEngine, parseForward, parseMemory, parseNetwork } from './option-values.ts';
+import { collect } from './service-verbs.ts';
+
+interface RunCommandOptions {
+  readonly kernel: string;
+  readonly initrd?: string;
+  readonly append: string;
+  readonly disk: readonly string[];
+  readonly memory: string;
+  readonly net?: string;
+  readonly forward: readonly string[];
+  readonly reboot: boolean;
+  readonly debugExit?: true;
+  readonly record?: string;
+  readonly engine: string;
+  readonly json?: true;
+}
+
+export function addGuestVerbs(program: Command): void {
+  program
+    .command('run')
+    .description('run a guest here; its first serial port is standard input and output')
+    .requiredOption('--kernel <file>', 'a bzImage')
+    .option('--initrd <file>', 'initial RAM disk')
+    .option('--append <text>', "the kernel's command line", '')
+    .option('--disk <file>', 'a raw disk image; may be given several times', collect, [])
+    .option('--memory <size>', 'guest memory', '512M')
+    .option('--net <kind>', 'user or none (default: none, or user with --forward)')
+    .option(
+      '--forward <proto:host:guest>',
+      'lead a port of this host to the guest, like tcp:8080:80',
+      collect,
+      [],
+    )
+    .option('--no-reboot', 'end when the guest resets')
+    .option('--debug-exit', 'a write of v to port 0xf4 ends with exit code (v << 1) | 1')
+    .option('--record <file>', 'record the run for `replay`')
+    .option('--engine <name>', 'auto, interpreter or jit', 'auto')
+    .option('--json', 'end with figures as JSON on standard error')
+    .action(async (options: RunCommandOptions) => {
+      const forwards = options.forward.map((text) => accepted(parseForward(text)));
+      const runOptions = {
+        kernel: options.kernel,
+        initrd: options.initrd,
+        append: options.append,
+        disks: options.disk,
+        memoryBytes: accepted(parseMemory(options.memory)),
+        net: accepted(parseNetwork(options.net ?? (forwards.length > 0 ? 'user' : 'none'))),
+        forwards,
+        noReboot: !options.reboot,
+        debugExit: options.debugExit === true,
+        record: options.record,
+        engine: accepted(parseEngine(options.engine)),
+        json: options.json === true,
+      };
+      compileInterpreterEagerly();
+      await leave(await run(runOptions));
+    });
+
+  program
+    .command('replay')
+    .description('replay a recording')
+    .argument('<file>', 'what `run --record` has written; nothing else is needed')
+    .option('--verify', 'compare the digest at every recorded point')
+    .option('--until <count>', 'stop at this instruction count')
+    .option('--json', 'end with figures as JSON on standard error')
+    .action(async (file: string, options: { verify?: true; until?: string; json?: true }) => {
+      const until = options.until === undefined ? undefined : accepted(parseCount(options.until));
+      compileInterpreterEagerly();
+      await leave(replay({ file, verify: options.verify === true, until, json: options.json === true }));
+    });
+
+  const debug = program.command('debug').description('tools for people who work on Lockstep');
+  debug
+    .command('step')
+    .description('execute one instruction for each JSON line on standard input')
+    .option('--engine <name>', 'auto, interpreter or jit', 'auto')
+    .action(async (options: { engine: string }) => {
+      if (accepted(parseEngine(options.engine)) === 'jit') {
+        process.stderr.write('lockstep: there is no JIT yet: use --engine interpreter\n');
+        await leave(EXIT_WRONG);
+      }
+      const reportError = (message: string) => process.stderr.write(`lockstep: ${message}\n`);
+      await leave(await debugStep({ input: process.stdin, output: process.stdout, reportError }));
+    });
+}

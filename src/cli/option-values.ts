@@ -1,0 +1,78 @@
+import { failed, ok, type Result } from '../base/result.ts';
+import type { Forward } from '../host/foreground.ts';
+
+/** The forms that option values have on the command line; each error says which form is right. */
+
+const MIB = 1024 * 1024;
+const MEMORY_MAX = 3584 * MIB;
+const UNITS: Readonly<Record<string, number>> = { K: 1024, M: MIB, G: 1024 * MIB };
+
+/** `512M`, `2G`; a number alone is MiB, as with QEMU. */
+export function parseMemory(text: string): Result<number> {
+  const match = /^(\d+(?:\.\d+)?)([KMG]?)(?:i?B)?$/i.exec(text);
+  if (match === null) return failed(`--memory ${text} is no size: write it like 512M or 2G`);
+  const bytes = Number(match[1]) * (UNITS[(match[2] || 'M').toUpperCase()] ?? MIB);
+  if (bytes % MIB !== 0) return failed(`--memory ${text} is no whole number of MiB`);
+  if (bytes > MEMORY_MAX) return failed(`--memory ${text} is too much: a guest has at most 3584M`);
+  if (bytes < MIB) return failed(`--memory ${text} is too little: give at least 64M to run Linux`);
+  return ok(bytes);
+}
+
+/** `tcp:8080:80`: this host's port, then the guest's. */
+export function parseForward(text: string): Result<Forward> {
+  const match = /^(tcp|udp):(\d{1,5}):(\d{1,5})$/.exec(text);
+  const hostPort = Number(match?.[2]);
+  const guestPort = Number(match?.[3]);
+  if (match === null || !isPort(hostPort) || !isPort(guestPort))
+    return failed(
+      `--forward ${text} is wrong: write it like tcp:8080:80 (this host's port, then the guest's)`,
+    );
+  return ok({ protocol: match[1] as 'tcp' | 'udp', hostPort, guestPort });
+}
+
+export function parsePort(text: string): Result<number> {
+  const port = Number(text);
+  return /^\d+$/.test(text) && (isPort(port) || port === 0)
+    ? ok(port)
+    : failed(`--port ${text} is no port number`);
+}
+
+export function parseCount(text: string): Result<bigint> {
+  return /^\d+$/.test(text) ? ok(BigInt(text)) : failed(`--until ${text} is no instruction count`);
+}
+
+export type NetworkChoice = 'user' | 'none';
+
+export function parseNetwork(text: string): Result<NetworkChoice> {
+  if (text === 'user' || text === 'none') return ok(text);
+  if (text.startsWith('tap:')) return failed('--net tap is not built yet: use --net user');
+  return failed(`--net ${text} is unknown: user or none`);
+}
+
+export type EngineChoice = 'auto' | 'interpreter' | 'jit';
+
+export function parseEngine(text: string): Result<EngineChoice> {
+  if (text === 'auto' || text === 'interpreter' || text === 'jit') return ok(text);
+  return failed(`--engine ${text} is unknown: auto, interpreter or jit`);
+}
+
+/** `10.0.2.15/24`. */
+export function parseAddress(text: string): Result<{ address: string; prefixLength: number }> {
+  const match = /^(\d{1,3}(?:\.\d{1,3}){3})\/(\d{1,2})$/.exec(text);
+  const bytes = match?.[1]?.split('.').map(Number) ?? [];
+  const prefixLength = Number(match?.[2]);
+  if (match === null || bytes.some((byte) => byte > 255) || prefixLength > 30)
+    return failed(`--address ${text} is wrong: write it like 10.0.2.15/24`);
+  return ok({ address: match[1] ?? '', prefixLength });
+}
+
+/** `disk.img`, or `name=disk.img`; without a name the disks are vda, vdb, ... in order. */
+export function parseServedDisk(text: string, index: number): { name: string; path: string } {
+  const match = /^([A-Za-z0-9_-]+)=(.+)$/.exec(text);
+  const name = match?.[1] ?? `vd${String.fromCharCode('a'.charCodeAt(0) + index)}`;
+  return { name, path: match?.[2] ?? text };
+}
+
+function isPort(port: number): boolean {
+  return Number.isInteger(port) && port >= 1 && port <= 65535;
+}
