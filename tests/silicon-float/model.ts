@@ -1,11 +1,24 @@
-import { LEA64 } from '../../src/x86/address.ts';
+import { OracleSemantics } from '../../src/engine/oracle-semantics.ts';
 import { ABORTED, type Cpu, type SystemOperation } from '../../src/x86/cpu.ts';
 import { decode } from '../../src/x86/decoder.ts';
 import { loadControlWord, loadStatusWord } from '../../src/x86/float/x87-unit.ts';
 import type { Lowering } from '../../src/x86/instruction.ts';
 import { OPCODES } from '../../src/x86/instructions/all.ts';
 import type { MicroOperation } from '../../src/x86/semantics.ts';
-import { CpuState, CR4, FCW, FSW, FTW, MXCSR, RAX, RDI, STATE_SIZE, X87, XMM } from '../../src/x86/state.ts';
+import {
+  CpuState,
+  CR4,
+  FCW,
+  FSW,
+  FTW,
+  MXCSR,
+  RAX,
+  RDI,
+  STATE_SIZE,
+  X87,
+  XMM,
+  ZERO,
+} from '../../src/x86/state.ts';
 import { SiliconRecord } from './record.ts';
 
 interface Fields {
@@ -19,14 +32,11 @@ type Step =
   | { readonly kind: 'call'; readonly operation: SystemOperation; readonly fields: Fields }
   | { readonly kind: 'fault'; readonly vector: number };
 
-/** How micro-operations are carried out; undefined: this record cannot be modelled yet. */
-export type MicroRunner = (cpu: Cpu, operation: MicroOperation, fields: Fields) => boolean;
-
 export const SIGNAL = { 6: 4, 13: 11, 14: 11, 16: 8, 19: 8 } as const;
 export const DATA = 0x1000_0000n;
 
-/** Does with our definitions what harness.c does on the processor. */
-export function runOnModel(before: SiliconRecord, micro?: MicroRunner): SiliconRecord {
+/** Does with our definitions what harness.c does on the processor; micro-operations run in the oracle. */
+export function runOnModel(before: SiliconRecord): SiliconRecord {
   const after = new SiliconRecord(before.bytes.slice());
   const decoded = decode(before.code, 64, OPCODES);
   const steps: Step[] = [];
@@ -51,15 +61,18 @@ export function runOnModel(before: SiliconRecord, micro?: MicroRunner): SiliconR
   const cpu = modelCpu(state, after.memory, (v) => {
     vector = v;
   });
+  const oracle = new OracleSemantics(state, {
+    load: cpu.load,
+    loadForWrite: cpu.load,
+    store: cpu.store,
+  });
   load(state, before);
   for (const step of steps) {
     if (step.kind === 'fault') vector = step.vector;
-    else if (step.kind === 'micro' && step.operation === LEA64) {
-      // Operands are at [rdi] only.
-      state.set64(step.fields.a!, state.get64(step.fields.b!));
-    } else if (step.kind === 'micro') {
-      if (micro === undefined) throw new Error(`${step.operation.name} needs a way to run micro-operations`);
-      if (!micro(cpu, step.operation, step.fields)) break;
+    else if (step.kind === 'micro') {
+      const { a = ZERO, b = ZERO, c = ZERO, imm = 0n } = step.fields;
+      const outcome = oracle.run(step.operation.meaning, { a, b, c, imm });
+      if (outcome.kind !== 'next') throw new Error(`${step.operation.name} ended with ${outcome.kind}`);
     } else {
       const { b = 0, c = 0, imm = 0n } = step.fields;
       if (step.operation.run(cpu, b, c, imm) === ABORTED) break;

@@ -1,0 +1,27 @@
+import { describe, expect, it } from 'vitest';
+import { applyChanges, capturedCases, hashOf, readCaptured } from './captured.ts';
+import { FAMILIES } from './cases.ts';
+import { differences, differencesOfApproximations } from './difference.ts';
+import { runOnModel } from './model.ts';
+
+const captured = readCaptured();
+
+describe.each(FAMILIES.map((family) => [family.name, family] as const))('%s', (name, family) => {
+  const cases = capturedCases(family);
+
+  it('is asked what the processor was asked', () => {
+    expect(hashOf(cases)).toBe(captured[name]?.inputs);
+    expect(captured[name]?.changes).toHaveLength(cases.length);
+  });
+
+  it('answers as the processor did', () => {
+    const compare = name === 'x87-transcendental' ? differencesOfApproximations : differences;
+    const wrong: string[] = [];
+    for (const [i, { name: mnemonic, record }] of cases.entries()) {
+      const wanted = applyChanges(record, captured[name]!.changes[i]!);
+      const found = compare(wanted, runOnModel(record));
+      if (found.length > 0) wrong.push(`${mnemonic} (case ${i}): ${found.join('; ')}`);
+    }
+    expect(wrong).toEqual([]);
+  });
+});
