@@ -134,7 +134,8 @@ function walkPae(
     level = 3;
     table = (cr3Low & 0xffff_ffe0) >>> 0;
   }
-  let rights = WRITABLE | USER;
+  // Of all entries that have them: R/W, U/S and the accessed flag.
+  let common = WRITABLE | USER | ACCESSED;
   let noExecute = 0;
   for (; ; level -= 1) {
     let index: number;
@@ -156,7 +157,7 @@ function walkPae(
       table = frame(entryLow, entryHigh);
       continue;
     }
-    rights &= entryLow;
+    common &= entryLow;
     noExecute |= entryHigh;
     const large = level !== 1 && (entryLow & LARGE) !== 0;
     if (large && level === 4) return fault(result, ERROR_RESERVED, access, user, nxe);
@@ -170,7 +171,8 @@ function walkPae(
     if (large && (entryLow & offsetMask & 0xffff_e000) !== 0) {
       return fault(result, ERROR_RESERVED, access, user, nxe);
     }
-    if (!settle(memory, state, rights, noExecute, access, user, nxe, long ? 0 : 1, result)) return false;
+    if (!settle(memory, state, common, entryLow, noExecute, access, user, nxe, long ? 0 : 1, result))
+      return false;
     finish(result, ((entryLow & ~offsetMask) | (low & offsetMask)) >>> 0, entryHigh & HIGH_ADDRESS, sizeBits);
     return true;
   }
@@ -192,7 +194,7 @@ function walk32(
   if ((directory & LARGE) !== 0 && (state.u32[CR4 >>> 2]! & CR4_BIT.pse) !== 0) {
     // Bits 20:13 are physical address bits 39:32; bit 21 is reserved [SDM 3A 4.3].
     if ((directory & 0x20_0000) !== 0) return fault(result, ERROR_RESERVED, access, user, false);
-    if (!settle(memory, state, directory, 0, access, user, false, 0, result)) return false;
+    if (!settle(memory, state, directory, directory, 0, access, user, false, 0, result)) return false;
     finish(result, ((directory & 0xffc0_0000) | (low & 0x3f_ffff)) >>> 0, (directory >>> 13) & 0xff, 22);
     return true;
   }
@@ -200,19 +202,21 @@ function walk32(
   const entry = memory.read32(tableAt);
   result.entries[result.entryCount++] = tableAt;
   if ((entry & PRESENT) === 0) return fault(result, 0, access, user, false);
-  if (!settle(memory, state, directory & entry, 0, access, user, false, 0, result)) return false;
+  if (!settle(memory, state, directory & entry, entry, 0, access, user, false, 0, result)) return false;
   finish(result, ((entry & 0xffff_f000) | (low & 0xfff)) >>> 0, 0, 12);
   return true;
 }
 
 /**
  * Decides the access [SDM 3A 4.6], then sets the accessed flags from the root down and the dirty flag of the
- * last entry. Entries before `first` have no accessed flag.
+ * last entry. `common` are the rights and the accessed flag of all entries together, `leaf` is the last one.
+ * Entries before `first` have no accessed flag.
  */
 function settle(
   memory: PhysicalMemory,
   state: CpuState,
-  rights: number,
+  common: number,
+  leaf: number,
   noExecuteBits: number,
   access: AccessKind,
   user: boolean,
@@ -222,28 +226,34 @@ function settle(
 ): boolean {
   const writeProtect = (state.u32[CR0 >>> 2]! & CR0_BIT.wp) !== 0;
   const noExecute = nxe && (noExecuteBits & NO_EXECUTE) !== 0;
-  const writable = (rights & WRITABLE) !== 0;
+  const writable = (common & WRITABLE) !== 0;
   let allowed = ALLOW.supervisorRead | (noExecute ? 0 : ALLOW.supervisorExecute);
   if (writable || !writeProtect) allowed |= ALLOW.supervisorWrite;
-  if ((rights & USER) !== 0) {
+  if ((common & USER) !== 0) {
     allowed |= ALLOW.userRead | (noExecute ? 0 : ALLOW.userExecute) | (writable ? ALLOW.userWrite : 0);
   }
   const needed = (1 << access) << (user ? USER_SHIFT : 0);
   if ((allowed & needed) === 0) return fault(result, ERROR_PRESENT, access, user, nxe);
 
-  const count = result.entryCount;
-  for (let index = first; index < count; index += 1) {
-    const at = result.entries[index]!;
-    const entry = memory.read32(at);
-    let set = (entry | ACCESSED) >>> 0;
-    if (index === count - 1) {
-      if (access === ACCESS_WRITE) set = (set | DIRTY) >>> 0;
-      if ((set & DIRTY) === 0) allowed &= ~(ALLOW.supervisorWrite | ALLOW.userWrite);
-    }
-    if (set !== entry) memory.write32(at, set);
+  const isWrite = access === ACCESS_WRITE;
+  if ((common & ACCESSED) === 0 || (isWrite && (leaf & DIRTY) === 0)) {
+    setFlags(memory, isWrite, first, result);
+    if (isWrite) leaf |= DIRTY;
   }
+  if ((leaf & DIRTY) === 0) allowed &= ~(ALLOW.supervisorWrite | ALLOW.userWrite);
   result.allowed = allowed;
   return true;
+}
+
+/** Sets the accessed flags, and of the last entry the dirty flag, where they are not set yet. */
+function setFlags(memory: PhysicalMemory, isWrite: boolean, first: number, result: WalkResult): void {
+  const last = result.entryCount - 1;
+  for (let index = first; index <= last; index += 1) {
+    const at = result.entries[index]!;
+    const entry = memory.read32(at);
+    const set = (entry | ACCESSED | (isWrite && index === last ? DIRTY : 0)) >>> 0;
+    if (set !== entry) memory.write32(at, set);
+  }
 }
 
 function finish(result: WalkResult, low: number, high: number, sizeBits: number): void {
