@@ -201,8 +201,8 @@ export function decode(bytes: Uint8Array, codeSize: CodeSize, map: OpcodeMap): D
     // MOV to and from control and debug registers ignores mod [SDM 2 MOV].
     const mod = (opcode & ~3) === 0x0f20 ? 3 : modrm >> 6;
     const digit = (modrm >> 3) & 7;
+    // Even of an undefined instruction the address bytes are fetched, and may fault, first.
     row = slots.rows[slotIndex(long, prefixClass, digit, mod === 3)];
-    if (row === undefined) return 'undefined';
     reg = digit | ((rex & 4) << 1);
     rm = (modrm & 7) | ((rex & 1) << 3);
     if (mod !== 3) {
