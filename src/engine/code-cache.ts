@@ -36,8 +36,9 @@ export const MODE = {
   waitUnavailable: 32,
   /** Blocks of one instruction, for exact stops and for accesses with side effects. */
   step: 64,
+  mmxUndefined: 128,
 } as const;
-const MODES = 128;
+const MODES = 256;
 
 /** A header with this many instructions is dead: no budget covers it. */
 const DEAD = 0x7fff_ffff;
@@ -229,6 +230,8 @@ export class CodeCache {
     else if (row.unit === 'sse' && mode & MODE.sseUnavailable) builder.fault(7);
     else if (row.unit === 'x87' && mode & MODE.x87Unavailable) builder.fault(7);
     else if (row.unit === 'wait' && mode & MODE.waitUnavailable) builder.fault(7);
+    else if (row.unit === 'mmx' && mode & MODE.mmxUndefined) builder.fault(6);
+    else if (row.unit === 'mmx' && mode & MODE.sseUnavailable) builder.fault(7);
     else row.lower(instruction, builder);
   }
 

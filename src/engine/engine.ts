@@ -330,6 +330,7 @@ export class Engine implements Cpu, SlowPaths {
     const em = (cr0 & 4) !== 0;
     const ts = (cr0 & 8) !== 0;
     if (em || (state.get32(CR4) & 0x200) === 0) mode |= MODE.sseUndefined;
+    if (em) mode |= MODE.mmxUndefined;
     if (ts) mode |= MODE.sseUnavailable;
     if (em || ts) mode |= MODE.x87Unavailable;
     if (ts && cr0 & 2) mode |= MODE.waitUnavailable;

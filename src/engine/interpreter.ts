@@ -1,6 +1,7 @@
 import { Code, type Label } from '../wasm/code.ts';
 import { ModuleBuilder } from '../wasm/module.ts';
 import type { ValueType } from '../wasm/opcode.ts';
+import { instantiate, type WasmMemory } from '../wasm/webassembly.ts';
 import type { Field, MicroOperation } from '../x86/semantics.ts';
 import {
   BLOCK_PC,
@@ -12,6 +13,7 @@ import {
   REMAINING,
   TLB_POINTER,
 } from '../x86/state.ts';
+import type { Execute, SlowPaths } from './engine.ts';
 import { type EngineLayout, JUMP_ENTRIES, JUMP_ENTRY, RECORD } from './layout.ts';
 import type { OperationTable } from './operation-table.ts';
 import { type Frame, WasmSemantics } from './wasm-semantics.ts';
@@ -42,6 +44,21 @@ export const EXIT = {
 
 /** In the immediate's high half of a direct branch: a record address, or one of these. */
 export const LINK = { never: 0, wanted: 1 } as const;
+
+/** Compiles the interpreter for this memory. */
+export function createInterpreter(
+  memory: WasmMemory,
+  layout: EngineLayout,
+  table: OperationTable,
+  paths: SlowPaths,
+): Execute {
+  const instance = instantiate(buildInterpreter(table, layout), {
+    memory,
+    slow: (record: number, access: number) => paths.slow(record, access),
+    call: (record: number) => paths.call(record),
+  });
+  return instance.exports.run as Execute;
+}
 
 const PARAMETER = { cpu: 0, header: 1 };
 const FIELD_OFFSET: Record<Field, number> = { a: RECORD.a, b: RECORD.b, c: RECORD.c };

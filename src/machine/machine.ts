@@ -18,12 +18,13 @@ import { NetDevice } from '../device/virtio/net/device.ts';
 import { RngDevice } from '../device/virtio/rng/device.ts';
 import { VirtioPci } from '../device/virtio/transport.ts';
 import { Engine } from '../engine/engine.ts';
-import { buildInterpreter } from '../engine/interpreter.ts';
+import { createInterpreter } from '../engine/interpreter.ts';
 import { type EngineLayout, engineLayout, PAGE } from '../engine/layout.ts';
 import { OperationTable } from '../engine/operation-table.ts';
+import { createOracle } from '../engine/oracle.ts';
 import { pageHasher } from '../engine/page-hash.ts';
 import { PhysicalMap } from '../engine/physical-map.ts';
-import { instantiate, sharedMemory } from '../wasm/webassembly.ts';
+import { sharedMemory } from '../wasm/webassembly.ts';
 import type { Environment } from '../x86/cpu.ts';
 import { deliverFault, deliverInterrupt, deliverSingleStep, singleStepping } from '../x86/faults.ts';
 import { OPCODES } from '../x86/instructions/all.ts';
@@ -127,13 +128,11 @@ export class LockstepMachine implements Machine {
       this.#engine.storePhysical(offset, bytes),
     );
     this.memory = ram;
-    const interpreter = instantiate(buildInterpreter(OPERATIONS, this.#layout), {
-      memory,
-      slow: (record: number, access: number) => this.#engine.slow(record >>> 0, access),
-      call: (record: number) => this.#engine.call(record >>> 0),
-    });
-    const run = interpreter.exports.run!;
-    this.#engine.useExecutor((cpu, header) => run(cpu, header));
+    this.#engine.useExecutor(
+      options.engine === 'oracle'
+        ? createOracle(memory.buffer, this.#layout, this.#engine.state, OPERATIONS, this.#engine)
+        : createInterpreter(memory, this.#layout, OPERATIONS, this.#engine),
+    );
     this.#hashPage = pageHasher(memory, this.#layout);
     this.#pageHashes = new BigUint64Array(config.memoryBytes / PAGE);
 
