@@ -29,6 +29,21 @@ export function readOperand(cpu: Cpu, operand: X87Operand, address: bigint): Flo
 
 export const OPERAND_SIZE = { m32: 4, m64: 8, i16: 2, i32: 4, i64: 8 } as const;
 
+/**
+ * Checks a state area as AMD processors do, its first element and then its last byte: that decides which page a
+ * fault names. Areas span two pages at most.
+ */
+export function probeArea(
+  cpu: Cpu,
+  address: bigint,
+  first: number,
+  length: number,
+  access: 'read' | 'write',
+): boolean {
+  const last = BigInt.asUintN(64, address + BigInt(length - 1));
+  return cpu.probe(address, first, access) && cpu.probe(last, 1, access);
+}
+
 /** Ten bytes, little endian. */
 export function readExtended(cpu: Cpu, address: bigint): bigint | undefined {
   const bytes = cpu.loadBytes(address, 10);

@@ -100,7 +100,7 @@ function lowerMovdFromVector(instruction: Instruction, out: Lowering): void {
 }
 
 /** Stores the bytes of xmm b whose mask bytes in xmm c have the sign set, at the address in temporary imm. */
-const MASKMOVDQU = systemOperation('maskmovdqu', (cpu: Cpu, b, c, imm): Outcome => {
+export const MASKMOVDQU = systemOperation('maskmovdqu', (cpu: Cpu, b, c, imm): Outcome => {
   const { state } = cpu;
   const start = state.get64(Number(imm));
   const chosen = [];

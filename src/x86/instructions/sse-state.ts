@@ -25,7 +25,12 @@ const LDMXCSR = systemOperation('ldmxcsr', (cpu: Cpu, b): Outcome => {
 const WIDE_POINTERS = 1n;
 const LONG_MODE = 2n;
 
-/** The part of the 512 bytes that is written. */
+/** All 512 bytes must be accessible; like AMD processors, look at the last one first. */
+function lastByte(address: bigint): bigint {
+  return BigInt.asUintN(64, address + 511n);
+}
+
+/** The part that is written. */
 function imageLength(imm: bigint): number {
   return imm & LONG_MODE ? 160 + 16 * 16 : 160 + 8 * 16;
 }
@@ -60,6 +65,7 @@ function image(state: CpuState, imm: bigint): Uint8Array {
 const FXSAVE = systemOperation('fxsave', (cpu: Cpu, b, _c, imm): Outcome => {
   const address = cpu.state.get64(b);
   if (address & 15n) return cpu.fault(GENERAL_PROTECTION, 0);
+  if (!cpu.probe(lastByte(address), 1, 'write')) return ABORTED;
   return cpu.storeBytes(address, image(cpu.state, imm)) ? DONE : ABORTED;
 });
 
@@ -67,6 +73,7 @@ const FXRSTOR = systemOperation('fxrstor', (cpu: Cpu, b, _c, imm): Outcome => {
   const { state } = cpu;
   const address = state.get64(b);
   if (address & 15n) return cpu.fault(GENERAL_PROTECTION, 0);
+  if (!cpu.probe(lastByte(address), 1, 'read')) return ABORTED;
   const bytes = cpu.loadBytes(address, imageLength(imm));
   if (bytes === undefined) return ABORTED;
   const view = new DataView(bytes.buffer, bytes.byteOffset);

@@ -6,6 +6,7 @@ import {
   registersFromBytes,
   registersToBytes,
 } from '../float/x87-environment.ts';
+import { probeArea } from '../float/x87-operand.ts';
 import { loadControlWord, loadStatusWord, X87Unit } from '../float/x87-unit.ts';
 import type { Row } from '../instruction.ts';
 import { FCW, FSW, RAX } from '../state.ts';
@@ -49,11 +50,13 @@ const FNINIT = x87Control('fninit', false, ({ state }) => {
 });
 /** Stores the environment, then masks all exceptions. */
 const FNSTENV = x87Control('fnstenv', false, (unit, i, address): Outcome | undefined => {
+  if (!probeArea(unit.cpu, address, isWide(i) ? 4 : 2, isWide(i) ? 28 : 14, 'write')) return ABORTED;
   if (!unit.cpu.storeBytes(address, environmentBytes(unit.state, isWide(i)))) return ABORTED;
   loadControlWord(unit.state, unit.state.get32(FCW) | ALL_MASKED);
   return undefined;
 });
 const FLDENV = x87Control('fldenv', true, (unit, i, address): Outcome | undefined => {
+  if (!probeArea(unit.cpu, address, isWide(i) ? 4 : 2, isWide(i) ? 28 : 14, 'read')) return ABORTED;
   const bytes = unit.cpu.loadBytes(address, isWide(i) ? 28 : 14);
   if (bytes === undefined) return ABORTED;
   loadEnvironment(unit.state, bytes, isWide(i));
@@ -64,12 +67,14 @@ const FNSAVE = x87Control('fnsave', false, (unit, i, address): Outcome | undefin
   const bytes = new Uint8Array(head.length + 80);
   bytes.set(head);
   registersToBytes(unit.state, bytes, head.length);
+  if (!probeArea(unit.cpu, address, isWide(i) ? 4 : 2, bytes.length, 'write')) return ABORTED;
   if (!unit.cpu.storeBytes(address, bytes)) return ABORTED;
   initializeX87(unit.state);
   return undefined;
 });
 const FRSTOR = x87Control('frstor', true, (unit, i, address): Outcome | undefined => {
   const head = isWide(i) ? 28 : 14;
+  if (!probeArea(unit.cpu, address, isWide(i) ? 4 : 2, head + 80, 'read')) return ABORTED;
   const bytes = unit.cpu.loadBytes(address, head + 80);
   if (bytes === undefined) return ABORTED;
   loadEnvironment(unit.state, bytes, isWide(i));
