@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import {
   chmod,
   copyFile,
@@ -59,6 +59,9 @@ export async function buildImage(name: string, options: BuildOptions): Promise<R
     if (cached !== undefined) return ok(cached);
   }
   const work = `${folder}.partial-${process.pid}`;
+  // Ctrl-C ends the process without coming back here.
+  const removeWork = () => rmSync(work, { recursive: true, force: true });
+  process.once('exit', removeWork);
   try {
     await mkdir(work, { recursive: true });
     const packages = await assemble(recipe, work, options.progress);
@@ -78,7 +81,8 @@ export async function buildImage(name: string, options: BuildOptions): Promise<R
   } catch (error) {
     return failed(`image ${name}: ${(error as Error).message}`);
   } finally {
-    await rm(work, { recursive: true, force: true });
+    process.off('exit', removeWork);
+    removeWork();
   }
   const built = await readImage(folder);
   return built === undefined ? failed(`image ${name}: cannot be read back from ${folder}`) : ok(built);

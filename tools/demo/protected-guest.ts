@@ -1,0 +1,185 @@
+import { randomBytes } from 'node:crypto';
+import { constants } from 'node:fs';
+import { copyFile, mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { GuestImage } from '../../src/host/image/build-image.ts';
+import { repositoryRoot } from '../../src/host/image/repository.ts';
+import { JsonProcess, type StatusLine } from './child-process.ts';
+
+const MEMORY_BYTES = 256 * 1024 * 1024;
+const MAC = '525400123456';
+
+export interface HostView {
+  readonly name: 'A' | 'B';
+  readonly process: JsonProcess;
+  /** The last state line and figures that it reported. */
+  state: string;
+  protection: string;
+  figures: StatusLine | undefined;
+}
+
+/** The demo's cast: a switch, a disk server and two hosts, each a process with a folder of its own. */
+export class ProtectedGuest {
+  readonly redisPort: number;
+  readonly httpPort: number;
+  readonly hosts: readonly [HostView, HostView];
+  readonly lagsMs: number[] = [];
+  readonly #folder: string;
+  readonly #services: readonly JsonProcess[];
+  #console = '';
+
+  private constructor(
+    folder: string,
+    services: readonly JsonProcess[],
+    hosts: [HostView, HostView],
+    ports: number[],
+  ) {
+    this.#folder = folder;
+    this.#services = services;
+    this.hosts = hosts;
+    [this.redisPort = 0, this.httpPort = 0] = ports;
+    for (const host of hosts) host.process.listen((line) => this.#follow(host, line));
+  }
+
+  /** Everything is undone again when a part cannot be started. */
+  static async start(
+    image: GuestImage,
+    started: (undo: () => Promise<void>) => void,
+  ): Promise<ProtectedGuest> {
+    const folder = await mkdtemp(join(tmpdir(), 'lockstep-demo-'));
+    const processes: JsonProcess[] = [];
+    started(async () => {
+      // Hosts first: a guest that loses its disk server would only report it.
+      await Promise.all(processes.slice(2).map((each) => each.end('SIGTERM')));
+      await Promise.all(processes.map((each) => each.end()));
+      await rm(folder, { recursive: true, force: true });
+    });
+    const launch = async (
+      name: string,
+      script: string,
+      args: (own: string) => Promise<string[]> | string[],
+    ) => {
+      const own = join(folder, name.replaceAll(' ', '-'));
+      await mkdir(own);
+      const launched = new JsonProcess(
+        name,
+        join(repositoryRoot(), 'dist/src', script),
+        await args(own),
+        own,
+      );
+      processes.push(launched);
+      return launched;
+    };
+    const listening = async (service: JsonProcess) => {
+      const line = await service.first(({ kind }) => kind === 'listening');
+      return `127.0.0.1:${Number(line.port)}`;
+    };
+
+    const service = ['--port', '0', '--json', '--until-stdin-ends'];
+    const disks = await launch('disk server', 'cli/main.js', async (own) => {
+      const disk = join(own, 'disk.img');
+      await copyFile(image.disk ?? '', disk, constants.COPYFILE_FICLONE);
+      return ['disk', 'serve', `vda=${disk}`, ...service];
+    });
+    const diskAddress = await listening(disks);
+    const [redisPort = 0, httpPort = 0, channelPort = 0] = await freePorts(3);
+    const forwards = ['--forward', `tcp:${redisPort}:6379`, '--forward', `tcp:${httpPort}:80`];
+    const network = await launch('switch', 'cli/main.js', () => ['switch', 'start', ...service, ...forwards]);
+    const networkAddress = await listening(network);
+
+    const channel = `127.0.0.1:${channelPort}`;
+    const common = {
+      vm: 'demo',
+      machine: {
+        memoryBytes: MEMORY_BYTES,
+        disks: [{ capacity: (await stat(image.disk ?? '')).size, readOnly: false, serial: 'lockstep-0' }],
+        nics: [{ mac: MAC }],
+        startEpochSeconds: Math.floor(Date.now() / 1000),
+        seed: randomBytes(32).toString('hex'),
+        debugExit: false,
+      },
+      storage: { address: diskAddress, disks: ['vda'] },
+      network: networkAddress,
+      figuresEveryMs: 100,
+      digestEveryMs: 1000,
+    };
+    const host = async (name: 'A' | 'B', config: object): Promise<HostView> => {
+      const launched = await launch(`host ${name}`, 'host/vm-process.js', async (own) => {
+        const file = join(own, 'vm.json');
+        await writeFile(file, JSON.stringify({ ...common, ...config }), { mode: 0o600 });
+        return [file];
+      });
+      const view: HostView = {
+        name,
+        process: launched,
+        state: 'starting',
+        protection: '',
+        figures: undefined,
+      };
+      await launched.first(({ kind }) => kind === 'started');
+      return view;
+    };
+    const backup = await host('B', { role: 'backup', listen: channel });
+    const boot = { kernel: image.kernel, initrd: image.initrd, append: image.commandLine };
+    const primary = await host('A', { role: 'primary', boot, protect: channel });
+    return new ProtectedGuest(folder, [disks, network], [primary, backup], [redisPort, httpPort]);
+  }
+
+  get folder(): string {
+    return this.#folder;
+  }
+
+  get services(): readonly JsonProcess[] {
+    return this.#services;
+  }
+
+  /** The last whole line that the guest wrote to its console. */
+  get lastConsoleLine(): string {
+    return this.#console.split(/\r?\n/).at(-2) ?? '';
+  }
+
+  hasPrinted(text: string): boolean {
+    return this.#console.includes(text);
+  }
+
+  /** The host that runs the guest for the world, as far as is known. */
+  get primary(): HostView | undefined {
+    const live = (host: HostView) => host.process.running && PRIMARY_STATES.has(host.state);
+    return this.hosts.find(live);
+  }
+
+  #follow(host: HostView, line: StatusLine): void {
+    switch (line.kind) {
+      case 'console':
+        if (line.port === 0) this.#console = (this.#console + String(line.text)).slice(-65536);
+        break;
+      case 'state':
+        if (!/^[A-Z]+$/.test(String(line.state))) break;
+        host.state = String(line.state);
+        host.protection = String(line.protection ?? '');
+        break;
+      case 'figures':
+        host.figures = line;
+        if (host.state === 'PAIR' && typeof line.lagMs === 'number') this.lagsMs.push(line.lagMs);
+        break;
+      default:
+    }
+  }
+}
+
+const PRIMARY_STATES = new Set(['START', 'SOLE', 'PAIR', 'COPY', 'GATE', 'COMMIT', 'ASK']);
+
+async function freePorts(count: number): Promise<number[]> {
+  const servers = await Promise.all(
+    Array.from({ length: count }, async () => {
+      const server = createServer();
+      await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+      return server;
+    }),
+  );
+  const ports = servers.map((server) => (server.address() as { port: number }).port);
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  return ports;
+}
