@@ -1,0 +1,80 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { Code } from '../wasm/code.ts';
+import { ModuleBuilder } from '../wasm/module.ts';
+import { SIMD, type SimdName } from '../wasm/opcode.ts';
+import { instantiate, sharedMemory } from '../wasm/webassembly.ts';
+import type { VectorOperation, VectorShift, VectorUnary } from '../x86/semantics.ts';
+import { vectorOperation, vectorShift, vectorUnary } from './oracle-vector.ts';
+
+const BINARY =
+  /\.(and|or|xor|andnot|add|sub|add_sat|sub_sat|eq|gt|min|max|avgr|mul|dot|narrow|swizzle|extmul)(_|$)/;
+const UNARY = /\.(not|extend)(_|$)/;
+const SHIFT = /\.(shl|shr)(_|$)/;
+const names = Object.keys(SIMD) as SimdName[];
+
+/** One exported function for each operation: memory[32] = memory[0] op memory[16], the shift count as parameter. */
+function compiled() {
+  const memory = sharedMemory(1);
+  const module = new ModuleBuilder(1);
+  for (const name of names) {
+    if (!BINARY.test(name) && !UNARY.test(name) && !SHIFT.test(name)) continue;
+    const code = new Code();
+    code.i32(32).i32(0).simdMemory('v128.load', 0);
+    if (BINARY.test(name)) code.i32(16).simdMemory('v128.load', 0);
+    if (SHIFT.test(name)) code.get(0);
+    code.simd(name).simdMemory('v128.store', 0);
+    module.addFunction(name, { parameters: ['i32'], results: [] }, [], code);
+  }
+  const view = new DataView(memory.buffer);
+  const write = (at: number, x: bigint) => {
+    view.setBigUint64(at, BigInt.asUintN(64, x), true);
+    view.setBigUint64(at + 8, x >> 64n, true);
+  };
+  const { exports } = instantiate(module.build(), { memory });
+  return (name: string, x: bigint, y: bigint, count: number): bigint => {
+    write(0, x);
+    write(16, y);
+    exports[name]!(count);
+    return view.getBigUint64(32, true) | (view.getBigUint64(40, true) << 64n);
+  };
+}
+
+/** Lanes at and beside the limits of every width. */
+const vector = fc
+  .array(fc.oneof(fc.constantFrom(0, 1, 0x7f, 0x80, 0xff, 0x0f), fc.integer({ min: 0, max: 255 })), {
+    minLength: 16,
+    maxLength: 16,
+  })
+  .map((bytes) => bytes.reduce((whole, byte) => (whole << 8n) | BigInt(byte), 0n));
+
+describe('the vector operations of the oracle', () => {
+  const run = compiled();
+
+  it.each(names.filter((name) => BINARY.test(name)))("%s is WebAssembly's", (name) => {
+    fc.assert(
+      fc.property(vector, vector, (x, y) => {
+        expect(vectorOperation(name as VectorOperation, x, y)).toBe(run(name, x, y, 0));
+      }),
+      { seed: 3 },
+    );
+  });
+
+  it.each(names.filter((name) => UNARY.test(name)))("%s is WebAssembly's", (name) => {
+    fc.assert(
+      fc.property(vector, (x) => {
+        expect(vectorUnary(name as VectorUnary, x)).toBe(run(name, x, 0n, 0));
+      }),
+      { seed: 3 },
+    );
+  });
+
+  it.each(names.filter((name) => SHIFT.test(name)))("%s is WebAssembly's", (name) => {
+    fc.assert(
+      fc.property(vector, fc.integer({ min: 0, max: 70 }), (x, count) => {
+        expect(vectorShift(name as VectorShift, x, BigInt(count))).toBe(run(name, x, 0n, count));
+      }),
+      { seed: 3 },
+    );
+  });
+});
