@@ -707,12 +707,17 @@ export class Engine implements Cpu, SlowPaths {
     assert(this.#left >= 0, 'no more iterations than the budget allows');
   }
 
-  span(linear: bigint, length: number, access: 'read' | 'write'): Uint8Array | undefined {
+  span(
+    linear: bigint,
+    length: number,
+    access: 'read' | 'write',
+    privilege?: Privilege,
+  ): Uint8Array | undefined {
     const low = Number(linear & 0xffff_ffffn) | 0;
     const high = Number((linear >> 32n) & 0xffff_ffffn) | 0;
     if (length === 0 || (low & 0xfff) + length > PAGE) return undefined;
     const kind = access === 'write' ? ACCESS_WRITE : ACCESS_READ;
-    const page = this.mmu.translate(low, high, kind, this.state.get32(CPL) === 3);
+    const page = this.mmu.translate(low, high, kind, this.#user(privilege));
     if (page < 0) return undefined;
     const offset = this.#map.ramOffset(page);
     if (offset < 0) return undefined;

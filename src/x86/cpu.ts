@@ -47,7 +47,12 @@ export interface Cpu {
    * Bulk access for repeated strings: host bytes behind [linear, linear + length) when all of it is one page of
    * plain RAM that may be accessed so without side effects (no device, no code, no page table); else undefined.
    */
-  span(linear: bigint, length: number, access: 'read' | 'write'): Uint8Array | undefined;
+  span(
+    linear: bigint,
+    length: number,
+    access: 'read' | 'write',
+    privilege?: Privilege,
+  ): Uint8Array | undefined;
   readonly environment: Environment;
 }
 

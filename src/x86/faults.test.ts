@@ -45,8 +45,9 @@ describe('delivery in long mode [SDM 3A 6.14]', () => {
     expect(cpu.state.get32(SEGMENT_SELECTOR + SEGMENT.ss * 4)).toBe(SELECTOR.kernelData);
   });
 
-  it('takes RSP0 and a null SS on the way from user code', () => {
+  it.each([true, false])('takes RSP0 and a null SS on the way from user code (spans: %s)', (spans) => {
     const cpu = longModeCpu();
+    cpu.spans = spans;
     enterUser(cpu);
     setGate(cpu, 32, HANDLER);
     expect(deliverInterrupt(cpu, 32)).toBe('delivered');

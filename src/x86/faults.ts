@@ -1,6 +1,6 @@
 import { assert } from '../base/assert.ts';
 import { type Cpu, DONE, type PendingFault } from './cpu.ts';
-import { CR2, DR6, FLAG, FLAGS_REST, HALTED, INTERRUPT_SHADOW } from './state.ts';
+import { CPL, CR2, DR6, FLAG, FLAGS_REST, HALTED, INTERRUPT_SHADOW } from './state.ts';
 import { enterInterrupt, type InterruptKind } from './system/interrupt-entry.ts';
 
 /**
@@ -12,8 +12,7 @@ import { enterInterrupt, type InterruptKind } from './system/interrupt-entry.ts'
  * 3. If INTERRUPT_SHADOW is nonzero or TF is set, the engine runs exactly one instruction. The loop clears
  *    INTERRUPT_SHADOW before it (STI, MOV SS and POP SS set it for the instruction that follows them), and step
  *    4 applies to TF as it was before the instruction.
- * 4. An instruction that was completed with TF set is followed by `deliverSingleStep`, unless it was MOV SS or
- *    POP SS (shadow now set) or entered a more privileged level (INT n, SYSCALL) [SDM 3B 17.3.1.4].
+ * 4. An instruction that was completed with TF set is followed by `deliverSingleStep` when `singleStepDue`.
  * 5. A fault that an instruction raised: RIP is that instruction's address; call `deliverFault`.
  * Each delivery counts as one (design 2). Every operation that can open the interrupt window (STI, POPF, IRET,
  * MOV CR8, WRMSR, port access) ends its block, so the loop sees it at the same count in every engine.
@@ -79,6 +78,14 @@ export function deliverFault(cpu: Cpu, fault: PendingFault): Delivery {
 export function deliverSingleStep(cpu: Cpu): Delivery {
   cpu.state.set64(DR6, cpu.state.get64(DR6) | 0x4000n);
   return deliver(cpu, VECTOR.debug, 'exception', 0);
+}
+
+/**
+ * Does the trap of TF follow the instruction that was just completed? Not MOV SS and POP SS, which hold it for one
+ * more instruction, and not what entered a more privileged level: INT n, SYSCALL [SDM 3B 17.3.1.4].
+ */
+export function singleStepDue(cpu: Cpu, privilegeBefore: number): boolean {
+  return cpu.state.get32(INTERRUPT_SHADOW) === 0 && cpu.state.get32(CPL) >= privilegeBefore;
 }
 
 export function singleStepping(cpu: Cpu): boolean {

@@ -75,7 +75,7 @@ const STRUCTURED_EBX = bits({ fsgsbase: 0, tscAdjust: 1, erms: 9, rdseed: 18 });
 
 /** Leaf 80000001h. */
 const EXTENDED_EDX = bits({ syscall: 11, noExecute: 20, pages1G: 26, rdtscp: 27, longMode: 29 });
-const EXTENDED_ECX = 0;
+const EXTENDED_ECX = bits({ lahf64: 0 });
 
 /** Leaf 80000007h, EDX. */
 const INVARIANT_TSC = bits({ invariant: 8 });

@@ -43,8 +43,9 @@ function push(cpu: TestCpu, size: 4 | 8, ...values: number[]): void {
 const selector = (cpu: TestCpu, segment: number) => cpu.state.get32(SEGMENT_SELECTOR + segment * 4);
 
 describe('IRET [SDM 2A IRET]', () => {
-  it('undoes a delivery from user code', () => {
+  it.each([true, false])('undoes a delivery from user code (spans: %s)', (spans) => {
     const cpu = longModeCpu();
+    cpu.spans = spans;
     enterUser(cpu, 0x3246n & ~0x3000n);
     const before = cpu.state.bytes.slice(0, 0x500);
     setGate(cpu, 32, 0x8400n);

@@ -101,18 +101,23 @@ function handlerSegment(cpu: Cpu, selector: number, external: number): Descripto
   return code;
 }
 
+/** The first three words of a 64-bit gate; undefined: a fault is pending. */
+function readWords(cpu: Cpu, at: bigint): readonly [number, number, number] | undefined {
+  const bytes = cpu.span(at, 16, 'read', 'supervisor') ?? cpu.loadBytes(at, 16, 'supervisor');
+  if (bytes === undefined) return undefined;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, 16);
+  return [view.getUint32(0, true), view.getUint32(4, true), view.getUint32(8, true)];
+}
+
 function enterLong(cpu: Cpu, vector: number, kind: InterruptKind, errorCode: number | undefined): Outcome {
   const state = cpu.state;
   const external = kind === 'software' ? 0 : 1;
   const gateError = vector * 8 + 2 + external;
   if (vector * 16 + 15 > state.get32(IDTR_LIMIT)) return cpu.fault(GP, gateError);
   const at = state.get64(IDTR_BASE) + BigInt(vector * 16);
-  const gateLow = cpu.load(8, BigInt.asUintN(64, at), 'supervisor');
-  if (gateLow === undefined) return ABORTED;
-  const gateHigh = cpu.load(8, BigInt.asUintN(64, at + 8n), 'supervisor');
-  if (gateHigh === undefined) return ABORTED;
-  const word0 = Number(gateLow & 0xffff_ffffn);
-  const word1 = Number(gateLow >> 32n);
+  const gate = readWords(cpu, BigInt.asUintN(64, at));
+  if (gate === undefined) return ABORTED;
+  const [word0, word1, word2] = gate;
   const type = (word1 >>> 8) & 0x1f;
   if (type !== 0xe && type !== 0xf) return cpu.fault(GP, gateError);
   const privilege = privilegeLevel(state);
@@ -124,8 +129,7 @@ function enterLong(cpu: Cpu, vector: number, kind: InterruptKind, errorCode: num
   if ((code.access & (ACCESS.long | ACCESS.big)) !== ACCESS.long) {
     return selectorFault(cpu, GP, selector, external);
   }
-  const target =
-    ((gateHigh & 0xffff_ffffn) << 32n) | BigInt((word1 & 0xffff_0000) >>> 0) | (gateLow & 0xffffn);
+  const target = (BigInt(word2) << 32n) | BigInt(((word1 & 0xffff_0000) | (word0 & 0xffff)) >>> 0);
   const newPrivilege = (code.access & ACCESS.conforming) !== 0 ? privilege : dplOf(code.access);
   const stackTable = word1 & 7;
 
@@ -150,21 +154,24 @@ function enterLong(cpu: Cpu, vector: number, kind: InterruptKind, errorCode: num
   const bytes = errorCode === undefined ? 40 : 48;
   const bottom = BigInt.asUintN(64, top - BigInt(bytes));
   const who: Privilege = newPrivilege === 3 ? 'current' : 'supervisor';
-  if (!cpu.probe(bottom, bytes, 'write', who)) return ABORTED;
+  const frame = cpu.span(bottom, bytes, 'write', who);
+  if (frame === undefined && !cpu.probe(bottom, bytes, 'write', who)) return ABORTED;
   if (!markAccessed(cpu, code)) return ABORTED;
 
   const flags = savedFlags(state, vector, kind);
-  let slot = bottom;
-  const push = (value: bigint) => {
-    cpu.store(8, slot, value, who);
-    slot += 8n;
-  };
-  if (errorCode !== undefined) push(BigInt(errorCode));
-  push(state.get64(RIP));
-  push(BigInt(selectorOf(state, SEGMENT.cs)));
-  push(BigInt(flags >>> 0));
-  push(state.get64(RSP));
-  push(BigInt(selectorOf(state, SEGMENT.ss)));
+  const words = [
+    state.get64(RIP),
+    BigInt(selectorOf(state, SEGMENT.cs)),
+    BigInt(flags),
+    state.get64(RSP),
+    BigInt(selectorOf(state, SEGMENT.ss)),
+  ];
+  if (errorCode !== undefined) words.unshift(BigInt(errorCode));
+  const view = frame && new DataView(frame.buffer, frame.byteOffset, frame.length);
+  for (let index = 0; index < words.length; index += 1) {
+    if (view !== undefined) view.setBigUint64(index * 8, words[index]!, true);
+    else cpu.store(8, bottom + BigInt(index * 8), words[index]!, who);
+  }
 
   state.set64(RSP, bottom);
   state.set64(RIP, target);

@@ -123,7 +123,21 @@ export class TestCpu implements Cpu {
 
   charge(): void {}
 
-  span(): undefined {}
+  /** Whether accesses may go through `span`, the short way of the engine. */
+  spans = true;
+
+  span(
+    linear: bigint,
+    length: number,
+    access: 'read' | 'write',
+    privilege: Privilege = 'current',
+  ): Uint8Array | undefined {
+    if (!this.spans || Number(linear & 0xfffn) + length > 0x1000) return undefined;
+    const kind = access === 'read' ? ACCESS_READ : ACCESS_WRITE;
+    const at = this.#translate(linear, kind, privilege);
+    if (at === undefined) this.#pending = undefined;
+    return at === undefined || at + length > this.ram.length ? undefined : this.ram.subarray(at, at + length);
+  }
 
   /** Runs one operation. A fault comes back as its vector and error code. */
   run(operation: SystemOperation, { b = 0, c = 0, imm = 0n } = {}): Outcome | readonly [number, number] {
