@@ -20,6 +20,7 @@ import { ServedDiskPort } from '../storage/disk-port.ts';
 import { parseHostPort } from '../transport/address.ts';
 import { TcpChannel } from '../transport/tcp-channel.ts';
 import { UdpHeartbeats } from '../transport/udp-heartbeats.ts';
+import { buildIdentity } from './build-identity.ts';
 import { readBootImage } from './guest-files.ts';
 import { HostClock } from './host-clock.ts';
 import { VcpuThread } from './vcpu-thread.ts';
@@ -131,7 +132,7 @@ async function start(config: VmProcessConfig): Promise<void> {
     status: {
       report: (status: StatusReport) => {
         report(status);
-        if (status.kind === 'halted') leave(status.reason === 'powered off' ? 0 : 1);
+        if (status.kind === 'halted') leave(/powered off$/.test(status.reason) ? 0 : 1);
       },
     },
   };
@@ -143,7 +144,7 @@ async function start(config: VmProcessConfig): Promise<void> {
   const side = {
     vm,
     instance: instanceId(config.instance ?? randomUUID()),
-    machine: config.identity,
+    machine: `${config.identity}/${buildIdentity()}`,
     timing: config.timing,
     limits: config.limits,
   };

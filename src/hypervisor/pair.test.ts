@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { client, startPair, World } from '../../tests/toy-world.ts';
+import { client, Node, startPair, World } from '../../tests/toy-world.ts';
 
 /** Everything that must hold at the end of any run. */
 function verdict(world: World): string[] {
@@ -47,3 +47,144 @@ test('the primary may die at any step: the backup takes over, nothing is lost, n
   }
   expect(takeovers).toBeGreaterThan(50);
 }, 60_000);
+
+test('the backup may die at any step: the primary goes on alone, nothing is lost', () => {
+  const probe = new World();
+  startPair(probe);
+  client(probe, 24);
+  probe.runUntil(200);
+  for (let step = 20; step < probe.events; step += 41) {
+    const world = new World();
+    const { a, b } = startPair(world);
+    const requests = client(world, 24);
+    world.beforeEvent = () => {
+      if (world.events === step) b.kill();
+    };
+    world.runUntil(2600);
+    expect({ step, problems: verdict(world) }).toEqual({ step, problems: [] });
+    expect({ step, halted: a.halted, done: requests.done() }).toEqual({
+      step,
+      halted: undefined,
+      done: true,
+    });
+  }
+}, 60_000);
+
+test('cut apart, both sides claim: exactly one goes on, whichever answers are lost', () => {
+  let primaryWon = 0;
+  for (let seed = 0; seed < 60; seed++) {
+    const world = new World();
+    const { a, b } = startPair(world);
+    const requests = client(world, 40);
+    world.runUntil(30 + seed * 1.7);
+    world.cut = (from, to) => from !== to;
+    a.breakLinks('cut');
+    let calls = 0;
+    // Deterministic, and different for each seed: some requests and some answers are lost.
+    world.loseArbiterRequest = () => (seed * 7 + calls++ * 5) % 11 < 4;
+    world.loseArbiterAnswer = () => (seed * 3 + calls++ * 5) % 7 < 3;
+    world.runUntil(1500);
+    expect({ seed, problems: verdict(world) }).toEqual({ seed, problems: [] });
+    expect(
+      [a.halted, b.halted].filter(
+        (halted) => halted?.startsWith('superseded') || halted?.startsWith('the disks'),
+      ),
+    ).toHaveLength(1);
+    expect({ seed, done: requests.done() }).toEqual({ seed, done: true });
+    if (a.live) primaryWon++;
+  }
+  expect(primaryWon).toBeGreaterThan(0);
+  expect(primaryWon).toBeLessThan(60);
+}, 60_000);
+
+test('no arbiter, no decision: both hold what waits, and exactly one goes on when it comes back', () => {
+  const world = new World();
+  const { a, b } = startPair(world);
+  const requests = client(world, 40);
+  world.runUntil(45);
+  world.arbiterDown = true;
+  world.cut = (from, to) => from !== to;
+  a.breakLinks('cut');
+  world.runUntil(60);
+  const seen = world.seen.size;
+  world.runUntil(1000);
+  expect([a.driver.state, b.driver.state]).toEqual(['ASK', 'ASK']);
+  expect(world.seen.size).toBe(seen);
+  world.arbiterDown = false;
+  world.runUntil(2000);
+  expect(verdict(world)).toEqual([]);
+  expect(requests.done()).toBe(true);
+});
+
+test('a connection that breaks again and again is resumed: still a pair, nothing lost or repeated', () => {
+  const world = new World();
+  const { a, b } = startPair(world);
+  const requests = client(world, 60);
+  for (let time = 20; time < 700; time += 13) {
+    world.runUntil(time);
+    if (time % 2 === 0) a.breakLinks('reset');
+    else b.breakLinks('reset');
+  }
+  world.runUntil(1200);
+  expect(a.driver.state).toBe('PAIR');
+  expect(b.driver.state).toBe('BACK');
+  expect(world.record.epoch).toBe(2);
+  expect(requests.done()).toBe(true);
+  expect(verdict(world)).toEqual([]);
+});
+
+test('a primary that was stopped for a while and comes back halts without letting anything out', () => {
+  for (let seed = 0; seed < 20; seed++) {
+    const world = new World();
+    const { a, b } = startPair(world);
+    const requests = client(world, 50);
+    world.runUntil(30 + seed * 2.3);
+    a.paused = true;
+    world.runUntil(500);
+    expect(b.live).toBe(true);
+    a.paused = false;
+    world.runUntil(1500);
+    expect({ seed, problems: verdict(world) }).toEqual({ seed, problems: [] });
+    expect(a.halted).toBeDefined();
+    expect(requests.done()).toBe(true);
+  }
+});
+
+test('with tiny buffers and a slow backup the primary may still die at any time', () => {
+  const limits = { streamBytes: 3000, holdBytes: 3000, backupBytes: 2000 };
+  for (let seed = 0; seed < 25; seed++) {
+    const world = new World();
+    const { a, b } = startPair(world, { limits, stepMs: 0.3 });
+    b.stepMs = 9;
+    const requests = client(world, 24, 10_000);
+    world.runUntil(40 + seed * 11);
+    const before = world.replies.length;
+    a.kill();
+    b.stepMs = 0.3;
+    // The client of this test does not repeat itself for long, so what is answered was not lost.
+    world.runUntil(1500);
+    expect({ seed, problems: verdict(world) }).toEqual({ seed, problems: [] });
+    expect(world.replies.length).toBeGreaterThanOrEqual(before);
+    expect(requests.done() || world.replies.length >= before).toBe(true);
+  }
+});
+
+test('a survivor can be protected again, and survive again', () => {
+  const world = new World();
+  const { a, b } = startPair(world);
+  const requests = client(world, 90);
+  world.runUntil(60);
+  a.kill();
+  world.runUntil(300);
+  expect(b.live).toBe(true);
+  const c = new Node(world, 'c', { role: { kind: 'backup' } });
+  b.driver.protect('c');
+  world.runUntil(500);
+  expect(b.driver.state).toBe('PAIR');
+  expect(world.record).toMatchObject({ epoch: 4, mode: 'pair', primary: 'b', backup: 'c' });
+  b.kill();
+  world.runUntil(1500);
+  expect(c.live).toBe(true);
+  expect(world.problems).toEqual([]);
+  expect(requests.done()).toBe(true);
+});
