@@ -44,7 +44,7 @@ const FLAT_DATA = 0xc093;
 
 /** Family, model and stepping, which power-on leaves in EDX. */
 const SIGNATURE = 0x0001_06can;
-/** UC-, WC and so on: each of the eight entries at its power-on type [SDM 3A 11.12.4]. */
+/** WB, WT, UC-, UC, twice [SDM 3A 11.12.4]. */
 const PAT_RESET = 0x0007_0406_0007_0406n;
 
 export function powerOn(state: CpuState): void {
