@@ -4,7 +4,14 @@ import { replay } from '../host/replay.ts';
 import { run } from '../host/run.ts';
 import { compileInterpreterEagerly } from '../host/v8-flags.ts';
 import { accepted, EXIT_WRONG, leave } from './ending.ts';
-import { parseCount, parseEngine, parseForward, parseMemory, parseNetwork } from './option-values.ts';
+import {
+  parseCount,
+  parseEngine,
+  parseForward,
+  parseMemory,
+  parseNetwork,
+  parseTlbEntries,
+} from './option-values.ts';
 import { collect } from './service-verbs.ts';
 
 interface RunCommandOptions {
@@ -19,6 +26,14 @@ interface RunCommandOptions {
   readonly debugExit?: true;
   readonly record?: string;
   readonly engine: string;
+  readonly json?: true;
+}
+
+interface ReplayCommandOptions {
+  readonly verify?: true;
+  readonly until?: string;
+  readonly tlbEntries?: string;
+  readonly budget?: string;
   readonly json?: true;
 }
 
@@ -69,11 +84,19 @@ export function addGuestVerbs(program: Command): void {
     .argument('<file>', 'what `run --record` has written; nothing else is needed')
     .option('--verify', 'compare the digest at every recorded point')
     .option('--until <count>', 'stop at this instruction count')
+    .option('--tlb-entries <number>', 'entries of the translation cache; no result may depend on it')
+    .option('--budget <count>', 'instructions executed in one go; no result may depend on it')
     .option('--json', 'end with figures as JSON on standard error')
-    .action(async (file: string, options: { verify?: true; until?: string; json?: true }) => {
-      const until = options.until === undefined ? undefined : accepted(parseCount(options.until));
+    .action(async (file: string, options: ReplayCommandOptions) => {
+      const count = (text: string | undefined, option: string) =>
+        text === undefined ? undefined : accepted(parseCount(text, option));
+      const until = count(options.until, '--until');
+      const budget = count(options.budget, '--budget');
+      const tlbEntries = accepted(parseTlbEntries(options.tlbEntries));
       compileInterpreterEagerly();
-      await leave(replay({ file, verify: options.verify === true, until, json: options.json === true }));
+      const verify = options.verify === true;
+      const json = options.json === true;
+      await leave(replay({ file, verify, until, json, budget, engine: { tlbEntries } }));
     });
 
   const debug = program.command('debug').description('tools for people who work on Lockstep');

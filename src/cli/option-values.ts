@@ -37,8 +37,15 @@ export function parsePort(text: string): Result<number> {
     : failed(`--port ${text} is no port number`);
 }
 
-export function parseCount(text: string): Result<bigint> {
-  return /^\d+$/.test(text) ? ok(BigInt(text)) : failed(`--until ${text} is no instruction count`);
+export function parseCount(text: string, option: string): Result<bigint> {
+  return /^\d+$/.test(text) ? ok(BigInt(text)) : failed(`${option} ${text} is no instruction count`);
+}
+
+export function parseTlbEntries(text = '1024'): Result<number> {
+  const entries = Number(text);
+  const good =
+    /^\d+$/.test(text) && entries >= 16 && entries <= 65536 && Number.isInteger(Math.log2(entries));
+  return good ? ok(entries) : failed(`--tlb-entries ${text} is wrong: a power of two from 16 to 65536`);
 }
 
 export type NetworkChoice = 'user' | 'none';
