@@ -186,8 +186,8 @@ function describe(guest: ProtectedGuest): string {
 }
 
 function expectRunning(guest: ProtectedGuest): void {
-  for (const { process: each, state } of guest.hosts) {
-    if (!each.running || state === 'HALT') throw new Error(`${each.name} ended (${state})`);
+  for (const { name, process: each, state, reason } of guest.hosts) {
+    if (!each.running || state === 'HALT') throw new Error(`host ${name} halted: ${reason}`);
   }
   for (const service of guest.services) if (!service.running) throw new Error(`the ${service.name} ended`);
 }

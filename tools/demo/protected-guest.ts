@@ -18,6 +18,8 @@ export interface HostView {
   state: string;
   protection: string;
   figures: StatusLine | undefined;
+  /** What it said last of why it is where it is. */
+  reason: string;
 }
 
 /** The demo's cast: a switch, a disk server and two hosts, each a process with a folder of its own. */
@@ -117,6 +119,7 @@ export class ProtectedGuest {
         state: 'starting',
         protection: '',
         figures: undefined,
+        reason: '',
       };
       await launched.first(({ kind }) => kind === 'started');
       return view;
@@ -159,6 +162,12 @@ export class ProtectedGuest {
         if (!/^[A-Z]+$/.test(String(line.state))) break;
         host.state = String(line.state);
         host.protection = String(line.protection ?? '');
+        host.reason = String(line.detail ?? '');
+        break;
+      case 'halted':
+      case 'failed':
+        host.state = 'HALT';
+        host.reason = String(line.reason ?? '');
         break;
       case 'figures':
         host.figures = line;
