@@ -2,6 +2,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { guestNanoseconds } from '../src/base/units.ts';
 import { type ReplayOptions, type ReplayOutcome, replayRecording } from '../src/host/recording-replay.ts';
 import { decodeEntry, encodeEntry } from '../src/replay/codec.ts';
 import { encodeFrame, FRAME_HEADER_BYTES, FRAME_TAG } from '../src/replay/frame.ts';
@@ -169,8 +170,10 @@ describe('with every proof but the machine taken away, divergence is what report
     for (const at of recording.entries) {
       const entry = entryOf(recording.frames[at]!);
       if (entry.kind !== 'input' || entry.input.kind !== 'clock' || (clocks += 1) % 5 !== 0) continue;
-      const rate = entry.input.rate + 1_000_000_000n;
-      const changed = { ...entry, input: { ...entry.input, rate } };
+      // A second later, so that no later clock entry makes up for it before the next digest.
+      const guestTime = guestNanoseconds(entry.input.guestTime + 1_000_000_000n);
+      const cap = guestNanoseconds(entry.input.cap + 1_000_000_000n);
+      const changed = { ...entry, input: { ...entry.input, guestTime, cap } };
       expect(replay(unproved(recording.frames.with(at, encodeEntry(changed)))).verdict).toBe('diverged');
     }
     expect(clocks).toBeGreaterThan(20);
