@@ -93,6 +93,14 @@ const released = (actions: readonly FtAction[]): bigint[] =>
 
 /** A primary in PAIR, generation 2, nothing in its log. */
 function pairedPrimary(): CoreUnderTest {
+  const core = committing();
+  core.answer('won', 2);
+  expect(core.state).toBe('PAIR');
+  return core;
+}
+
+/** A primary that has asked to commit generation 2 and waits for the answer. */
+function committing(): CoreUnderTest {
   const start = { kind: 'power-on', expected: epoch(0), waitForBackup: true } as const;
   const core = new CoreUnderTest(new Primary(side('a'), start, at(0)));
   core.answer('won', 1);
@@ -105,8 +113,7 @@ function pairedPrimary(): CoreUnderTest {
   const snapshot = { machine, count: count(0n), position: { outputs: 0n }, digest: 'd' };
   core.step({ kind: 'snapshot', snapshot });
   core.receive(ack(0n));
-  core.answer('won', 2);
-  expect(core.state).toBe('PAIR');
+  expect(core.state).toBe('COMMIT');
   return core;
 }
 
@@ -201,6 +208,15 @@ test('One winner: the loser halts, no answer is no verdict, and the same questio
   backup.step({ kind: 'replayed-to-end', pending: [] });
   expect(kinds(backup.tickFor(1000))).not.toContain('go-live');
   expect(kinds(backup.answer('superseded', 3))).toEqual(['state', 'halt']);
+});
+
+test('One winner: while a commit may still take effect, the claim covers both epochs', () => {
+  const core = committing();
+  core.step(frame(1n));
+  core.receive(ack(0n));
+  expect(released(core.tickFor(QUICK.commitMs + 50))).toEqual([]);
+  expect(core.state).toBe('ASK');
+  expect(core.asked()).toMatchObject({ kind: 'claim', lowest: 1, highest: 2 });
 });
 
 test('One winner: an answer to another question is not believed', () => {

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { client, Node, startPair, World } from '../../tests/toy-world.ts';
+import { epoch } from '../ft/identity.ts';
 
 /** Everything that must hold at the end of any run. */
 function verdict(world: World): string[] {
@@ -187,4 +188,32 @@ test('a survivor can be protected again, and survive again', () => {
   expect(c.live).toBe(true);
   expect(world.problems).toEqual([]);
   expect(requests.done()).toBe(true);
+});
+
+test('a commit whose answer is lost: the gate stands until the epoch has moved, and exactly one goes on', () => {
+  let backupWon = 0;
+  for (let seed = 0; seed < 40; seed++) {
+    const world = new World();
+    const b = new Node(world, 'b', { role: { kind: 'backup' } });
+    const start = { kind: 'power-on', expected: epoch(0), waitForBackup: false } as const;
+    const a = new Node(world, 'a', { role: { kind: 'primary', start } });
+    const requests = client(world, 40);
+    world.runUntil(20 + seed * 0.37);
+    a.driver.protect('b');
+    // The commit takes effect, and nobody who asked for it hears so.
+    world.loseArbiterAnswer = () => a.alive && a.driver.state === 'COMMIT';
+    while (a.driver.state !== 'COMMIT') world.runUntil(world.now + 0.1);
+    world.runUntil(world.now + (seed % 5));
+    if (seed % 2 === 0) {
+      world.cut = (from, to) => from !== to;
+      a.breakLinks('cut');
+    } else {
+      a.kill();
+    }
+    world.runUntil(2500);
+    expect({ seed, problems: verdict(world) }).toEqual({ seed, problems: [] });
+    expect({ seed, done: requests.done() }).toEqual({ seed, done: true });
+    if (b.live) backupWon++;
+  }
+  expect(backupWon).toBeGreaterThan(10);
 });
