@@ -26,8 +26,48 @@ const SEGMENT_PREFIX: Readonly<Record<number, SegmentName>> = {
 const BASE_16 = [3, 3, 5, 5, 6, 7, 5, 3] as const;
 const INDEX_16 = [6, 7, 6, 7, undefined, undefined, undefined, undefined] as const;
 
+/**
+ * Reads the bytes of one instruction. Behind their end it reads zeros: how far it got tells in the end whether
+ * they were enough.
+ */
+class Cursor {
+  readonly #bytes: Uint8Array;
+  at = 0;
+
+  constructor(bytes: Uint8Array) {
+    this.#bytes = bytes;
+  }
+
+  peek(): number {
+    return this.#bytes[this.at] ?? 0;
+  }
+
+  next(): number {
+    return this.#bytes[this.at++] ?? 0;
+  }
+
+  /** Little-endian, sign-extended; 0 for a size of 0. */
+  signed(size: 0 | 1 | 2 | 4): number {
+    let value = 0;
+    for (let index = 0; index < size; index++) value |= this.next() << (index * 8);
+    const unused = 32 - size * 8;
+    return size === 0 ? 0 : (value << unused) >> unused;
+  }
+
+  signedWide(size: number): bigint {
+    if (size !== 8) return BigInt(this.signed(size as 0 | 1 | 2 | 4));
+    const low = BigInt(this.signed(4) >>> 0);
+    return (BigInt(this.signed(4)) << 32n) | low;
+  }
+
+  /** Why what was read is no instruction, if it is none. */
+  get short(): 'truncated' | 'too-long' | undefined {
+    if (this.at > INSTRUCTION_LENGTH_MAX) return 'too-long';
+    return this.at > this.#bytes.length ? 'truncated' : undefined;
+  }
+}
+
 interface Prefixes {
-  readonly end: number;
   readonly segment: SegmentName | undefined;
   readonly repeat: 0 | 0xf2 | 0xf3;
   readonly operandSize: boolean;
@@ -37,16 +77,16 @@ interface Prefixes {
   readonly rex: number;
 }
 
-function prefixes(bytes: Uint8Array, long: boolean): Prefixes {
+/** Leaves the cursor at the opcode. */
+function prefixes(cursor: Cursor, long: boolean): Prefixes {
   let segment: SegmentName | undefined;
   let repeat: 0 | 0xf2 | 0xf3 = 0;
   let operandSize = false;
   let addressSize = false;
   let lock = false;
   let rex = 0;
-  let end = 0;
-  for (; end < bytes.length; end += 1) {
-    const byte = bytes[end]!;
+  for (; cursor.at < INSTRUCTION_LENGTH_MAX; cursor.at += 1) {
+    const byte = cursor.peek();
     if (long && (byte & 0xf0) === 0x40) {
       rex = byte;
       continue;
@@ -64,22 +104,7 @@ function prefixes(bytes: Uint8Array, long: boolean): Prefixes {
     // A REX prefix counts only just before the opcode [SDM 2 2.2.1].
     rex = 0;
   }
-  return { end, segment, repeat, operandSize, addressSize, lock, rex };
-}
-
-/** Little-endian signed value of 1, 2, 4 or 8 bytes. */
-function signed(bytes: Uint8Array, at: number, size: number): bigint {
-  let value = 0n;
-  for (let index = size - 1; index >= 0; index -= 1) value = (value << 8n) | BigInt(bytes[at + index]!);
-  return BigInt.asIntN(size * 8, value);
-}
-
-function signed32(bytes: Uint8Array, at: number, size: 0 | 1 | 2 | 4): number {
-  const byte = (index: number) => bytes[at + index]!;
-  if (size === 0) return 0;
-  if (size === 1) return (byte(0) << 24) >> 24;
-  if (size === 2) return ((byte(0) << 16) | (byte(1) << 24)) >> 16;
-  return byte(0) | (byte(1) << 8) | (byte(2) << 16) | (byte(3) << 24);
+  return { segment, repeat, operandSize, addressSize, lock, rex };
 }
 
 /** Bytes that the immediate takes, before the second one of ENTER and far pointers. */
@@ -101,6 +126,19 @@ function immediateSize(form: ImmediateForm, operandSize: 2 | 4 | 8, addressSize:
     case 'offset':
       return addressSize;
   }
+}
+
+const NO_ADDRESS = {
+  index: undefined,
+  scale: 0,
+  displacement: 0,
+  absolute: undefined,
+  ripRelative: false,
+} as const;
+
+/** The operand of the MOV moffs forms. */
+function absoluteMemory(absolute: bigint, segment: SegmentName): MemoryOperand {
+  return { base: undefined, ...NO_ADDRESS, absolute, segment };
 }
 
 /**
@@ -139,141 +177,107 @@ function implicitMemory(opcode: number, override: SegmentName | undefined): Memo
     default:
       return undefined;
   }
-  return {
-    base,
-    index: undefined,
-    scale: 0,
-    displacement: 0,
-    absolute: undefined,
-    ripRelative: false,
-    segment,
-  };
+  return { base, ...NO_ADDRESS, segment };
+}
+
+/** Opcode as instruction.ts numbers it, with the escape bytes. */
+function opcodeBytes(cursor: Cursor): number {
+  const first = cursor.next();
+  if (first !== 0x0f) return first;
+  const second = 0x0f00 | cursor.next();
+  return second === 0x0f38 || second === 0x0f3a ? (second << 8) | cursor.next() : second;
+}
+
+/** The memory that ModRM names, with the SIB byte and the displacement that follow it [SDM 2 2.1.5]. */
+function modrmMemory(
+  cursor: Cursor,
+  modrm: number,
+  prefix: Prefixes,
+  addressSize: number,
+  long: boolean,
+): MemoryOperand {
+  const { rex } = prefix;
+  const mod = modrm >> 6;
+  const low = modrm & 7;
+  let base: number | undefined = low | ((rex & 1) << 3);
+  let index: number | undefined;
+  let scale = 0;
+  let size: 0 | 1 | 2 | 4 = mod === 1 ? 1 : mod === 2 ? (addressSize === 2 ? 2 : 4) : 0;
+  let ripRelative = false;
+  if (addressSize === 2) {
+    base = BASE_16[low];
+    index = INDEX_16[low];
+    if (mod === 0 && low === 6) {
+      base = undefined;
+      size = 2;
+    }
+  } else if (low === 4) {
+    const sib = cursor.next();
+    scale = sib >> 6;
+    index = ((sib >> 3) & 7) | ((rex & 2) << 2);
+    if (index === 4) index = undefined;
+    base = (sib & 7) | ((rex & 1) << 3);
+    if (mod === 0 && (sib & 7) === 5) {
+      base = undefined;
+      size = 4;
+    }
+  } else if (mod === 0 && low === 5) {
+    base = undefined;
+    size = 4;
+    ripRelative = long;
+  }
+  const displacement = cursor.signed(size);
+  const segment = prefix.segment ?? (base === 4 || base === 5 ? 'ss' : 'ds');
+  return { base, index, scale, displacement, absolute: undefined, ripRelative, segment };
+}
+
+function prefixClass(prefix: Prefixes): number {
+  if (prefix.repeat === 0xf3) return PREFIX_CLASS.f3;
+  if (prefix.repeat === 0xf2) return PREFIX_CLASS.f2;
+  return prefix.operandSize ? PREFIX_CLASS['66'] : PREFIX_CLASS.np;
 }
 
 /** Decodes the instruction at the start of `bytes`: up to 15 of them, fewer when the page ends. */
 export function decode(bytes: Uint8Array, codeSize: CodeSize, map: OpcodeMap): DecodeResult {
+  const cursor = new Cursor(bytes);
   const long = codeSize === 64;
-  const prefix = prefixes(bytes, long);
-  const available = Math.min(bytes.length, INSTRUCTION_LENGTH_MAX);
-  let at = prefix.end;
-  const missing = (count: number): 'truncated' | 'too-long' | undefined =>
-    at + count > INSTRUCTION_LENGTH_MAX ? 'too-long' : at + count > available ? 'truncated' : undefined;
-
-  let short = missing(1);
-  if (short) return short;
-  let opcode = bytes[at++]!;
-  if (opcode === 0x0f) {
-    short = missing(1);
-    if (short) return short;
-    opcode = 0x0f00 | bytes[at++]!;
-    if (opcode === 0x0f38 || opcode === 0x0f3a) {
-      short = missing(1);
-      if (short) return short;
-      opcode = (opcode << 8) | bytes[at++]!;
-    }
-  }
+  const prefix = prefixes(cursor, long);
+  const opcode = opcodeBytes(cursor);
   const slots = map[opcodeIndex(opcode)];
-  if (slots === undefined) return 'undefined';
+  if (slots === undefined) return cursor.short ?? 'undefined';
 
   const { rex } = prefix;
-  const rexW = (rex & 8) !== 0;
   const addressSize = long ? (prefix.addressSize ? 4 : 8) : (codeSize === 32) !== prefix.addressSize ? 4 : 2;
-  const prefixClass =
-    prefix.repeat === 0xf3
-      ? PREFIX_CLASS.f3
-      : prefix.repeat === 0xf2
-        ? PREFIX_CLASS.f2
-        : prefix.operandSize
-          ? PREFIX_CLASS['66']
-          : PREFIX_CLASS.np;
-
   let modrm = 0;
-  let reg = 0;
-  let rm = (opcode & 7) | ((rex & 1) << 3);
+  let digit = 0;
+  let rm = opcode & 7;
+  let register = false;
   let memory = implicitMemory(opcode, prefix.segment);
-  let row: Row | undefined;
-  if (!slots.modrm) {
-    row = slots.rows[slotIndex(long, prefixClass, 0, false)];
-  } else {
-    short = missing(1);
-    if (short) return short;
-    modrm = bytes[at++]!;
+  if (slots.modrm) {
+    modrm = cursor.next();
+    digit = (modrm >> 3) & 7;
+    rm = modrm & 7;
     // MOV to and from control and debug registers ignores mod [SDM 2 MOV].
-    const mod = (opcode & ~3) === 0x0f20 ? 3 : modrm >> 6;
-    const digit = (modrm >> 3) & 7;
-    // Even of an undefined instruction the address bytes are fetched, and may fault, first.
-    row = slots.rows[slotIndex(long, prefixClass, digit, mod === 3)];
-    reg = digit | ((rex & 4) << 1);
-    rm = (modrm & 7) | ((rex & 1) << 3);
-    if (mod !== 3) {
-      let base: number | undefined = rm;
-      let index: number | undefined;
-      let scale = 0;
-      let size: 0 | 1 | 2 | 4 = mod === 1 ? 1 : mod === 2 ? (addressSize === 2 ? 2 : 4) : 0;
-      let ripRelative = false;
-      if (addressSize === 2) {
-        base = BASE_16[modrm & 7];
-        index = INDEX_16[modrm & 7];
-        if (mod === 0 && (modrm & 7) === 6) {
-          base = undefined;
-          size = 2;
-        }
-      } else if ((modrm & 7) === 4) {
-        short = missing(1);
-        if (short) return short;
-        const sib = bytes[at++]!;
-        scale = sib >> 6;
-        index = ((sib >> 3) & 7) | ((rex & 2) << 2);
-        if (index === 4) index = undefined;
-        base = (sib & 7) | ((rex & 1) << 3);
-        if (mod === 0 && (sib & 7) === 5) {
-          base = undefined;
-          size = 4;
-        }
-      } else if (mod === 0 && (modrm & 7) === 5) {
-        base = undefined;
-        size = 4;
-        ripRelative = long;
-      }
-      short = missing(size);
-      if (short) return short;
-      const displacement = signed32(bytes, at, size);
-      at += size;
-      const segment = prefix.segment ?? (base === 4 || base === 5 ? 'ss' : 'ds');
-      memory = { base, index, scale, displacement, absolute: undefined, ripRelative, segment };
-    }
+    register = modrm >= 0xc0 || (opcode & ~3) === 0x0f20;
+    if (!register) memory = modrmMemory(cursor, modrm, prefix, addressSize, long);
   }
-  if (row === undefined) return 'undefined';
+  // Even of an undefined instruction the address bytes are fetched, and may fault, first.
+  const row = slots.rows[slotIndex(long, prefixClass(prefix), digit, register)];
+  if (row === undefined) return cursor.short ?? 'undefined';
 
+  const rexW = (rex & 8) !== 0;
   // In 64-bit code 66 shortens stack operations and, as AMD processors have it, near branches too.
   const narrow = (codeSize === 16) !== prefix.operandSize;
   const operandSize = rexW ? 8 : narrow ? 2 : long && row.defaults64 ? 8 : 4;
-
-  let immediate = 0n;
-  let immediate2 = 0;
-  const size = immediateSize(row.immediate, operandSize, addressSize);
-  if (size > 0) {
-    const extra = row.immediate === 'wb' ? 1 : row.immediate === 'far' ? 2 : 0;
-    short = missing(size + extra);
-    if (short) return short;
-    immediate = signed(bytes, at, size);
-    at += size;
-    if (extra === 1) immediate2 = bytes[at]!;
-    if (extra === 2) immediate2 = bytes[at]! | (bytes[at + 1]! << 8);
-    at += extra;
-    if (row.immediate === 'offset') {
-      memory = {
-        base: undefined,
-        index: undefined,
-        scale: 0,
-        displacement: 0,
-        absolute: BigInt.asUintN(addressSize * 8, immediate),
-        ripRelative: false,
-        segment: prefix.segment ?? 'ds',
-      };
-      immediate = 0n;
-    }
+  let immediate = cursor.signedWide(immediateSize(row.immediate, operandSize, addressSize));
+  const immediate2 =
+    row.immediate === 'wb' ? cursor.next() : row.immediate === 'far' ? cursor.signed(2) & 0xffff : 0;
+  if (row.immediate === 'offset') {
+    memory = absoluteMemory(BigInt.asUintN(addressSize * 8, immediate), prefix.segment ?? 'ds');
+    immediate = 0n;
   }
+  const { short } = cursor;
+  if (short) return short;
   if (prefix.lock && !(row.lockable && memory !== undefined)) return 'undefined';
 
   return {
@@ -281,7 +285,7 @@ export function decode(bytes: Uint8Array, codeSize: CodeSize, map: OpcodeMap): D
     instruction: {
       codeSize,
       opcode,
-      length: at,
+      length: cursor.at,
       repeat: prefix.repeat,
       operandSizePrefix: prefix.operandSize,
       lock: prefix.lock,
@@ -289,8 +293,8 @@ export function decode(bytes: Uint8Array, codeSize: CodeSize, map: OpcodeMap): D
       rexW,
       operandSize,
       addressSize,
-      reg,
-      rm,
+      reg: digit | (slots.modrm ? (rex & 4) << 1 : 0),
+      rm: rm | ((rex & 1) << 3),
       modrm,
       memory,
       immediate,
