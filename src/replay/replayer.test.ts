@@ -94,13 +94,18 @@ function read(bytes: Uint8Array, chunk = 1000): { entries: LogEntry[]; error: st
   return { entries, error: finished.ok ? undefined : finished.error };
 }
 
-function replay(entries: readonly LogEntry[], budget = 1_000_000n): { digest: string; outcome: string } {
+function replay(
+  entries: readonly LogEntry[],
+  budget = 1_000_000n,
+  stopEvery = 0,
+): { digest: string; outcome: string } {
   let sink: OutputSink = { output: () => {} };
   const machine = new ToyMachine({ output: (output) => sink.output(output) });
   const replayer = new Replayer(machine, LOG_START);
   sink = replayer;
   for (const entry of entries) replayer.feed(entry);
-  for (;;) {
+  for (let steps = 1; ; steps++) {
+    machine.stopRequested = stopEvery > 0 && steps % stopEvery === 0;
     const step = replayer.step(budget);
     if (step.kind === 'busy') continue;
     return { digest: machine.digest(), outcome: step.kind === 'diverged' ? step.reason : step.kind };
@@ -112,6 +117,14 @@ test('a recording replays to the same state, whatever pieces it is replayed in',
   expect(recorded.entries.length).toBeGreaterThan(3000);
   for (const budget of [1n, 7n, 1_000_000n]) {
     expect(replay(recorded.entries, budget)).toEqual({ digest: recorded.digest, outcome: 'ended' });
+  }
+});
+
+test('a stop asked for at any moment, before a halt too, changes nothing of the replay', () => {
+  const recorded = record(3000);
+  for (const stopEvery of [2, 3, 7]) {
+    const outcome = replay(recorded.entries, 5n, stopEvery);
+    expect(outcome).toEqual({ digest: recorded.digest, outcome: 'ended' });
   }
 });
 

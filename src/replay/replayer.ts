@@ -146,6 +146,7 @@ export class Replayer implements OutputSink {
   #haltFirst(entry: LogEntry & { kind: 'input' }): string | undefined {
     if (!entry.afterHalt) return undefined;
     const reason = this.#run(instructionCount(this.#machine.count + 1n), 1n);
+    if (reason === 'stop-requested') return 'unfinished';
     return reason === 'halted'
       ? undefined
       : `the machine goes on (${reason}) where the log says that it halted`;
