@@ -1,6 +1,15 @@
 import { assert } from '../base/assert.ts';
-import type { Field, Semantics, VectorOperation, VectorShift, VectorUnary } from '../x86/semantics.ts';
+import type {
+  Field,
+  FloatOperation,
+  FloatUnary,
+  Semantics,
+  VectorOperation,
+  VectorShift,
+  VectorUnary,
+} from '../x86/semantics.ts';
 import { BLOCK_PC, type CpuState, FLAGS_AUX, FLAGS_RESULT, type Size } from '../x86/state.ts';
+import { floatLess, floatOperation, floatUnary } from './oracle-float.ts';
 import { vectorOperation, vectorShift, vectorUnary } from './oracle-vector.ts';
 
 /**
@@ -19,6 +28,8 @@ export interface OracleMemory {
 /** How a micro-operation ended. */
 export type OracleOutcome =
   | { readonly kind: 'next' }
+  /** The record that follows is left out. */
+  | { readonly kind: 'skip' }
   /** A branch that was taken, to an address. */
   | { readonly kind: 'jump'; readonly target: bigint }
   /** The memory has a fault pending. */
@@ -370,7 +381,25 @@ export class OracleSemantics implements Semantics<bigint, boolean, bigint> {
     return mask;
   }
 
+  // ------------------------------------------------------------------------------------ floating point
+
+  float(operation: FloatOperation, x: bigint, y: bigint): bigint {
+    return floatOperation(operation, x, y);
+  }
+
+  floatUnary(operation: FloatUnary, x: bigint): bigint {
+    return floatUnary(operation, x);
+  }
+
+  floatLess(width: 'f32' | 'f64', x: bigint, y: bigint): boolean {
+    return floatLess(width, x, y);
+  }
+
   // ------------------------------------------------------------------------------------------ control
+
+  skipNext(): void {
+    this.#outcome = { kind: 'skip' };
+  }
 
   fault(vector: number, errorCode?: number): never {
     throw new Left({ kind: 'fault', vector, errorCode });

@@ -1,6 +1,14 @@
 import type { Code, Label } from '../wasm/code.ts';
 import type { OpcodeName, SimdName, ValueType } from '../wasm/opcode.ts';
-import type { Field, Semantics, VectorOperation, VectorShift, VectorUnary } from '../x86/semantics.ts';
+import type {
+  Field,
+  FloatOperation,
+  FloatUnary,
+  Semantics,
+  VectorOperation,
+  VectorShift,
+  VectorUnary,
+} from '../x86/semantics.ts';
 import {
   BLOCK_PC,
   FLAGS_AUX,
@@ -554,7 +562,56 @@ export class WasmSemantics implements Semantics<Node, Node, Node> {
     return this.#pure('i64', 'i64.extend_i32_u', mask);
   }
 
+  // ---------------------------------------------------------------------------------------- floating point
+
+  #fromBits(width: 'f32' | 'f64', x: Node): Node {
+    if (width === 'f64') return this.#pure('f64', 'f64.reinterpret_i64', x);
+    return this.#pure('f32', 'f32.reinterpret_i32', this.#pure('i32', 'i32.wrap_i64', x));
+  }
+
+  #toBits(width: 'f32' | 'f64', x: Node): Node {
+    if (width === 'f64') return this.#pure('i64', 'i64.reinterpret_f64', x);
+    return this.#pure('i64', 'i64.extend_i32_u', this.#pure('i32', 'i32.reinterpret_f32', x));
+  }
+
+  float(operation: FloatOperation, x: Node, y: Node): Node {
+    const width = operation.startsWith('f32') ? 'f32' : 'f64';
+    const result = this.#pure(width, operation, this.#fromBits(width, x), this.#fromBits(width, y));
+    return this.#toBits(width, result);
+  }
+
+  floatUnary(operation: FloatUnary, x: Node): Node {
+    switch (operation) {
+      case 'f32.sqrt':
+      case 'f64.sqrt': {
+        const width = operation === 'f32.sqrt' ? 'f32' : 'f64';
+        return this.#toBits(width, this.#pure(width, operation, this.#fromBits(width, x)));
+      }
+      case 'f64.promote_f32':
+        return this.#toBits('f64', this.#pure('f64', operation, this.#fromBits('f32', x)));
+      case 'f32.demote_f64':
+        return this.#toBits('f32', this.#pure('f32', operation, this.#fromBits('f64', x)));
+      case 'f32.convert_i64_s':
+        return this.#toBits('f32', this.#pure('f32', operation, x));
+      case 'f64.convert_i64_s':
+        return this.#toBits('f64', this.#pure('f64', operation, x));
+      // As with divisions: moved out of its guard it could trap.
+      case 'i64.trunc_f32_s':
+        return this.#node('i64', 'fixed', [this.#fromBits('f32', x)], (code) => code.op(operation));
+      case 'i64.trunc_f64_s':
+        return this.#node('i64', 'fixed', [this.#fromBits('f64', x)], (code) => code.op(operation));
+    }
+  }
+
+  floatLess(width: 'f32' | 'f64', x: Node, y: Node): Node {
+    return this.#pure('i32', `${width}.lt`, this.#fromBits(width, x), this.#fromBits(width, y));
+  }
+
   // ---------------------------------------------------------------------------------------- control
+
+  skipNext(): void {
+    this.#effect([], (code) => this.#frame.skipNext(code));
+  }
 
   fault(vector: number, errorCode?: number): void {
     this.#effect([], (code) => this.#frame.fault(code, vector, errorCode));

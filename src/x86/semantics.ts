@@ -100,6 +100,23 @@ export interface Semantics<V, B, X> {
   /** The sign bits of the lanes as an integer. */
   signMask(shape: 'i8x16' | 'i32x4' | 'i64x2', x: X): V;
 
+  /**
+   * Floating point on bits, for the quick way of SSE arithmetic: rounds to nearest, knows denormals, reports
+   * nothing. Singles stand in the low 32 bits, results zero-extended. NaN bits differ between hosts: a result may
+   * only be used after a test that no NaN passes.
+   */
+  float(operation: FloatOperation, x: V, y: V): V;
+  /** The operand of a truncation to i64 is known to be in range. */
+  floatUnary(operation: FloatUnary, x: V): V;
+  /** x < y for doubles or singles; neither is a NaN. */
+  floatLess(width: 'f32' | 'f64', x: V, y: V): B;
+
+  /**
+   * Goes on after the record that follows this one: a quick way that succeeded leaves out the call of the slow one,
+   * which is the next record. Nothing may stand after it.
+   */
+  skipNext(): void;
+
   /** Raises an exception at this instruction. */
   fault(vector: number, errorCode?: number): void;
 
@@ -115,6 +132,25 @@ export interface Semantics<V, B, X> {
   /** Indirect jump; ends the block. */
   branchTo(target: V): void;
 }
+
+export type FloatOperation =
+  | 'f32.add'
+  | 'f32.sub'
+  | 'f32.mul'
+  | 'f32.div'
+  | 'f64.add'
+  | 'f64.sub'
+  | 'f64.mul'
+  | 'f64.div';
+export type FloatUnary =
+  | 'f32.sqrt'
+  | 'f64.sqrt'
+  | 'f64.promote_f32'
+  | 'f32.demote_f64'
+  | 'f32.convert_i64_s'
+  | 'f64.convert_i64_s'
+  | 'i64.trunc_f32_s'
+  | 'i64.trunc_f64_s';
 
 export type VectorOperation =
   | 'v128.and'

@@ -32,8 +32,9 @@ function fillVectors(record: SiliconRecord, source: OperandSource, mnemonic: str
   }
   const masks = source.below(4) === 0 ? source.below(64) : 0x3f;
   const special = source.below(3) === 0 ? source.pick([0x40, 0x8000, 0x8040]) : 0;
-  record.mxcsr =
-    (masks << 7) | (source.below(4) << 13) | special | (source.below(6) === 0 ? source.below(64) : 0);
+  // With the inexact flag set already, the quick way of the engines is taken.
+  const sticky = source.below(6) === 0 ? source.below(64) : source.below(2) * 0x20;
+  record.mxcsr = (masks << 7) | (source.below(4) << 13) | special | sticky;
   record.rflags = 0x202n | (BigInt(source.below(0x10000)) & 0x8d5n);
 }
 

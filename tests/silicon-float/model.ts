@@ -67,12 +67,14 @@ export function runOnModel(before: SiliconRecord): SiliconRecord {
     store: cpu.store,
   });
   load(state, before);
-  for (const step of steps) {
+  for (let at = 0; at < steps.length; at++) {
+    const step = steps[at]!;
     if (step.kind === 'fault') vector = step.vector;
     else if (step.kind === 'micro') {
       const { a = ZERO, b = ZERO, c = ZERO, imm = 0n } = step.fields;
       const outcome = oracle.run(step.operation.meaning, { a, b, c, imm });
-      if (outcome.kind !== 'next') throw new Error(`${step.operation.name} ended with ${outcome.kind}`);
+      if (outcome.kind === 'skip') at++;
+      else if (outcome.kind !== 'next') throw new Error(`${step.operation.name} ended with ${outcome.kind}`);
     } else {
       const { b = 0, c = 0, imm = 0n } = step.fields;
       if (step.operation.run(cpu, b, c, imm) === ABORTED) break;

@@ -13,10 +13,12 @@ import {
 } from '../float/sse.ts';
 import { sseStatus } from '../float/status.ts';
 import type { Instruction, Lowering, Row } from '../instruction.ts';
+import { QUICK_ARITHMETIC, QUICK_ORDER, QUICK_ROOT } from '../micro-operations/sse-float.ts';
+import type { MicroOperation } from '../semantics.ts';
 import { MXCSR } from '../state.ts';
 import { scalarSource, sseRow, vectorReg, vectorSource } from './sse-operand.ts';
 
-/** SSE and SSE2 arithmetic. All of it is slow-path code; see sse-fast.ts for what goes before it. */
+/** SSE and SSE2 arithmetic: slow-path code, and before it for the common ones a quick way that may skip it. */
 
 const PREFIX = { ps: 'np', pd: '66', ss: 'f3', sd: 'f2' } as const;
 
@@ -25,21 +27,38 @@ function source(instruction: Instruction, out: Lowering, { format, lanes }: Shap
   return scalarSource(instruction, out, format === F32 ? 4 : 8);
 }
 
-function row(opcode: number, name: string, compute: LaneFunction, shape: Shape, more?: Partial<Row>): Row {
+type Quick = Readonly<Partial<Record<Shape['suffix'], MicroOperation>>>;
+
+function row(
+  opcode: number,
+  name: string,
+  compute: LaneFunction,
+  shape: Shape,
+  quick: MicroOperation | undefined,
+  more?: Partial<Row>,
+): Row {
   const mnemonic = `${name}${shape.suffix}`;
   const operation = systemOperation(mnemonic, laneOperation(shape, compute));
   const lower = (instruction: Instruction, out: Lowering): void => {
     const c = source(instruction, out, shape);
-    out.call(operation, { b: vectorReg(instruction), c, imm: instruction.immediate & 0xffn });
+    const target = vectorReg(instruction);
+    if (quick !== undefined) out.emit(quick, { a: target, b: target, c });
+    out.call(operation, { b: target, c, imm: instruction.immediate & 0xffn });
   };
   return sseRow(opcode, PREFIX[shape.suffix], mnemonic, lower, more);
 }
 
-function allShapes(opcode: number, name: string, compute: LaneFunction, more?: Partial<Row>): Row[] {
-  return Object.values(SHAPES).map((shape) => row(opcode, name, compute, shape, more));
+function allShapes(
+  opcode: number,
+  name: string,
+  compute: LaneFunction,
+  quick: Quick = {},
+  more?: Partial<Row>,
+): Row[] {
+  return Object.values(SHAPES).map((shape) => row(opcode, name, compute, shape, quick[shape.suffix], more));
 }
 function singleShapes(opcode: number, name: string, compute: LaneFunction): Row[] {
-  return [SHAPES.ps, SHAPES.ss].map((shape) => row(opcode, name, compute, shape));
+  return [SHAPES.ps, SHAPES.ss].map((shape) => row(opcode, name, compute, shape, undefined));
 }
 
 /** ZF, PF and CF for less, equal, greater and unordered; the other arithmetic flags are cleared. */
@@ -60,10 +79,17 @@ function compareScalars(name: string, format: FloatFormat, quiet: boolean): Syst
 function compareRow(opcode: number, name: string, shape: Shape, prefix: 'np' | '66', quiet: boolean): Row {
   const mnemonic = `${name}${shape.suffix}`;
   const operation = compareScalars(mnemonic, shape.format, quiet);
+  const quick = QUICK_ORDER[shape.format === F32 ? 'ss' : 'sd'];
   return sseRow(opcode, prefix, mnemonic, (instruction, out) => {
     const c = source(instruction, out, shape);
+    out.emit(quick, { b: vectorReg(instruction), c });
     out.call(operation, { b: vectorReg(instruction), c });
   });
+}
+
+function quickArithmetic(kind: keyof typeof QUICK_ARITHMETIC.sd): Quick {
+  const { ss, sd, pd } = QUICK_ARITHMETIC;
+  return { ss: ss[kind], sd: sd[kind], pd: pd[kind] };
 }
 
 export const SSE_FLOAT_ROWS: readonly Row[] = [
@@ -71,14 +97,14 @@ export const SSE_FLOAT_ROWS: readonly Row[] = [
   compareRow(0x0f2e, 'ucomi', SHAPES.sd, '66', true),
   compareRow(0x0f2f, 'comi', SHAPES.ss, 'np', false),
   compareRow(0x0f2f, 'comi', SHAPES.sd, '66', false),
-  ...allShapes(0x0f51, 'sqrt', LANE_FUNCTIONS.sqrt),
+  ...allShapes(0x0f51, 'sqrt', LANE_FUNCTIONS.sqrt, QUICK_ROOT),
   ...singleShapes(0x0f52, 'rsqrt', (_format, _x, y) => approximateReciprocalSquareRoot(y)),
   ...singleShapes(0x0f53, 'rcp', (_format, _x, y) => approximateReciprocal(y)),
-  ...allShapes(0x0f58, 'add', LANE_FUNCTIONS.add),
-  ...allShapes(0x0f59, 'mul', LANE_FUNCTIONS.mul),
-  ...allShapes(0x0f5c, 'sub', LANE_FUNCTIONS.sub),
+  ...allShapes(0x0f58, 'add', LANE_FUNCTIONS.add, quickArithmetic('add')),
+  ...allShapes(0x0f59, 'mul', LANE_FUNCTIONS.mul, quickArithmetic('mul')),
+  ...allShapes(0x0f5c, 'sub', LANE_FUNCTIONS.sub, quickArithmetic('sub')),
   ...allShapes(0x0f5d, 'min', LANE_FUNCTIONS.min),
-  ...allShapes(0x0f5e, 'div', LANE_FUNCTIONS.div),
+  ...allShapes(0x0f5e, 'div', LANE_FUNCTIONS.div, quickArithmetic('div')),
   ...allShapes(0x0f5f, 'max', LANE_FUNCTIONS.max),
-  ...allShapes(0x0fc2, 'cmp', LANE_FUNCTIONS.cmp, { immediate: 'b' }),
+  ...allShapes(0x0fc2, 'cmp', LANE_FUNCTIONS.cmp, {}, { immediate: 'b' }),
 ];

@@ -9,6 +9,7 @@ import { FLAG_OPERATIONS } from './flags.ts';
 import { MOVE_OPERATIONS } from './move.ts';
 import { MULTIPLY_OPERATIONS } from './multiply.ts';
 import { SHIFT_OPERATIONS } from './shift.ts';
+import { SSE_FLOAT_OPERATIONS } from './sse-float.ts';
 import { SSE_INTEGER_OPERATIONS } from './sse-integer.ts';
 import { SSE_MOVE_OPERATIONS } from './sse-move.ts';
 import { SSE_SHUFFLE_OPERATIONS } from './sse-shuffle.ts';
@@ -31,6 +32,7 @@ export const MICRO_OPERATIONS: readonly MicroOperation[] = [
   ...SSE_MOVE_OPERATIONS,
   ...SSE_INTEGER_OPERATIONS,
   ...SSE_SHUFFLE_OPERATIONS,
+  ...SSE_FLOAT_OPERATIONS,
 ];
 
 const names = new Set<string>();
