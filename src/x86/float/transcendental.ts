@@ -256,18 +256,18 @@ export function timesLog2PlusOne(y: Float, x: Float, status: FloatStatus): bigin
     status.flags |= EXCEPTION.inexact;
     return fullPrecision(status, true, x.exponent, x.significand);
   }
-  if (high >= 0) {
-    const whole = wholePlusOne(x);
-    return timesLog2(y, whole, status);
-  }
+  // From a quarter on (also towards -1, where the series would hardly converge) 1 + x is formed exactly.
+  if (high >= -2) return timesLog2(y, plusOne(x), status);
   const magnitude = toFixed(x);
   const value = x.negative ? -magnitude : magnitude;
   return timesLogarithm(y, logarithmOfRatio(value, (ONE << 1n) + value), false, status);
 }
 
-function wholePlusOne(x: Float): Float {
-  const shift = Math.max(0, -x.exponent);
+/** 1 + x, exactly, for x above -1. */
+function plusOne(x: Float): Float {
   const exponent = Math.min(0, x.exponent);
-  const significand = (x.significand << BigInt(Math.max(0, x.exponent))) + (1n << BigInt(shift));
+  const scaled = x.significand << BigInt(x.exponent - exponent);
+  const one = 1n << BigInt(-exponent);
+  const significand = x.negative ? one - scaled : one + scaled;
   return { kind: 'finite', negative: false, exponent, significand, denormal: false };
 }
