@@ -74,9 +74,9 @@ export interface Row {
   /**
    * The unit that must be usable. The block builder keeps what it depends on in the mode key and lowers the row to
    * a fault otherwise: `sse` #UD unless CR4.OSFXSR and not CR0.EM, else #NM when CR0.TS; `x87` #NM when CR0.EM or
-   * CR0.TS; `wait` #NM when both CR0.MP and CR0.TS [SDM 3A 2.5].
+   * CR0.TS; `wait` #NM when both CR0.MP and CR0.TS; `mmx` #UD when CR0.EM, else #NM when CR0.TS [SDM 3A 2.5, 12.1].
    */
-  readonly unit?: 'sse' | 'x87' | 'wait';
+  readonly unit?: 'sse' | 'x87' | 'wait' | 'mmx';
   readonly lower: (instruction: Instruction, out: Lowering) => void;
 }
 

@@ -7,6 +7,7 @@ import { CONTROL_FLOW_ROWS } from './control-flow.ts';
 import { DATA_MOVEMENT_ROWS } from './data-movement.ts';
 import { DECIMAL_ROWS } from './decimal.ts';
 import { FLAG_ROWS } from './flags.ts';
+import { MMX_ROWS } from './mmx.ts';
 import { MULTIPLY_DIVIDE_ROWS } from './multiply-divide.ts';
 import { SHIFT_ROWS } from './shift.ts';
 import { SSE_CONVERT_ROWS } from './sse-convert.ts';
@@ -43,6 +44,7 @@ const FAMILIES: readonly (readonly Row[])[] = [
   SSE_FLOAT_ROWS,
   SSE_CONVERT_ROWS,
   SSE_STATE_ROWS,
+  MMX_ROWS,
   X87_ARITHMETIC_ROWS,
   X87_COMPARE_ROWS,
   X87_CONTROL_ROWS,

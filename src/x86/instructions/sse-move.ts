@@ -1,5 +1,5 @@
 import { emitLinearAddress } from '../address.ts';
-import { ABORTED, type Cpu, DONE, type Outcome, systemOperation } from '../cpu.ts';
+import { ABORTED, type Cpu, DONE, type Outcome, type SystemOperation, systemOperation } from '../cpu.ts';
 import type { Instruction, Lowering, Row } from '../instruction.ts';
 import {
   EXTRACT16,
@@ -99,17 +99,24 @@ function lowerMovdFromVector(instruction: Instruction, out: Lowering): void {
   }
 }
 
-/** Stores the bytes of xmm b whose mask bytes in xmm c have the sign set, at the address in temporary imm. */
-export const MASKMOVDQU = systemOperation('maskmovdqu', (cpu: Cpu, b, c, imm): Outcome => {
-  const { state } = cpu;
-  const start = state.get64(Number(imm));
-  const chosen = [];
-  for (let i = 0; i < 16; i++) if (state.bytes[c + i]! & 0x80) chosen.push(i);
-  const address = (i: number): bigint => BigInt.asUintN(64, start + BigInt(i));
-  for (const i of chosen) if (!cpu.probe(address(i), 1, 'write')) return ABORTED;
-  for (const i of chosen) if (!cpu.store(1, address(i), BigInt(state.bytes[b + i]!))) return ABORTED;
-  return DONE;
-});
+/**
+ * Stores the bytes of vector b whose mask bytes in vector c have the sign set, at the address in temporary imm.
+ * Processors may or may not check what the mask leaves out; as on AMD's, all of the operand must be writable.
+ */
+export function maskedStore(name: string, length: 8 | 16): SystemOperation {
+  return systemOperation(name, (cpu: Cpu, b, c, imm): Outcome => {
+    const { state } = cpu;
+    const start = state.get64(Number(imm));
+    if (!cpu.probe(start, length, 'write')) return ABORTED;
+    for (let i = 0; i < length; i++) {
+      if ((state.bytes[c + i]! & 0x80) === 0) continue;
+      const address = BigInt.asUintN(64, start + BigInt(i));
+      if (!cpu.store(1, address, BigInt(state.bytes[b + i]!))) return ABORTED;
+    }
+    return DONE;
+  });
+}
+const MASKMOVDQU = maskedStore('maskmovdqu', 16);
 function lowerMaskmovdqu(instruction: Instruction, out: Lowering): void {
   emitLinearAddress(instruction, out, TEMP);
   out.call(MASKMOVDQU, { b: vectorReg(instruction), c: vectorRm(instruction), imm: BigInt(TEMP) });

@@ -6,6 +6,7 @@ import { BIT_OPERATIONS } from './bit.ts';
 import { CONTROL_OPERATIONS } from './control.ts';
 import { DIVIDE_OPERATIONS } from './divide.ts';
 import { FLAG_OPERATIONS } from './flags.ts';
+import { MMX_OPERATIONS } from './mmx.ts';
 import { MOVE_OPERATIONS } from './move.ts';
 import { MULTIPLY_OPERATIONS } from './multiply.ts';
 import { SHIFT_OPERATIONS } from './shift.ts';
@@ -33,6 +34,7 @@ export const MICRO_OPERATIONS: readonly MicroOperation[] = [
   ...SSE_INTEGER_OPERATIONS,
   ...SSE_SHUFFLE_OPERATIONS,
   ...SSE_FLOAT_OPERATIONS,
+  ...MMX_OPERATIONS,
 ];
 
 const names = new Set<string>();
