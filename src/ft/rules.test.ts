@@ -87,6 +87,11 @@ const frame = (number: bigint): FtEvent => ({
     hash: '0'.repeat(32),
   },
 });
+/** A frame of a mebibyte. */
+const bigFrame = (number: bigint): FtEvent => {
+  const output = { kind: 'frame', nic: 0, frame: new Uint8Array(1024 * 1024) } as const;
+  return { kind: 'output', output: { number, at: count(number * 10n), output, hash: '0'.repeat(32) } };
+};
 const ack = (received: bigint, replayed = 0n): Message => ({ kind: 'ack', received, replayed });
 const released = (actions: readonly FtAction[]): bigint[] =>
   actions.flatMap((action) => (action.kind === 'hand-over' ? [action.output.number] : []));
@@ -394,4 +399,35 @@ test('Backpressure: a full buffer stops the primary, never drops, never grows wi
   // One batch may lie above the limit, not more.
   expect(most).toBeLessThan(2 * limits.backupBytes);
   expect(b.machine?.counters).toEqual(a.machine?.counters);
+});
+
+test('Backpressure: the primary pauses while the backup acks nothing, and goes on at half', () => {
+  const core = pairedPrimary();
+  let paused = 0n;
+  for (let number = 1n; paused === 0n; number++) {
+    if (kinds(core.step(bigFrame(number))).includes('vcpu-pause')) paused = number;
+    expect(number).toBeLessThan(200n);
+  }
+  expect(kinds(core.receive(ack(paused / 4n)))).not.toContain('vcpu-run');
+  expect(kinds(core.receive(ack(paused)))).toContain('vcpu-run');
+});
+
+test('Backpressure: a full backup stops reading, and reads again once it has replayed', () => {
+  const core = loadedBackup();
+  const big = (sequence: bigint): Message => ({
+    kind: 'entry',
+    entry: {
+      sequence,
+      at: count(sequence),
+      kind: 'input',
+      input: { kind: 'frame', nic: 0, frame: new Uint8Array(1024 * 1024) },
+    },
+  });
+  let sequence = 1n;
+  while (!kinds(core.receive(big(sequence))).includes('pause-reading')) {
+    sequence++;
+    expect(sequence).toBeLessThan(200n);
+  }
+  expect(kinds(core.step({ kind: 'replayed', sequence: 3n }))).not.toContain('resume-reading');
+  expect(kinds(core.step({ kind: 'replayed', sequence }))).toContain('resume-reading');
 });

@@ -34,6 +34,9 @@ export interface VmProcessConfig {
   readonly identity: string;
 }
 
+/** Both sides compare the state this often, unless told otherwise. */
+const DIGEST_EVERY_MS = 1000;
+
 type Json = Readonly<Record<string, unknown>>;
 
 /** Checks the whole configuration; the error names all that is wrong. */
@@ -76,7 +79,7 @@ export function parseVmProcessConfig(text: string): Result<VmProcessConfig> {
     expectedEpoch: optionalNumber(json, 'expectedEpoch', wrong) ?? 0,
     timing: numbers('timing', json.timing, DEFAULT_TIMING, wrong),
     limits: numbers('limits', json.limits, DEFAULT_LIMITS, wrong),
-    digestEveryMs: optionalNumber(json, 'digestEveryMs', wrong),
+    digestEveryMs: optionalNumber(json, 'digestEveryMs', wrong) ?? DIGEST_EVERY_MS,
     figuresEveryMs: optionalNumber(json, 'figuresEveryMs', wrong),
     consoleFile: optionalText(json, 'consoleFile', wrong),
   } as const;
