@@ -1,0 +1,53 @@
+import { describe, expect, test } from 'vitest';
+import {
+  parseAddress,
+  parseForward,
+  parseMemory,
+  parseNetwork,
+  parsePort,
+  parseServedDisk,
+} from './option-values.ts';
+
+const value = <Value>(result: { ok: true; value: Value } | { ok: false; error: string }) =>
+  result.ok ? result.value : result.error;
+
+describe('option values', () => {
+  test('memory has a unit, MiB when there is none', () => {
+    expect(value(parseMemory('512M'))).toBe(512 * 2 ** 20);
+    expect(value(parseMemory('2G'))).toBe(2 ** 31);
+    expect(value(parseMemory('1.5G'))).toBe(1.5 * 2 ** 30);
+    expect(value(parseMemory('256'))).toBe(256 * 2 ** 20);
+    expect(value(parseMemory('262144K'))).toBe(256 * 2 ** 20);
+  });
+
+  test('too much, too little and no memory are one line each', () => {
+    expect(value(parseMemory('4G'))).toMatch(/at most 3584M/);
+    expect(value(parseMemory('0'))).toMatch(/too little/);
+    expect(value(parseMemory('1025K'))).toMatch(/whole number of MiB/);
+    for (const text of ['', 'much', '-1M', '1T', '0x100M'])
+      expect(value(parseMemory(text))).toMatch(/is no size/);
+  });
+
+  test('forwards name protocol, host port and guest port', () => {
+    expect(value(parseForward('tcp:8080:80'))).toEqual({ protocol: 'tcp', hostPort: 8080, guestPort: 80 });
+    for (const text of ['8080:80', 'tcp:8080', 'tcp:0:80', 'tcp:80:65536', 'icmp:1:1'])
+      expect(value(parseForward(text))).toMatch(/write it like tcp:8080:80/);
+  });
+
+  test('ports, addresses and networks are checked', () => {
+    expect(value(parsePort('0'))).toBe(0);
+    for (const text of ['65536', '-1', 'http', '']) expect(value(parsePort(text))).toMatch(/no port number/);
+    expect(value(parseAddress('10.0.2.15/24'))).toEqual({ address: '10.0.2.15', prefixLength: 24 });
+    for (const text of ['10.0.2.15', '10.0.2.256/24', '10.0.2.15/31'])
+      expect(value(parseAddress(text))).toMatch(/write it/);
+    expect(value(parseNetwork('user'))).toBe('user');
+    expect(value(parseNetwork('tap:eth9'))).toMatch(/not built yet/);
+    expect(value(parseNetwork('bridge'))).toMatch(/is unknown/);
+  });
+
+  test('served disks are named by the user or in order', () => {
+    expect(parseServedDisk('a.img', 0)).toEqual({ name: 'vda', path: 'a.img' });
+    expect(parseServedDisk('b.img', 1)).toEqual({ name: 'vdb', path: 'b.img' });
+    expect(parseServedDisk('data=/x/y=z.img', 1)).toEqual({ name: 'data', path: '/x/y=z.img' });
+  });
+});
