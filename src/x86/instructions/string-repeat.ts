@@ -278,7 +278,7 @@ export const REPEAT_CMPS = repeated('rep-cmps', (cpu, form, source, destination)
   one() {
     // Which of two faults comes first is as on AMD Zen processors (measured): only their fast path, REPE CMPSB, reads
     // the source first.
-    const fast = form.size === 1 && !form.whileDifferent && form.addressSize !== 2;
+    const fast = form.size === 1 && !form.whileDifferent;
     const first = cpu.load(form.size, fast ? source.linear : destination.linear);
     if (first === undefined) return undefined;
     const second = cpu.load(form.size, fast ? destination.linear : source.linear);
