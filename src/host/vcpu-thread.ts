@@ -57,7 +57,9 @@ export class VcpuThread implements VcpuPort {
   }
 
   load(snapshot: MachineSnapshot): void {
-    this.#order({ kind: 'load', snapshot });
+    // The bytes move over: nobody on this side looks at them again.
+    const { buffer } = snapshot.machine;
+    this.#order({ kind: 'load', snapshot }, buffer instanceof ArrayBuffer ? [buffer] : []);
   }
 
   stop(): void {
@@ -66,8 +68,8 @@ export class VcpuThread implements VcpuPort {
     void this.#worker.terminate();
   }
 
-  #order(order: VcpuOrder): void {
-    this.#worker.postMessage([order]);
+  #order(order: VcpuOrder, transfer: readonly ArrayBuffer[] = []): void {
+    this.#worker.postMessage([order], transfer);
     if (this.#stopWord) Atomics.store(this.#stopWord, 0, 1);
     Atomics.add(this.#bell, 0, 1);
     Atomics.notify(this.#bell, 0);
