@@ -1,5 +1,9 @@
 import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
-  test: { include: ['src/**/*.test.ts', 'sim/**/*.test.ts', 'tests/**/*.test.ts', 'tools/**/*.test.ts'], testTimeout: 60_000, pool: 'forks' },
+  test: {
+    include: ['src/**/*.test.ts', 'sim/**/*.test.ts', 'tests/**/*.test.ts', 'tools/**/*.test.ts'],
+    testTimeout: 60_000,
+    pool: 'forks',
+  },
 });
