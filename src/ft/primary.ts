@@ -468,7 +468,11 @@ export class Primary {
   #received(link: Link, message: Message): void {
     const greeted = this.#greeting?.link === link ? this.#greeting.stream : undefined;
     const stream = greeted ?? [this.#pair, this.#joining].find((candidate) => candidate?.link === link);
-    if (!stream || this.#state === 'ASK') return;
+    if (!stream) {
+      this.#stranger(link, message);
+      return;
+    }
+    if (this.#state === 'ASK') return;
     switch (message.kind) {
       case 'welcome':
         if (greeted) this.#welcomed(link, greeted, message);
@@ -495,6 +499,14 @@ export class Primary {
       default:
         unreachable(message);
     }
+  }
+
+  /** An old partner that comes back, most likely: told which epoch it is, it asks the arbiter and halts. */
+  #stranger(link: Link, message: Message): void {
+    if (message.kind === 'hello' && message.vm === this.#side.vm) {
+      this.#send(link, { kind: 'over', epoch: this.#epoch });
+    }
+    this.#do({ kind: 'close', link });
   }
 
   #welcomed(link: Link, stream: LogStream, welcome: Message & { kind: 'welcome' }): void {

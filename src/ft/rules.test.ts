@@ -348,6 +348,23 @@ test('Order: a gap, a repeat or a damaged frame ends the connection, and is neve
   }
 });
 
+test('a primary answers a stranger only with the epoch, and closes', () => {
+  const core = pairedPrimary();
+  const hello: Message = {
+    kind: 'hello',
+    vm,
+    generation: epoch(1),
+    sender: instanceId('x'),
+    version: 1,
+    machine: 'm',
+  };
+  const actions = core.step({ kind: 'received', link: link(9), messages: [hello] });
+  expect(actions).toEqual([
+    { kind: 'send', link: 9, message: { kind: 'over', epoch: 2 } },
+    { kind: 'close', link: 9 },
+  ]);
+});
+
 test('Order: a broken connection goes on after the position that the backup names', () => {
   const core = pairedPrimary();
   for (let number = 1n; number <= 3n; number++) core.step(frame(number));
