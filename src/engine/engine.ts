@@ -23,6 +23,7 @@ import {
   EXIT_RECORD,
   FAULT_ERROR,
   FAULT_VECTOR,
+  INTERRUPT_SHADOW,
   REMAINING,
   RIP,
   SEGMENT,
@@ -33,7 +34,7 @@ import {
 } from '../x86/state.ts';
 import { type Block, CodeCache, MODE } from './code-cache.ts';
 import { EXIT } from './interpreter.ts';
-import { type EngineLayout, JUMP_ENTRIES, JUMP_ENTRY, PAGE, RECORD } from './layout.ts';
+import { type EngineLayout, JUMP_ENTRY, jumpSlot, PAGE, RECORD } from './layout.ts';
 import { Mmu, PAGE_FLAG } from './mmu.ts';
 import type { OperationTable } from './operation-table.ts';
 import type { PhysicalMap } from './physical-map.ts';
@@ -84,6 +85,7 @@ export class Engine implements Cpu, SlowPaths {
   /** Counts that the run may still use. */
   #left = 0;
   #budget = 0;
+  #exact = true;
   /** True while one instruction runs alone, so accesses with side effects may be made. */
   #stepping = false;
   /** A pending fault's vector, or RESTART, or 0 with nothing pending. */
@@ -136,13 +138,14 @@ export class Engine implements Cpu, SlowPaths {
   retired = 0;
 
   /**
-   * Executes at most `budget` counts from RIP on. Afterwards `retired` tells how many were used; RIP and all state
+   * Executes at most `budget` counts from RIP on; when not `exact` it may stop earlier, but not at once. Afterwards `retired` tells how many were used; RIP and all state
    * are exact. On 'fault' RIP is the faulting instruction's; takeFault gives the exception.
    */
-  run(budget: number): RunExit {
+  run(budget: number, exact: boolean): RunExit {
     const state = this.state;
     this.#budget = Math.min(budget, BUDGET_MAX);
     this.#left = this.#budget;
+    this.#exact = exact;
     this.#mode = this.#modeKey();
     this.mmu.select(this.#mode);
     state.set64(BLOCK_PC, state.get64(RIP));
@@ -169,6 +172,7 @@ export class Engine implements Cpu, SlowPaths {
             header = this.#resolve(0);
             if (header === 0) return 'fault';
           } else {
+            if (!this.#exact && this.#left < this.#budget) return 'budget';
             const exit = this.#step();
             if (exit !== undefined) return exit;
           }
@@ -290,10 +294,9 @@ export class Engine implements Cpu, SlowPaths {
 
   #system(record: number): RunExit | undefined {
     const state = this.state;
-    const start = BigInt.asUintN(64, state.get64(BLOCK_PC) + BigInt(this.code.offset(record)));
-    const next = BigInt.asUintN(64, start + BigInt(this.code.instructionLength(record)));
-    const nextInMode = (this.#mode & MODE.codeMask) === MODE.code64 ? next : next & 0xffff_ffffn;
-    state.set64(RIP, nextInMode);
+    const offset = this.code.offset(record);
+    this.#setPc(offset + this.code.instructionLength(record));
+    if ((this.#mode & MODE.codeMask) !== MODE.code64) state.i32[(RIP >> 2) + 1] = 0;
     const wasStepping = this.#stepping;
     this.#stepping = true;
     this.#pending = undefined;
@@ -301,15 +304,29 @@ export class Engine implements Cpu, SlowPaths {
     const outcome = this.#perform(record);
     this.#stepping = wasStepping;
     if (outcome === ABORTED) {
-      state.set64(RIP, start);
+      this.#setPc(offset);
       this.#left += 1;
       return 'fault';
     }
-    if (outcome === AGAIN) state.set64(RIP, start);
+    if (outcome === AGAIN) this.#setPc(offset);
     this.#mode = this.#modeKey();
     this.mmu.select(this.#mode);
-    state.set64(BLOCK_PC, state.get64(RIP));
-    return this.#hooks.attention() ? 'attention' : undefined;
+    state.i32[BLOCK_PC >> 2] = state.i32[RIP >> 2]!;
+    state.i32[(BLOCK_PC >> 2) + 1] = state.i32[(RIP >> 2) + 1]!;
+    if (this.#hooks.attention()) return 'attention';
+    if (state.i32[INTERRUPT_SHADOW >> 2] === 0) return undefined;
+    // The instruction behind STI or a load of SS runs alone: after it interrupts are looked at again.
+    if (wasStepping || this.#left === 0) return 'attention';
+    state.i32[INTERRUPT_SHADOW >> 2] = 0;
+    return this.#step();
+  }
+
+  /** RIP = BLOCK_PC + offset, in halves: this runs at every system call. */
+  #setPc(offset: number): void {
+    const { i32 } = this.state;
+    const low = (i32[BLOCK_PC >> 2]! >>> 0) + offset;
+    i32[RIP >> 2] = low;
+    i32[(RIP >> 2) + 1] = i32[(BLOCK_PC >> 2) + 1]! + (low > 0xffff_ffff ? 1 : 0);
   }
 
   #perform(record: number): Outcome {
@@ -391,11 +408,11 @@ export class Engine implements Cpu, SlowPaths {
       if (block === undefined) return 0;
     }
     if (branch !== 0 && block.secondPage === -1) this.code.link(branch, block.header);
-    const slot = (low ^ ((low >>> 14) | (high << 18))) & (JUMP_ENTRIES - 1);
-    const entry = (this.#layout.jumpCache + slot * JUMP_ENTRY.size) >>> 2;
+    const epoch = state.i32[EPOCH >> 2]!;
+    const entry = (this.#layout.jumpCache + jumpSlot(low, high, epoch) * JUMP_ENTRY.size) >>> 2;
     this.#i32[entry] = low;
     this.#i32[entry + 1] = high;
-    this.#i32[entry + 2] = state.i32[EPOCH >> 2]!;
+    this.#i32[entry + 2] = epoch;
     this.#i32[entry + 3] = block.header;
     return block.header;
   }

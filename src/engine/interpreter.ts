@@ -105,6 +105,7 @@ export function buildInterpreter(table: OperationTable, layout: EngineLayout): U
   code.close();
   code.get(cpu).memory('i64.load', BLOCK_PC).tee(pc).op('i32.wrap_i64');
   code.get(pc).i64(14n).op('i64.shr_u').op('i32.wrap_i64').op('i32.xor');
+  code.get(cpu).memory('i32.load', EPOCH).i32(9).op('i32.shl').op('i32.xor');
   code
     .i32(JUMP_ENTRIES - 1)
     .op('i32.and')

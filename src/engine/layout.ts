@@ -30,7 +30,12 @@ export const TLB_ENTRY = { readTag: 0, writeTag: 8, addend: 16, size: 32 } as co
 
 /** Jump cache: linear address of a block -> its header record, valid within one epoch. */
 export const JUMP_ENTRY = { pc: 0, epoch: 8, record: 12, size: 16 } as const;
-export const JUMP_ENTRIES = 16384;
+export const JUMP_ENTRIES = 32768;
+
+/** Slot of an address in an epoch. Address spaces share kernel addresses, so the epoch takes part. */
+export function jumpSlot(low: number, high: number, epoch: number): number {
+  return (low ^ ((low >>> 14) | (high << 18)) ^ (epoch << 9)) & (JUMP_ENTRIES - 1);
+}
 
 /** A record of a micro-operation: operation, a, b, c as 16 bits each, then the 64-bit immediate. */
 export const RECORD = { operation: 0, a: 2, b: 4, c: 6, immediate: 8, high: 12, size: 16 } as const;

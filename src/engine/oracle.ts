@@ -13,7 +13,7 @@ import {
 } from '../x86/state.ts';
 import type { Execute, SlowPaths } from './engine.ts';
 import { EXIT, LINK } from './interpreter.ts';
-import { type EngineLayout, JUMP_ENTRIES, JUMP_ENTRY, RECORD } from './layout.ts';
+import { type EngineLayout, JUMP_ENTRY, jumpSlot, RECORD } from './layout.ts';
 import { ENGINE_OPERATION, type OperationTable } from './operation-table.ts';
 import { type OracleRecord, OracleSemantics } from './oracle-semantics.ts';
 import { ACCESS } from './wasm-semantics.ts';
@@ -67,9 +67,9 @@ export function createOracle(
   const jump = (): number => {
     const low = state.i32[BLOCK_PC >> 2]!;
     const high = state.i32[(BLOCK_PC >> 2) + 1]!;
-    const slot = (low ^ ((low >>> 14) | (high << 18))) & (JUMP_ENTRIES - 1);
-    const entry = (layout.jumpCache + slot * JUMP_ENTRY.size) >>> 2;
-    const known = i32[entry] === low && i32[entry + 1] === high && i32[entry + 2] === state.i32[EPOCH >> 2];
+    const epoch = state.i32[EPOCH >> 2]!;
+    const entry = (layout.jumpCache + jumpSlot(low, high, epoch) * JUMP_ENTRY.size) >>> 2;
+    const known = i32[entry] === low && i32[entry + 1] === high && i32[entry + 2] === epoch;
     return known ? i32[entry + 3]! : 0;
   };
 

@@ -46,7 +46,7 @@ function setUp() {
     state.set64(CR4, BigInt(cr4));
     state.set32(FSW, fsw);
     state.set64(RIP, BigInt(CODE_AT + before.length));
-    return engine.run(1) === 'fault' ? engine.takeFault()!.vector : undefined;
+    return engine.run(1, true) === 'fault' ? engine.takeFault()!.vector : undefined;
   };
 }
 

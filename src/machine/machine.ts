@@ -227,17 +227,22 @@ export class LockstepMachine implements Machine {
       if (this.#deliverInterrupt()) continue;
       if (state.get32(HALTED) !== 0) return 'halted';
       let budget = until - this.#count;
-      if (budget > STOP_CHECK) budget = STOP_CHECK;
+      // Looking at the stop word is due about now, not at an exact count.
+      let exact = budget <= STOP_CHECK;
+      if (!exact) budget = STOP_CHECK;
       const deadline = this.#timers.nextDeadline;
       if (deadline !== undefined) {
         const due = this.#time.countAt(deadline);
-        if (due !== undefined && due - this.#count < budget) budget = due - this.#count;
+        if (due !== undefined && due - this.#count <= budget) {
+          budget = due - this.#count;
+          exact = true;
+        }
       }
-      this.#runEngine(Number(budget));
+      this.#runEngine(Number(budget), exact);
     }
   }
 
-  #runEngine(budget: number): void {
+  #runEngine(budget: number, exact: boolean): void {
     const engine = this.#engine;
     const { state } = engine;
     // The instruction behind STI or a load of SS runs alone; then interrupts are looked at again.
@@ -246,7 +251,7 @@ export class LockstepMachine implements Machine {
     if (shadow) state.set32(INTERRUPT_SHADOW, 0);
     engine.retired = 0;
     this.#running = true;
-    const exit = engine.run(shadow || single ? 1 : budget);
+    const exit = engine.run(shadow || single ? 1 : budget, exact);
     this.#running = false;
     this.#count += BigInt(engine.retired);
     if (exit === 'fault') {
@@ -290,7 +295,6 @@ export class LockstepMachine implements Machine {
       this.#attention ||
       this.#power !== undefined ||
       state.get32(HALTED) !== 0 ||
-      state.get32(INTERRUPT_SHADOW) !== 0 ||
       (state.get32(FLAGS_REST) & 0x100) !== 0 ||
       ((state.get32(FLAGS_REST) & 0x200) !== 0 && this.#platform.interrupts.pending())
     );

@@ -2,6 +2,7 @@ import { Engine } from '../../engine/engine.ts';
 import { buildInterpreter } from '../../engine/interpreter.ts';
 import { engineLayout, PAGE } from '../../engine/layout.ts';
 import { OperationTable } from '../../engine/operation-table.ts';
+import { createOracle } from '../../engine/oracle.ts';
 import { PhysicalMap } from '../../engine/physical-map.ts';
 import { instantiate, sharedMemory } from '../../wasm/webassembly.ts';
 import type { Environment } from '../../x86/cpu.ts';
@@ -31,10 +32,13 @@ import type { StepCase, StepEngine, StepOutcome } from './stepped-state.ts';
 
 /**
  * Runs one user instruction in an engine of its own. `step` stops behind it by budget. `block` lets the engine
- * run on into an undefined instruction, so that the instruction is one of several in its block and a repeated one
- * does many iterations at once.
+ * run on into an instruction that faults, so that the instruction is one of several in its block and a repeated
+ * one does many iterations at once.
  */
 export type StepMode = 'step' | 'block';
+
+/** Which engine runs it (`--engine`). */
+export type StepExecutor = 'interpreter' | 'oracle';
 
 const RAM_BYTES = 4 * 1024 * 1024;
 const TABLES = 0x1000;
@@ -44,7 +48,8 @@ const FRAMES = (RAM_BYTES - FIRST_FRAME) / PAGE;
 const ENTRY = 7n;
 const ITERATIONS_MAX = 1_000_000;
 const BLOCK_BUDGET = 100_000;
-const UNDEFINED_OPCODE = [0x0f, 0x0b];
+/** HLT: one byte, and #GP in user mode. */
+const SENTINELS = new Uint8Array(PAGE).fill(0xf4);
 
 const CR0_USER = 0x8005_0033;
 /** PAE, PGE, OSFXSR, OSXMMEXCPT. */
@@ -63,7 +68,7 @@ export class EngineStep implements StepEngine {
   #frames = new Map<bigint, number>();
   #mapped = '';
 
-  constructor(mode: StepMode = 'step', tlbEntries = 256) {
+  constructor(mode: StepMode = 'step', which: StepExecutor = 'interpreter', tlbEntries = 256) {
     this.#mode = mode;
     const layout = engineLayout(RAM_BYTES, tlbEntries, 1 << 14);
     const memory = sharedMemory(layout.pages);
@@ -72,45 +77,64 @@ export class EngineStep implements StepEngine {
     const engine = new Engine(memory, layout, table, OPCODES, map, NO_ENVIRONMENT, {
       attention: () => false,
     });
-    const instance = instantiate(buildInterpreter(table, layout), {
-      memory,
-      slow: (record: number, access: number) => engine.slow(record, access),
-      call: (record: number) => engine.call(record),
-    });
-    engine.useExecutor(instance.exports.run as (cpu: number, header: number) => number);
+    if (which === 'oracle') {
+      engine.useExecutor(createOracle(memory.buffer, layout, engine.state, table, engine));
+    } else {
+      const instance = instantiate(buildInterpreter(table, layout), {
+        memory,
+        slow: (record: number, access: number) => engine.slow(record, access),
+        call: (record: number) => engine.call(record),
+      });
+      engine.useExecutor(instance.exports.run as (cpu: number, header: number) => number);
+    }
     this.#engine = engine;
     this.#state = engine.state;
     this.#ram = new Uint8Array(memory.buffer, layout.ram, RAM_BYTES);
   }
 
   step(given: StepCase): StepOutcome {
-    const tail = this.#mode === 'block' ? UNDEFINED_OPCODE : [];
-    const code = Uint8Array.from([...given.code, ...tail]);
-    this.#map(given);
-    this.#store(given.at, code, true);
-    for (const chunk of given.memory) this.#store(chunk.address, chunk.bytes, false);
-    this.#enter(given);
-
-    const engine = this.#engine;
-    const state = this.#state;
-    let retired = 0;
-    let faulted = false;
-    do {
-      const exit = engine.run(this.#mode === 'block' ? BLOCK_BUDGET : 1);
-      retired += engine.retired;
-      faulted = exit === 'fault';
-    } while (!faulted && state.get64(RIP) === given.at && isRepeated(given.code) && retired < ITERATIONS_MAX);
-
+    const repeated = isRepeated(given.code);
+    this.#prepare(given);
+    let { faulted, retired } = this.#run(given, repeated);
+    if (!repeated && retired > 1) {
+      // It jumped into itself.
+      this.#prepare(given);
+      ({ faulted, retired } = this.#runSingly(given, false));
+    }
     let exception: StepOutcome['exception'] = null;
     if (faulted) {
-      const fault = engine.takeFault()!;
-      const sentinel = this.#mode === 'block' && state.get64(RIP) !== given.at;
+      const fault = this.#engine.takeFault()!;
+      const sentinel = this.#mode === 'block' && this.#state.get64(RIP) !== given.at;
       if (!sentinel) {
         const cr2 = fault.vector === 14 ? fault.address : 0n;
         exception = { vector: fault.vector, errorCode: fault.errorCode, cr2 };
       }
     }
     return { ...this.#leave(given), exception, retired };
+  }
+
+  #prepare(given: StepCase): void {
+    this.#map(given);
+    if (this.#mode === 'block') this.#engine.storePhysical(this.#frames.get(given.at >> 12n)!, SENTINELS);
+    this.#store(given.at, given.code, true);
+    for (const chunk of given.memory) this.#store(chunk.address, chunk.bytes, false);
+    this.#enter(given);
+  }
+
+  #run(given: StepCase, repeated: boolean): { faulted: boolean; retired: number } {
+    if (this.#mode === 'step') return this.#runSingly(given, repeated);
+    const faulted = this.#engine.run(BLOCK_BUDGET, true) === 'fault';
+    return { faulted, retired: this.#engine.retired };
+  }
+
+  #runSingly(given: StepCase, repeated: boolean): { faulted: boolean; retired: number } {
+    let retired = 0;
+    for (;;) {
+      const faulted = this.#engine.run(1, true) === 'fault';
+      retired += this.#engine.retired;
+      const again = repeated && this.#state.get64(RIP) === given.at && retired < ITERATIONS_MAX;
+      if (faulted || !again) return { faulted, retired };
+    }
   }
 
   /** Page tables for the pages that the case names. */
