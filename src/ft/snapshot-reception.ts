@@ -31,7 +31,11 @@ export class SnapshotReception {
       if (this.#begin) return failed('a second snapshot begins');
       if (message.bytes > SNAPSHOT_MAX_BYTES) return failed(`a snapshot of ${message.bytes} bytes`);
       this.#begin = message;
-      this.#machine = new Uint8Array(message.bytes);
+      try {
+        this.#machine = new Uint8Array(message.bytes);
+      } catch {
+        return failed(`there is no memory for a snapshot of ${message.bytes} bytes`);
+      }
       return ok(undefined);
     }
     const begin = this.#begin;

@@ -1,0 +1,66 @@
+import { expect, test } from 'vitest';
+import { parseVmProcessConfig } from './vm-process-config.ts';
+
+const machine = {
+  memoryBytes: 64 * 2 ** 20,
+  disks: [{ capacity: 4096, readOnly: false, serial: 'd0' }],
+  nics: [],
+  startEpochSeconds: 0,
+  seed: '0'.repeat(64),
+  debugExit: false,
+};
+const storage = { address: '127.0.0.1:10809', disks: ['d0'] };
+const primary = {
+  role: 'primary',
+  vm: 'v',
+  machine,
+  boot: { kernel: 'k' },
+  storage,
+  protect: '127.0.0.1:7000',
+};
+const parse = (value: unknown) => parseVmProcessConfig(JSON.stringify(value));
+
+test('a right configuration gives the defaults for what it leaves out', () => {
+  const config = parse({ ...primary, timing: { suspicionMs: 300 } });
+  expect(config).toMatchObject({
+    ok: true,
+    value: {
+      expectedEpoch: 0,
+      timing: { suspicionMs: 300, heartbeatMs: 100 },
+      boot: { kernel: 'k', append: '' },
+    },
+  });
+});
+
+test('both sides of a pair have the same identity, and another machine has another one', () => {
+  const identity = (value: unknown): string => {
+    const config = parse(value);
+    return config.ok ? config.value.identity : config.error;
+  };
+  const backup = { role: 'backup', vm: 'v', machine, storage, listen: '127.0.0.1:7000' };
+  expect(identity(backup)).toBe(identity(primary));
+  expect(identity({ ...backup, machine: { ...machine, startEpochSeconds: 1 } })).not.toBe(identity(primary));
+});
+
+test('the error names all that is wrong, on one line', () => {
+  const config = parse({
+    role: 'x',
+    machine: { ...machine, seed: 'z' },
+    listen: 'nowhere',
+    timing: { heartbeat: 1 },
+  });
+  expect(config.ok).toBe(false);
+  const error = config.ok ? '' : config.error;
+  for (const part of [
+    'role is',
+    'vm is missing',
+    'bad seed',
+    'a primary needs a kernel',
+    '"nowhere"',
+    'heartbeat',
+  ]) {
+    expect(error).toContain(part);
+  }
+  expect(error).not.toContain('\n');
+  expect(parseVmProcessConfig('{')).toMatchObject({ ok: false });
+});
