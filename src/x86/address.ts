@@ -47,11 +47,22 @@ function fields(instruction: Instruction, out: Lowering): AddressFields {
   };
 }
 
+/** Does the distance from BLOCK_PC, not from the instruction, still fit a displacement? */
+function reachable(instruction: Instruction, out: Lowering): boolean {
+  const distance = out.nextOffset + instruction.memory!.displacement;
+  return distance === (distance | 0);
+}
+
 /** The offset within the segment, as LEA gives it; written to `target` as a 64-bit value cut to the address size. */
 export function emitOffset(instruction: Instruction, out: Lowering, target: number): void {
   const memory = instruction.memory!;
   if (memory.absolute !== undefined) {
     out.emit(SET64, { a: target, imm: memory.absolute });
+    return;
+  }
+  if (memory.ripRelative && !reachable(instruction, out)) {
+    out.emit(SET64, { a: target, imm: BigInt(out.nextOffset + memory.displacement) });
+    out.emit(instruction.addressSize === 8 ? ADD_BASE : ADD_BASE32, { a: target, b: target, c: BLOCK_PC });
     return;
   }
   const lea = instruction.addressSize === 8 ? LEA64 : instruction.addressSize === 4 ? LEA32 : LEA16;
@@ -63,7 +74,7 @@ export function linearAddress(instruction: Instruction, out: Lowering): AddressF
   const memory = instruction.memory!;
   const long = instruction.codeSize === 64;
   const based = !long || memory.segment === 'fs' || memory.segment === 'gs';
-  const inRange = !memory.ripRelative || Math.abs(out.nextOffset + memory.displacement) < 0x7fff_0000;
+  const inRange = !memory.ripRelative || reachable(instruction, out);
   if (!based && instruction.addressSize === 8 && memory.absolute === undefined && inRange) {
     return fields(instruction, out);
   }
