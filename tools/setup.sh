@@ -30,6 +30,8 @@ fi
 
 if [[ ! -f node_modules/.package-lock.json || package-lock.json -nt node_modules/.package-lock.json ]]; then
   echo "setup: npm ci" >&2
-  npm ci --no-audit --no-fund --loglevel=error >&2
+  # A registry that has not every platform's optional package makes `npm ci` refuse a lock file that others take.
+  npm ci --no-audit --no-fund --loglevel=error >&2 ||
+    npm install --no-package-lock --no-audit --no-fund --loglevel=error >&2
   touch node_modules/.package-lock.json
 fi
