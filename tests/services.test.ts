@@ -49,7 +49,7 @@ describe('services', () => {
     expectOneLine(await lockstep(['disk', 'serve', other, '--port', String(port)]), /port \d+ .* is in use/);
     expectOneLine(
       await lockstep(['disk', 'serve', image, '--port', '0']),
-      /is already served by process \d+/,
+      /in use by another guest or disk server/,
     );
 
     service.child.stdin.end();

@@ -4,10 +4,10 @@ import type { DiskConfig } from '../machine/config.ts';
 import type { DiskCompletedInput, DiskRequestOutput } from '../machine/door.ts';
 import type { Forward } from '../network/passt-uplink.ts';
 import { DEFAULT_PASST_OPTIONS, PasstUplink } from '../network/passt-uplink.ts';
+import { DiskLock } from '../storage/disk-lock.ts';
 import { ServedDiskPort } from '../storage/disk-port.ts';
 import { LocalDisk } from '../storage/local-disk.ts';
 import { RawFile } from '../storage/raw-file.ts';
-import { DiskLock } from './disk-lock.ts';
 import { LocalNetwork } from './local-network.ts';
 
 export interface LocalDevicesOptions {

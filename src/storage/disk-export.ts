@@ -1,8 +1,7 @@
-import { readFileSync } from 'node:fs';
-import { open, unlink } from 'node:fs/promises';
-import { failed, ok, type Result } from '../base/result.ts';
+import { ok, type Result } from '../base/result.ts';
 import type { ArbiterAnswer, ArbiterRequest } from '../ft/arbiter.ts';
 import type { Epoch, InstanceId, VmId } from '../ft/identity.ts';
+import { DiskLock } from './disk-lock.ts';
 import { type DiskState, DiskStateFile } from './disk-state-file.ts';
 import { type DiskSession, FencedDisk } from './fenced-disk.ts';
 import { RawFile } from './raw-file.ts';
@@ -25,7 +24,7 @@ export class DiskExport {
   readonly disk: FencedDisk;
   readonly #image: RawFile;
   readonly #stateFile: DiskStateFile;
-  readonly #lock: string;
+  readonly #lock: DiskLock | undefined;
   readonly #leaseMs: number;
   #state: DiskState;
   #leaseUntil: number;
@@ -36,7 +35,7 @@ export class DiskExport {
     image: RawFile,
     stateFile: DiskStateFile,
     state: DiskState,
-    lock: string,
+    lock: DiskLock | undefined,
   ) {
     this.name = options.name;
     this.#image = image;
@@ -54,16 +53,20 @@ export class DiskExport {
   static async open(options: DiskExportOptions): Promise<Result<DiskExport>> {
     const image = await RawFile.open(options.path, { readOnly: options.readOnly ?? false });
     if (!image.ok) return image;
-    const lock = `${options.path}.lockstep-lock`;
+    // Two writers of one image would fence nothing.
+    const lock = options.readOnly === true ? ok(undefined) : await DiskLock.take(options.path);
+    if (!lock.ok) {
+      await image.value.close();
+      return lock;
+    }
     const stateFile = new DiskStateFile(`${options.path}.lockstep-state`);
-    const locked = options.readOnly === true ? ok(undefined) : await takeLock(lock, options.path);
-    const state = locked.ok ? await stateFile.load() : locked;
+    const state = await stateFile.load();
     if (!state.ok) {
       await image.value.close();
-      if (locked.ok && options.readOnly !== true) await unlink(lock).catch(() => undefined);
+      lock.value?.release();
       return state;
     }
-    return ok(new DiskExport(options, image.value, stateFile, state.value as DiskState, lock));
+    return ok(new DiskExport(options, image.value, stateFile, state.value, lock.value));
   }
 
   /** Undefined: refused. */
@@ -88,7 +91,7 @@ export class DiskExport {
   async close(): Promise<void> {
     await this.#changes;
     await this.#image.close();
-    if (!this.#image.readOnly) await unlink(this.#lock).catch(() => undefined);
+    this.#lock?.release();
   }
 
   async #belongsTo(vm: VmId): Promise<boolean> {
@@ -106,43 +109,5 @@ export class DiskExport {
     });
     this.#changes = change.catch(() => undefined);
     return change;
-  }
-}
-
-/** Two servers of one image would fence nothing. A lock left by a process that is gone is taken over. */
-async function takeLock(lock: string, path: string): Promise<Result<void>> {
-  for (let attempt = 0; attempt < 2; attempt++) {
-    try {
-      const file = await open(lock, 'wx', 0o600);
-      await file.writeFile(String(process.pid));
-      await file.close();
-      return ok(undefined);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST')
-        return failed(`disk ${path} is read-only: its folder cannot be written`);
-    }
-    const owner = lockOwner(lock);
-    if (owner !== undefined && isAlive(owner))
-      return failed(`disk ${path} is already served by process ${owner}`);
-    await unlink(lock).catch(() => undefined);
-  }
-  return failed(`disk ${path} is already served by another process`);
-}
-
-function lockOwner(lock: string): number | undefined {
-  try {
-    const owner = Number.parseInt(readFileSync(lock, 'utf8'), 10);
-    return Number.isNaN(owner) ? undefined : owner;
-  } catch {
-    return undefined;
-  }
-}
-
-function isAlive(process_: number): boolean {
-  try {
-    process.kill(process_, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
 }

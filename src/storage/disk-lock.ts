@@ -3,7 +3,7 @@ import { createServer, type Server } from 'node:net';
 import { failed, ok, type Result } from '../base/result.ts';
 
 /**
- * Keeps two guests of one host from writing one disk image. The lock is an abstract Unix socket named after the
+ * Keeps two guests or disk servers of one host from writing one disk image. The lock is an abstract Unix socket named after the
  * file's device and inode: it has no file, and the kernel drops it with the process, however that ends.
  */
 export class DiskLock {
@@ -28,7 +28,7 @@ export class DiskLock {
         // A host without abstract sockets runs without the lock.
         resolve(
           inUse
-            ? failed(`disk ${path} is in use by another guest: give each guest its own copy`)
+            ? failed(`disk ${path} is in use by another guest or disk server: give each its own copy`)
             : ok(new DiskLock(server)),
         );
       });
