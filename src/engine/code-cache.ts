@@ -1,11 +1,12 @@
 import { assert } from '../base/assert.ts';
 import type { SystemOperation } from '../x86/cpu.ts';
 import { decode } from '../x86/decoder.ts';
-import type { CodeSize, Instruction, Lowering, Row } from '../x86/instruction.ts';
+import type { CodeSize, Instruction, Row } from '../x86/instruction.ts';
 import type { OpcodeMap } from '../x86/opcode-map.ts';
 import type { MicroOperation } from '../x86/semantics.ts';
 import { ZERO } from '../x86/state.ts';
-import { LINK } from './interpreter.ts';
+import { BlockBuilder, type RecordWriter } from './block-builder.ts';
+import { MODE, MODES } from './code-mode.ts';
 import { type EngineLayout, PAGE, RECORD } from './layout.ts';
 import { ENGINE_OPERATION, type OperationTable } from './operation-table.ts';
 
@@ -24,22 +25,6 @@ export interface Block {
   readonly secondEnd: number;
 }
 
-/** What decoding depends on beside the bytes; part of a block's key. */
-export const MODE = {
-  code16: 0,
-  code32: 1,
-  code64: 2,
-  codeMask: 3,
-  sseUndefined: 4,
-  sseUnavailable: 8,
-  x87Unavailable: 16,
-  waitUnavailable: 32,
-  /** Blocks of one instruction, for exact stops and for accesses with side effects. */
-  step: 64,
-  mmxUndefined: 128,
-} as const;
-const MODES = 256;
-
 /** A header with this many instructions is dead: no budget covers it. */
 const DEAD = 0x7fff_ffff;
 const BLOCK_INSTRUCTIONS = 24;
@@ -56,7 +41,7 @@ interface CodePage {
 /** Bytes of a second page, asked for only when the first instruction of a block needs them. */
 export type SecondPage = () => { readonly page: number; readonly bytes: Uint8Array } | undefined;
 
-export class CodeCache {
+export class CodeCache implements RecordWriter {
   readonly #layout: EngineLayout;
   readonly #table: OperationTable;
   readonly #map: OpcodeMap;
@@ -349,83 +334,4 @@ function extent(block: Block, page: number): [number, number] {
   const base = Math.floor(block.start / PAGE);
   if (page === base) return [block.start - base * PAGE, block.end - base * PAGE];
   return [0, Math.max(block.secondEnd, 1)];
-}
-
-/** Receives the micro-operations of one block. */
-class BlockBuilder implements Lowering {
-  readonly #cache: CodeCache;
-  readonly #codeSize: CodeSize;
-  instructions = 0;
-  ended = false;
-  offset = 0;
-  nextOffset = 0;
-  /** Records whose field c is an operand; in all others it holds the refund of a taken branch. */
-  readonly usesC = new Set<number>();
-  readonly #branches: number[] = [];
-
-  constructor(cache: CodeCache, codeSize: CodeSize) {
-    this.#cache = cache;
-    this.#codeSize = codeSize;
-  }
-
-  begin(length: number): void {
-    this.offset = this.nextOffset;
-    this.nextOffset += length;
-    this.instructions++;
-  }
-
-  emit(operation: MicroOperation, fields: { a?: number; b?: number; c?: number; imm?: bigint } = {}): void {
-    const index = this.#record(this.#cache.number(operation), fields, fields.imm ?? 0n);
-    if (this.#cache.branches(operation)) this.#branches.push(index);
-    else this.usesC.add(index);
-    if (operation.ends) this.ended = true;
-  }
-
-  emit32(
-    operation: MicroOperation,
-    fields: { a?: number; b?: number; c?: number; low: number; high: number },
-  ): void {
-    const imm = (BigInt(fields.high | 0) << 32n) | BigInt.asUintN(32, BigInt(fields.low | 0));
-    this.emit(operation, { ...fields, imm });
-  }
-
-  call(operation: SystemOperation, fields: { b?: number; c?: number; imm?: bigint } = {}): void {
-    const number = this.#cache.systemNumber(operation);
-    this.usesC.add(this.#record(ENGINE_OPERATION.call, { ...fields, a: number }, fields.imm ?? 0n));
-  }
-
-  system(operation: SystemOperation, fields: { b?: number; c?: number; imm?: bigint } = {}): void {
-    const number = this.#cache.systemNumber(operation);
-    this.usesC.add(this.#record(ENGINE_OPERATION.system, { ...fields, a: number }, fields.imm ?? 0n));
-    this.ended = true;
-  }
-
-  fault(vector: number, errorCode?: number): void {
-    this.usesC.add(this.#record(ENGINE_OPERATION.fault, { a: vector }, BigInt(errorCode ?? -1)));
-    this.ended = true;
-  }
-
-  fallThrough(): void {
-    const index = this.#record(ENGINE_OPERATION.fallThrough, {}, BigInt(this.nextOffset));
-    this.#branches.push(index);
-  }
-
-  /** Direct branches within the page may be linked; others go through the jump cache. */
-  linkBranches(mode: number, start: number, crossing: boolean): void {
-    const inPage = start % PAGE;
-    for (const index of this.#branches) {
-      const target = inPage + this.#cache.branchTarget(index);
-      const near = target >= 0 && target < PAGE;
-      const may = near && !crossing && (mode & MODE.step) === 0 && this.#codeSize === 64;
-      this.#cache.setLink(index, may ? LINK.wanted : LINK.never);
-    }
-  }
-
-  #record(operation: number, fields: { a?: number; b?: number; c?: number }, immediate: bigint): number {
-    return this.#cache.record(operation, fields, immediate, {
-      offset: this.offset,
-      length: this.nextOffset - this.offset,
-      retiredBefore: this.instructions - 1,
-    });
-  }
 }

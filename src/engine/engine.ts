@@ -10,7 +10,7 @@ import {
   type Privilege,
 } from '../x86/cpu.ts';
 import type { OpcodeMap } from '../x86/opcode-map.ts';
-import { ACCESS_EXECUTE, ACCESS_READ, ACCESS_WRITE, type AccessKind } from '../x86/paging.ts';
+import { ACCESS_EXECUTE } from '../x86/paging.ts';
 import {
   BLOCK_PC,
   CPL,
@@ -32,9 +32,11 @@ import {
   SLOW_ADDRESS,
   SLOW_VALUE,
 } from '../x86/state.ts';
-import { type Block, CodeCache, MODE } from './code-cache.ts';
+import { type Block, CodeCache } from './code-cache.ts';
+import { MODE } from './code-mode.ts';
 import { EXIT } from './interpreter.ts';
 import { type EngineLayout, JUMP_ENTRY, jumpSlot, PAGE, RECORD } from './layout.ts';
+import { LinearMemory } from './linear-memory.ts';
 import { Mmu, PAGE_FLAG } from './mmu.ts';
 import type { OperationTable } from './operation-table.ts';
 import type { PhysicalMap } from './physical-map.ts';
@@ -60,7 +62,6 @@ export interface Hooks {
 }
 
 const BUDGET_MAX = 1 << 30;
-const RESTART = -1;
 
 /**
  * Runs the guest's instructions, exactly as many as asked. Blocks are executed by an `Execute` (wasm or oracle);
@@ -71,6 +72,7 @@ export class Engine implements Cpu, SlowPaths {
   readonly environment: Environment;
   readonly mmu: Mmu;
   readonly code: CodeCache;
+  readonly memory: LinearMemory;
   readonly #layout: EngineLayout;
   readonly #map: PhysicalMap;
   readonly #u8: Uint8Array;
@@ -86,15 +88,6 @@ export class Engine implements Cpu, SlowPaths {
   #left = 0;
   #budget = 0;
   #exact = true;
-  /** True while one instruction runs alone, so accesses with side effects may be made. */
-  #stepping = false;
-  /** A pending fault's vector, or RESTART, or 0 with nothing pending. */
-  #pending: number | undefined;
-  /** The fault that ended the run, for takeFault. The error code is -1 when there is none. */
-  #faultVector = 0;
-  #faultError = -1;
-  #faultLow = 0;
-  #faultHigh = 0;
   #mode = 0;
 
   constructor(
@@ -124,6 +117,9 @@ export class Engine implements Cpu, SlowPaths {
       } else {
         this.mmu.flags[page]! &= ~PAGE_FLAG.code;
       }
+    });
+    this.memory = new LinearMemory(buffer, layout, this.state, map, this.mmu, this.code, () => {
+      this.retired = this.#budget - this.#left - 1;
     });
     this.mmu.storedByWalker = (page, offset, length) => this.code.invalidate(page, offset, length);
   }
@@ -159,7 +155,7 @@ export class Engine implements Cpu, SlowPaths {
     let header = 0;
     while (this.#left > 0) {
       state.i32[REMAINING >> 2] = this.#left;
-      this.#pending = undefined;
+      this.memory.begin();
       const reason = this.#execute(this.#layout.cpu, header);
       this.#left = state.i32[REMAINING >> 2]!;
       const record = state.i32[EXIT_RECORD >> 2]!;
@@ -186,14 +182,14 @@ export class Engine implements Cpu, SlowPaths {
           break;
         case EXIT.slow: {
           this.#abandon(record);
-          if (this.#pending !== RESTART) return 'fault';
+          if (!this.memory.restartWanted) return 'fault';
           const exit = this.#step();
           if (exit !== undefined) return exit;
           break;
         }
         case EXIT.fault:
           this.#abandon(record);
-          this.#raise(state.i32[FAULT_VECTOR >> 2]!, state.i32[FAULT_ERROR >> 2]!);
+          this.memory.raise(state.i32[FAULT_VECTOR >> 2]!, state.i32[FAULT_ERROR >> 2]!);
           return 'fault';
         case EXIT.system: {
           const exit = this.#system(record);
@@ -210,7 +206,7 @@ export class Engine implements Cpu, SlowPaths {
   /** Executes exactly one instruction at RIP; accesses with side effects are made. */
   #step(): RunExit | undefined {
     const state = this.state;
-    this.#stepping = true;
+    this.memory.stepping = true;
     this.#left -= 1;
     state.set64(BLOCK_PC, state.get64(RIP));
     this.mmu.selectEpoch(this.#mode | MODE.step);
@@ -218,21 +214,22 @@ export class Engine implements Cpu, SlowPaths {
     let exit: RunExit | undefined;
     for (let done = false; !done; ) {
       state.i32[REMAINING >> 2] = 1;
-      this.#pending = undefined;
+      this.memory.begin();
       const reason = this.#execute(this.#layout.cpu, header);
       const record = state.i32[EXIT_RECORD >> 2]!;
       done = true;
       if (reason === EXIT.system) {
         // It selects the mode and epoch anew.
         exit = this.#system(record);
-        this.#stepping = false;
+        this.memory.stepping = false;
         return exit;
       }
       if (reason === EXIT.slow || reason === EXIT.fault) {
         this.#left += 1;
         state.set64(RIP, state.get64(BLOCK_PC));
-        assert(this.#pending !== RESTART, 'a single step is never restarted');
-        if (reason === EXIT.fault) this.#raise(state.i32[FAULT_VECTOR >> 2]!, state.i32[FAULT_ERROR >> 2]!);
+        assert(!this.memory.restartWanted, 'a single step is never restarted');
+        if (reason === EXIT.fault)
+          this.memory.raise(state.i32[FAULT_VECTOR >> 2]!, state.i32[FAULT_ERROR >> 2]!);
         exit = 'fault';
       } else if (state.i32[REMAINING >> 2] === 0) {
         this.#arrive();
@@ -248,7 +245,7 @@ export class Engine implements Cpu, SlowPaths {
         }
       }
     }
-    this.#stepping = false;
+    this.memory.stepping = false;
     // A store may have dropped translations, and with them the epochs.
     this.mmu.selectEpoch(this.#mode);
     return exit;
@@ -268,27 +265,12 @@ export class Engine implements Cpu, SlowPaths {
     this.#left += this.code.refund(record);
   }
 
-  #raise(vector: number, errorCode: number): void {
-    this.#faultVector = vector;
-    this.#faultError = errorCode;
-  }
-
-  takeFault(): PendingFault | undefined {
-    if (this.#faultVector < 0) return undefined;
-    const address = (BigInt(this.#faultHigh >>> 0) << 32n) | BigInt(this.#faultLow >>> 0);
-    const fault = { vector: this.#faultVector, errorCode: Math.max(this.#faultError, 0), address };
-    this.#faultVector = -1;
-    this.#pending = undefined;
-    return fault;
-  }
-
   /** Lets the caller deliver an interrupt or exception: accesses are made as by a single step. */
   deliver<Result>(delivery: () => Result): Result {
-    this.#stepping = true;
-    this.#pending = undefined;
-    this.#faultVector = -1;
+    this.memory.stepping = true;
+    this.memory.begin();
     const result = delivery();
-    this.#stepping = false;
+    this.memory.stepping = false;
     return result;
   }
 
@@ -297,12 +279,12 @@ export class Engine implements Cpu, SlowPaths {
     const offset = this.code.offset(record);
     this.#setPc(offset + this.code.instructionLength(record));
     if ((this.#mode & MODE.codeMask) !== MODE.code64) state.i32[(RIP >> 2) + 1] = 0;
-    const wasStepping = this.#stepping;
-    this.#stepping = true;
-    this.#pending = undefined;
+    const wasStepping = this.memory.stepping;
+    this.memory.stepping = true;
+    this.memory.begin();
     this.retired = this.#budget - this.#left - 1;
     const outcome = this.#perform(record);
-    this.#stepping = wasStepping;
+    this.memory.stepping = wasStepping;
     if (outcome === ABORTED) {
       this.#setPc(offset);
       this.#left += 1;
@@ -362,14 +344,14 @@ export class Engine implements Cpu, SlowPaths {
     const user = state.get32(CPL) === 3;
     const page = this.mmu.translate(low, high, ACCESS_EXECUTE, user);
     if (page < 0) {
-      this.#pageFault(low, high);
+      this.memory.raisePageFault(low, high);
       return 0;
     }
     this.mmu.watchCode(low, high);
     const offset = this.#map.ramOffset(page);
     if (offset < 0) {
       // No code runs from devices or from nowhere: all such bytes read as an undefined instruction.
-      this.#raise(6, -1);
+      this.memory.raise(6, -1);
       return 0;
     }
     const start = offset + (low & 0xfff);
@@ -382,7 +364,7 @@ export class Engine implements Cpu, SlowPaths {
       const nextHigh = nextLow === 0 ? (high + 1) | 0 : high;
       const address = this.mmu.translate(nextLow, nextHigh, ACCESS_EXECUTE, user);
       if (address < 0) {
-        this.#pageFault(nextLow, nextHigh);
+        this.memory.raisePageFault(nextLow, nextHigh);
         fetchFailed = true;
         return undefined;
       }
@@ -417,12 +399,6 @@ export class Engine implements Cpu, SlowPaths {
     return block.header;
   }
 
-  #pageFault(low: number, high: number): void {
-    this.#faultLow = low;
-    this.#faultHigh = high;
-    this.#raise(this.mmu.faultVector, this.mmu.faultError);
-  }
-
   // ------------------------------------------------------------------------------------------ slow memory
 
   slow(record: number, access: number): number {
@@ -434,8 +410,8 @@ export class Engine implements Cpu, SlowPaths {
     const value = state.bytes.subarray(SLOW_VALUE, SLOW_VALUE + 16);
     const done =
       (access & ~0xff) === ACCESS.store
-        ? this.#write(low, high, value, size, user)
-        : this.#read(low, high, value, size, user, (access & ~0xff) === ACCESS.loadForWrite);
+        ? this.memory.write(low, high, value, size, user)
+        : this.memory.read(low, high, value, size, user, (access & ~0xff) === ACCESS.loadForWrite);
     if (done) return 0;
     state.i32[EXIT_REASON >> 2] = EXIT.slow;
     state.i32[EXIT_RECORD >> 2] = record;
@@ -443,7 +419,7 @@ export class Engine implements Cpu, SlowPaths {
   }
 
   call(record: number): number {
-    this.#pending = undefined;
+    this.memory.begin();
     const outcome = this.#perform(record);
     if (outcome !== ABORTED) return 0;
     this.state.i32[EXIT_REASON >> 2] = EXIT.slow;
@@ -451,268 +427,43 @@ export class Engine implements Cpu, SlowPaths {
     return 1;
   }
 
-  /** Physical page of a linear address, or -1 with the fault pending. */
-  #translate(low: number, high: number, access: AccessKind, user: boolean): number {
-    const page = this.mmu.translate(low, high, access, user);
-    if (page >= 0) return page;
-    this.#pageFault(low, high);
-    this.#pending = this.mmu.faultVector;
-    return -1;
-  }
-
-  /** Reads `size` bytes at a linear address into `into`, zero-padded to 8. */
-  #read(
-    low: number,
-    high: number,
-    into: Uint8Array,
-    size: number,
-    user: boolean,
-    forWrite: boolean,
-  ): boolean {
-    const kind = forWrite ? ACCESS_WRITE : ACCESS_READ;
-    const inPage = low & 0xfff;
-    const page = this.#translate(low, high, kind, user);
-    if (page < 0) return false;
-    if (inPage + size <= PAGE) {
-      const offset = this.#map.ramOffset(page);
-      if (offset < 0) return this.#readDevice(page + inPage, into, size);
-      if (forWrite && !this.#mayStore(offset + inPage, size)) return false;
-      this.mmu.fill(low, high, offset, user);
-      const from = this.#layout.ram + offset + inPage;
-      if (size < 8) into.fill(0, 0, 8);
-      for (let index = 0; index < size; index++) into[index] = this.#u8[from + index]!;
-      return true;
-    }
-    const head = PAGE - inPage;
-    const nextLow = ((low & ~0xfff) + PAGE) | 0;
-    const nextHigh = nextLow === 0 ? (high + 1) | 0 : high;
-    const second = this.#translate(nextLow, nextHigh, kind, user);
-    if (second < 0) return false;
-    if (size < 8) into.fill(0, 0, 8);
-    const first = this.#map.ramOffset(page);
-    const next = this.#map.ramOffset(second);
-    if (forWrite && first >= 0 && !this.#mayStore(first + inPage, head)) return false;
-    if (forWrite && next >= 0 && !this.#mayStore(next, size - head)) return false;
-    return this.#readPart(page + inPage, into, 0, head) && this.#readPart(second, into, head, size - head);
-  }
-
-  #readPart(address: number, into: Uint8Array, at: number, length: number): boolean {
-    const offset = this.#map.ramOffset(address);
-    if (offset < 0) {
-      // A device access that crosses pages is made byte by byte.
-      for (let index = 0; index < length; index++) {
-        if (!this.#readDevice(address + index, into.subarray(at + index), 1)) return false;
-      }
-      return true;
-    }
-    const from = this.#layout.ram + offset;
-    for (let index = 0; index < length; index++) into[at + index] = this.#u8[from + index]!;
-    return true;
-  }
-
-  #readDevice(address: number, into: Uint8Array, size: number): boolean {
-    if (!this.#stepping) {
-      this.#pending = RESTART;
-      return false;
-    }
-    if (size === 16)
-      return this.#readDevice(address, into, 8) && this.#readDevice(address + 8, into.subarray(8), 8);
-    this.retired = this.#budget - this.#left - 1;
-    const value = this.#map.read(address, size);
-    for (let index = 0; index < Math.min(8, into.length); index++) {
-      into[index] = index < size ? Number((value >> BigInt(index * 8)) & 0xffn) : 0;
-    }
-    return true;
-  }
-
-  #write(low: number, high: number, value: Uint8Array, size: number, user: boolean): boolean {
-    const inPage = low & 0xfff;
-    const page = this.#translate(low, high, ACCESS_WRITE, user);
-    if (page < 0) return false;
-    if (inPage + size <= PAGE) {
-      const offset = this.#map.ramOffset(page);
-      if (offset < 0) return this.#writeDevice(page + inPage, value, size);
-      if (!this.#mayStore(offset + inPage, size)) return false;
-      this.mmu.fill(low, high, offset, user);
-      this.#storeRam(offset + inPage, value, 0, size);
-      return true;
-    }
-    const head = PAGE - inPage;
-    const nextLow = ((low & ~0xfff) + PAGE) | 0;
-    const nextHigh = nextLow === 0 ? (high + 1) | 0 : high;
-    const second = this.#translate(nextLow, nextHigh, ACCESS_WRITE, user);
-    if (second < 0) return false;
-    const first = this.#map.ramOffset(page);
-    const next = this.#map.ramOffset(second);
-    if (first < 0 || next < 0) {
-      if (!this.#stepping) {
-        this.#pending = RESTART;
-        return false;
-      }
-    }
-    if (first >= 0 && !this.#mayStore(first + inPage, head)) return false;
-    if (next >= 0 && !this.#mayStore(next, size - head)) return false;
-    this.#writePart(page + inPage, value, 0, head);
-    this.#writePart(second, value, head, size - head);
-    return true;
-  }
-
-  #writePart(address: number, value: Uint8Array, at: number, length: number): void {
-    const offset = this.#map.ramOffset(address);
-    if (offset >= 0) {
-      this.#storeRam(offset, value, at, length);
-      return;
-    }
-    for (let index = 0; index < length; index++)
-      this.#map.write(address + index, 1, BigInt(value[at + index]!));
-  }
-
-  #writeDevice(address: number, value: Uint8Array, size: number): boolean {
-    if (!this.#stepping) {
-      this.#pending = RESTART;
-      return false;
-    }
-    this.retired = this.#budget - this.#left - 1;
-    for (let at = 0; at < size; at += 8) {
-      let bits = 0n;
-      for (let index = Math.min(8, size - at) - 1; index >= 0; index--)
-        bits = (bits << 8n) | BigInt(value[at + index]!);
-      this.#map.write(address + at, Math.min(8, size), bits);
-    }
-    return true;
-  }
-
-  /** False: the store has an effect that only a single step may have; a restart is pending. */
-  #mayStore(offset: number, size: number): boolean {
-    if (this.#stepping) return true;
-    const page = Math.floor(offset / PAGE);
-    const flags = this.mmu.flags[page]!;
-    if (flags === 0) return true;
-    const inPage = offset % PAGE;
-    if (flags & PAGE_FLAG.code && this.code.touches(page, inPage, size)) {
-      this.#pending = RESTART;
-      return false;
-    }
-    if (flags & PAGE_FLAG.table && this.mmu.mayChangeTranslation(page, inPage, size)) {
-      this.#pending = RESTART;
-      return false;
-    }
-    return true;
-  }
-
-  /** Stores within one RAM page, with all that follows from it. */
-  #storeRam(offset: number, value: Uint8Array, at: number, length: number): void {
-    const page = Math.floor(offset / PAGE);
-    const flags = this.mmu.flags[page]!;
-    const to = this.#layout.ram + offset;
-    this.mmu.dirty[page] = 1;
-    const inPage = offset % PAGE;
-    if (flags & PAGE_FLAG.code) this.code.invalidate(page, inPage, length);
-    if (flags & PAGE_FLAG.table) {
-      const first = inPage & ~7;
-      const before = this.#u8.slice(
-        to - inPage + first,
-        to - inPage + Math.min(PAGE, (inPage + length + 7) & ~7),
-      );
-      for (let index = 0; index < length; index++) this.#u8[to + index] = value[at + index]!;
-      this.mmu.tableStored(page, before, first);
-      return;
-    }
-    for (let index = 0; index < length; index++) this.#u8[to + index] = value[at + index]!;
-  }
-
-  /** A store by a device: within RAM, may cross pages. */
-  storePhysical(offset: number, bytes: Uint8Array): void {
-    for (let at = 0; at < bytes.length; ) {
-      const length = Math.min(bytes.length - at, PAGE - ((offset + at) % PAGE));
-      const page = Math.floor((offset + at) / PAGE);
-      if (this.mmu.flags[page] === 0) {
-        this.#u8.set(bytes.subarray(at, at + length), this.#layout.ram + offset + at);
-        this.mmu.dirty[page] = 1;
-      } else {
-        this.#storeRam(offset + at, bytes, at, length);
-      }
-      at += length;
-    }
-  }
-
   // ------------------------------------------------------------------------------------------ Cpu
 
-  #user(privilege: Privilege | undefined): boolean {
-    return privilege !== 'supervisor' && this.state.get32(CPL) === 3;
-  }
-
-  readonly #scratch = new Uint8Array(16);
-  readonly #scratchView = new DataView(this.#scratch.buffer);
-
   load(size: Size, linear: bigint, privilege?: Privilege): bigint | undefined {
-    const low = Number(linear & 0xffff_ffffn) | 0;
-    const high = Number((linear >> 32n) & 0xffff_ffffn) | 0;
-    if (!this.#read(low, high, this.#scratch, size, this.#user(privilege), false)) return undefined;
-    return this.#scratchView.getBigUint64(0, true);
+    return this.memory.load(size, linear, privilege);
   }
 
   store(size: Size, linear: bigint, value: bigint, privilege?: Privilege): boolean {
-    const low = Number(linear & 0xffff_ffffn) | 0;
-    const high = Number((linear >> 32n) & 0xffff_ffffn) | 0;
-    this.#scratchView.setBigUint64(0, BigInt.asUintN(64, value), true);
-    return this.#write(low, high, this.#scratch, size, this.#user(privilege));
+    return this.memory.store(size, linear, value, privilege);
   }
 
   loadBytes(linear: bigint, length: number, privilege?: Privilege): Uint8Array | undefined {
-    const bytes = new Uint8Array(length);
-    for (let at = 0; at < length; ) {
-      const address = BigInt.asUintN(64, linear + BigInt(at));
-      const part = Math.min(8, length - at, PAGE - Number(address & 0xfffn));
-      const size: Size = part >= 8 ? 8 : part >= 4 ? 4 : part >= 2 ? 2 : 1;
-      const value = this.load(size, address, privilege);
-      if (value === undefined) return undefined;
-      for (let index = 0; index < size; index++)
-        bytes[at + index] = Number((value >> BigInt(index * 8)) & 0xffn);
-      at += size;
-    }
-    return bytes;
+    return this.memory.loadBytes(linear, length, privilege);
   }
 
   storeBytes(linear: bigint, bytes: Uint8Array, privilege?: Privilege): boolean {
-    if (!this.probe(linear, bytes.length, 'write', privilege)) return false;
-    for (let at = 0; at < bytes.length; ) {
-      const address = BigInt.asUintN(64, linear + BigInt(at));
-      const part = Math.min(8, bytes.length - at, PAGE - Number(address & 0xfffn));
-      const size: Size = part >= 8 ? 8 : part >= 4 ? 4 : part >= 2 ? 2 : 1;
-      let value = 0n;
-      for (let index = size - 1; index >= 0; index--) value = (value << 8n) | BigInt(bytes[at + index]!);
-      if (!this.store(size, address, value, privilege)) return false;
-      at += size;
-    }
-    return true;
+    return this.memory.storeBytes(linear, bytes, privilege);
   }
 
   probe(linear: bigint, length: number, access: 'read' | 'write', privilege?: Privilege): boolean {
-    const user = this.#user(privilege);
-    const kind = access === 'write' ? ACCESS_WRITE : ACCESS_READ;
-    for (let at = 0; at < length; ) {
-      const address = BigInt.asUintN(64, linear + BigInt(at));
-      const low = Number(address & 0xffff_ffffn) | 0;
-      const high = Number(address >> 32n) | 0;
-      const page = this.#translate(low, high, kind, user);
-      if (page < 0) return false;
-      const part = Math.min(length - at, PAGE - (low & 0xfff));
-      const offset = this.#map.ramOffset(page);
-      if (offset < 0 && !this.#stepping) {
-        this.#pending = RESTART;
-        return false;
-      }
-      if (offset >= 0 && access === 'write' && !this.#mayStore(offset + (low & 0xfff), part)) return false;
-      at += part;
-    }
-    return true;
+    return this.memory.probe(linear, length, access, privilege);
+  }
+
+  span(
+    linear: bigint,
+    length: number,
+    access: 'read' | 'write',
+    privilege?: Privilege,
+  ): Uint8Array | undefined {
+    return this.memory.span(linear, length, access, privilege);
   }
 
   fault(vector: number, errorCode?: number): Outcome {
-    this.#pending = vector;
-    this.#raise(vector, errorCode ?? -1);
-    return ABORTED;
+    return this.memory.fault(vector, errorCode);
+  }
+
+  takeFault(): PendingFault | undefined {
+    return this.memory.takeFault();
   }
 
   get budget(): number {
@@ -722,28 +473,5 @@ export class Engine implements Cpu, SlowPaths {
   charge(iterations: number): void {
     this.#left -= iterations;
     assert(this.#left >= 0, 'no more iterations than the budget allows');
-  }
-
-  span(
-    linear: bigint,
-    length: number,
-    access: 'read' | 'write',
-    privilege?: Privilege,
-  ): Uint8Array | undefined {
-    const low = Number(linear & 0xffff_ffffn) | 0;
-    const high = Number((linear >> 32n) & 0xffff_ffffn) | 0;
-    if (length === 0 || (low & 0xfff) + length > PAGE) return undefined;
-    const kind = access === 'write' ? ACCESS_WRITE : ACCESS_READ;
-    const page = this.mmu.translate(low, high, kind, this.#user(privilege));
-    if (page < 0) return undefined;
-    const offset = this.#map.ramOffset(page);
-    if (offset < 0) return undefined;
-    const index = Math.floor(offset / PAGE);
-    if (access === 'write') {
-      if (this.mmu.flags[index] !== 0) return undefined;
-      this.mmu.dirty[index] = 1;
-    }
-    const from = this.#layout.ram + offset + (low & 0xfff);
-    return this.#u8.subarray(from, from + length);
   }
 }

@@ -213,9 +213,12 @@ export class Mmu {
    * nothing watches the page.
    */
   fill(low: number, high: number, ramOffset: number, user: boolean): void {
+    const context = this.#context;
+    // Slow-path code may access memory with another privilege than the running code's (descriptor tables, the stack
+    // of an interrupt): what that may see must not become visible to the running code.
+    if (user !== ((context.controls & 1) === 1)) return;
     this.#watchTables(low, high);
     const write = (this.#walk.allowed & (user ? ALLOW.userWrite : ALLOW.supervisorWrite)) !== 0;
-    const context = this.#context;
     context.filled = true;
     const entry = context.tlb + ((low >>> 12) & (this.#layout.tlbEntries - 1)) * TLB_ENTRY.size;
     const index = entry >>> 2;

@@ -36,7 +36,7 @@ function setUp() {
   }
   state.rflags = 2n;
   state.set32(FCW, 0x37f);
-  engine.storePhysical(CODE_AT, Uint8Array.from(Object.values(CODE).flat()));
+  engine.memory.storePhysical(CODE_AT, Uint8Array.from(Object.values(CODE).flat()));
 
   /** The vector that the instruction raises, or undefined. The same code is run under every mode. */
   return (name: keyof typeof CODE, cr0: number, cr4 = OSFXSR, fsw = 0): number | undefined => {

@@ -26,17 +26,25 @@ import { pageHasher } from '../engine/page-hash.ts';
 import { PhysicalMap } from '../engine/physical-map.ts';
 import { sharedMemory } from '../wasm/webassembly.ts';
 import type { Environment } from '../x86/cpu.ts';
-import { deliverFault, deliverInterrupt, deliverSingleStep, singleStepping } from '../x86/faults.ts';
+import {
+  deliverFault,
+  deliverInterrupt,
+  deliverSingleStep,
+  singleStepDue,
+  singleStepping,
+} from '../x86/faults.ts';
 import { OPCODES } from '../x86/instructions/all.ts';
 import { MICRO_OPERATIONS } from '../x86/micro-operations/all.ts';
 import {
   ARCHITECTURAL_END,
   BLOCK_PC,
+  CPL,
   type CpuState,
   FLAGS_REST,
   FLAGS_RESULT,
   HALTED,
   INTERRUPT_SHADOW,
+  SINGLE_STEP_TRAP,
   TEMP,
   TSC_OFFSET,
   XMM_TEMP,
@@ -125,7 +133,7 @@ export class LockstepMachine implements Machine {
       attention: () => this.#wantsAttention(),
     });
     const ram: GuestMemory = new Ram(this.#ram, map, (offset, bytes) =>
-      this.#engine.storePhysical(offset, bytes),
+      this.#engine.memory.storePhysical(offset, bytes),
     );
     this.memory = ram;
     this.#engine.useExecutor(
@@ -224,7 +232,7 @@ export class LockstepMachine implements Machine {
       this.#attention = false;
       const now = this.#time.now(instructionCount(this.#count));
       while (this.#timers.fireOne(now)) if (this.#power !== undefined) return 'powered-off';
-      if (this.#deliverInterrupt()) continue;
+      if (this.#deliverTrap() || this.#deliverInterrupt()) continue;
       if (state.get32(HALTED) !== 0) return 'halted';
       let budget = until - this.#count;
       // Looking at the stop word is due about now, not at an exact count.
@@ -248,19 +256,30 @@ export class LockstepMachine implements Machine {
     // The instruction behind STI or a load of SS runs alone; then interrupts are looked at again.
     const shadow = state.get32(INTERRUPT_SHADOW) !== 0;
     const single = singleStepping(engine);
+    const privilege = state.get32(CPL);
     if (shadow) state.set32(INTERRUPT_SHADOW, 0);
+    if (single) state.set32(SINGLE_STEP_TRAP, 1);
     engine.retired = 0;
     this.#running = true;
     const exit = engine.run(shadow || single ? 1 : budget, exact);
     this.#running = false;
     this.#count += BigInt(engine.retired);
+    if (single && (exit === 'fault' || engine.retired === 0 || !singleStepDue(engine, privilege)))
+      state.set32(SINGLE_STEP_TRAP, 0);
     if (exit === 'fault') {
       const fault = engine.takeFault();
       assert(fault !== undefined, 'a fault ended the run');
       this.#deliver(() => deliverFault(engine, fault));
-    } else if (single && engine.retired > 0) {
-      this.#deliver(() => deliverSingleStep(engine));
     }
+  }
+
+  /** Delivers the trap of TF, at a count of its own: a run may end between the instruction and its trap. */
+  #deliverTrap(): boolean {
+    const engine = this.#engine;
+    if (engine.state.get32(SINGLE_STEP_TRAP) === 0) return false;
+    engine.state.set32(SINGLE_STEP_TRAP, 0);
+    this.#deliver(() => deliverSingleStep(engine));
+    return true;
   }
 
   /** Delivers a pending interrupt when the guest can take it. */

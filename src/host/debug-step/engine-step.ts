@@ -115,7 +115,8 @@ export class EngineStep implements StepEngine {
 
   #prepare(given: StepCase): void {
     this.#map(given);
-    if (this.#mode === 'block') this.#engine.storePhysical(this.#frames.get(given.at >> 12n)!, SENTINELS);
+    if (this.#mode === 'block')
+      this.#engine.memory.storePhysical(this.#frames.get(given.at >> 12n)!, SENTINELS);
     this.#store(given.at, given.code, true);
     for (const chunk of given.memory) this.#store(chunk.address, chunk.bytes, false);
     this.#enter(given);
@@ -174,8 +175,8 @@ export class EngineStep implements StepEngine {
       this.#frames.set(page, frame);
       frame += PAGE;
     }
-    this.#engine.storePhysical(TABLES, tables);
-    this.#engine.storePhysical(FIRST_FRAME, new Uint8Array(frame - FIRST_FRAME));
+    this.#engine.memory.storePhysical(TABLES, tables);
+    this.#engine.memory.storePhysical(FIRST_FRAME, new Uint8Array(frame - FIRST_FRAME));
     this.#engine.mmu.flush();
   }
 
@@ -187,7 +188,7 @@ export class EngineStep implements StepEngine {
       const part = bytes.subarray(at, at + PAGE - inPage);
       const frame = this.#frames.get(linear >> 12n);
       if (frame !== undefined) {
-        if (code) this.#engine.storePhysical(frame + inPage, part);
+        if (code) this.#engine.memory.storePhysical(frame + inPage, part);
         else this.#ram.set(part, frame + inPage);
       }
       at += part.length;

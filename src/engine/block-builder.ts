@@ -1,0 +1,102 @@
+import type { SystemOperation } from '../x86/cpu.ts';
+import type { CodeSize, Lowering } from '../x86/instruction.ts';
+import type { MicroOperation } from '../x86/semantics.ts';
+import { MODE } from './code-mode.ts';
+import { LINK } from './interpreter.ts';
+import { PAGE } from './layout.ts';
+import { ENGINE_OPERATION } from './operation-table.ts';
+
+/** Where records are written, and what the block builder must know of operations. Implemented by the code cache. */
+export interface RecordWriter {
+  /** Appends a record of the instruction that stands at `place`; returns the record's index. */
+  record(
+    operation: number,
+    fields: { a?: number; b?: number; c?: number },
+    immediate: bigint,
+    place: { offset: number; length: number; retiredBefore: number },
+  ): number;
+  number(operation: MicroOperation): number;
+  branches(operation: MicroOperation): boolean;
+  systemNumber(operation: SystemOperation): number;
+  branchTarget(index: number): number;
+  setLink(index: number, value: number): void;
+}
+
+/** Receives the micro-operations of one block. */
+export class BlockBuilder implements Lowering {
+  readonly #records: RecordWriter;
+  readonly #codeSize: CodeSize;
+  instructions = 0;
+  ended = false;
+  offset = 0;
+  nextOffset = 0;
+  /** Records whose field c is an operand; in all others it holds the refund of a taken branch. */
+  readonly usesC = new Set<number>();
+  readonly #branches: number[] = [];
+
+  constructor(records: RecordWriter, codeSize: CodeSize) {
+    this.#records = records;
+    this.#codeSize = codeSize;
+  }
+
+  begin(length: number): void {
+    this.offset = this.nextOffset;
+    this.nextOffset += length;
+    this.instructions++;
+  }
+
+  emit(operation: MicroOperation, fields: { a?: number; b?: number; c?: number; imm?: bigint } = {}): void {
+    const index = this.#record(this.#records.number(operation), fields, fields.imm ?? 0n);
+    if (this.#records.branches(operation)) this.#branches.push(index);
+    else this.usesC.add(index);
+    if (operation.ends) this.ended = true;
+  }
+
+  emit32(
+    operation: MicroOperation,
+    fields: { a?: number; b?: number; c?: number; low: number; high: number },
+  ): void {
+    const imm = (BigInt(fields.high | 0) << 32n) | BigInt.asUintN(32, BigInt(fields.low | 0));
+    this.emit(operation, { ...fields, imm });
+  }
+
+  call(operation: SystemOperation, fields: { b?: number; c?: number; imm?: bigint } = {}): void {
+    const number = this.#records.systemNumber(operation);
+    this.usesC.add(this.#record(ENGINE_OPERATION.call, { ...fields, a: number }, fields.imm ?? 0n));
+  }
+
+  system(operation: SystemOperation, fields: { b?: number; c?: number; imm?: bigint } = {}): void {
+    const number = this.#records.systemNumber(operation);
+    this.usesC.add(this.#record(ENGINE_OPERATION.system, { ...fields, a: number }, fields.imm ?? 0n));
+    this.ended = true;
+  }
+
+  fault(vector: number, errorCode?: number): void {
+    this.usesC.add(this.#record(ENGINE_OPERATION.fault, { a: vector }, BigInt(errorCode ?? -1)));
+    this.ended = true;
+  }
+
+  fallThrough(): void {
+    const index = this.#record(ENGINE_OPERATION.fallThrough, {}, BigInt(this.nextOffset));
+    this.#branches.push(index);
+  }
+
+  /** Direct branches within the page may be linked; others go through the jump cache. */
+  linkBranches(mode: number, start: number, crossing: boolean): void {
+    const inPage = start % PAGE;
+    for (const index of this.#branches) {
+      const target = inPage + this.#records.branchTarget(index);
+      const near = target >= 0 && target < PAGE;
+      const may = near && !crossing && (mode & MODE.step) === 0 && this.#codeSize === 64;
+      this.#records.setLink(index, may ? LINK.wanted : LINK.never);
+    }
+  }
+
+  #record(operation: number, fields: { a?: number; b?: number; c?: number }, immediate: bigint): number {
+    return this.#records.record(operation, fields, immediate, {
+      offset: this.offset,
+      length: this.nextOffset - this.offset,
+      retiredBefore: this.instructions - 1,
+    });
+  }
+}

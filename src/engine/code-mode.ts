@@ -1,0 +1,17 @@
+/** What decoding depends on beside the bytes; part of a block's key. */
+export const MODE = {
+  code16: 0,
+  code32: 1,
+  code64: 2,
+  codeMask: 3,
+  sseUndefined: 4,
+  sseUnavailable: 8,
+  x87Unavailable: 16,
+  waitUnavailable: 32,
+  /** Blocks of one instruction, for exact stops and for accesses with side effects. */
+  step: 64,
+  mmxUndefined: 128,
+} as const;
+
+/** Number of mode keys. */
+export const MODES = 256;

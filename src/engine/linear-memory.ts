@@ -1,0 +1,368 @@
+import type { Outcome, PendingFault, Privilege } from '../x86/cpu.ts';
+import { ABORTED } from '../x86/cpu.ts';
+import { ACCESS_READ, ACCESS_WRITE, type AccessKind } from '../x86/paging.ts';
+import { CPL, type CpuState, type Size } from '../x86/state.ts';
+import type { CodeCache } from './code-cache.ts';
+import { type EngineLayout, PAGE } from './layout.ts';
+import { type Mmu, PAGE_FLAG } from './mmu.ts';
+import type { PhysicalMap } from './physical-map.ts';
+
+/** `pending` when the access has to be made by a single step; nothing was changed. */
+const RESTART = -1;
+
+/**
+ * Guest memory at linear addresses, without the translation cache: walks, devices, pages that are watched. An
+ * access with side effects beyond RAM (a device's register, a store into code or into a live page table) is only
+ * made while one instruction runs alone; otherwise it asks for that.
+ */
+export class LinearMemory {
+  readonly #state: CpuState;
+  readonly #layout: EngineLayout;
+  readonly #map: PhysicalMap;
+  readonly #u8: Uint8Array;
+  readonly mmu: Mmu;
+  readonly code: CodeCache;
+  /** Called before a device is accessed: the exact count must be known. */
+  readonly #beforeDevice: () => void;
+
+  /** True while one instruction runs alone, so accesses with side effects may be made. */
+  stepping = false;
+  #pending: number | undefined;
+  /** The fault that is to be taken; vector -1 when there is none, error code -1 when it has none. */
+  #faultVector = -1;
+  #faultError = -1;
+  #faultLow = 0;
+  #faultHigh = 0;
+
+  constructor(
+    buffer: SharedArrayBuffer,
+    layout: EngineLayout,
+    state: CpuState,
+    map: PhysicalMap,
+    mmu: Mmu,
+    code: CodeCache,
+    beforeDevice: () => void,
+  ) {
+    this.#state = state;
+    this.#layout = layout;
+    this.#map = map;
+    this.#u8 = new Uint8Array(buffer);
+    this.mmu = mmu;
+    this.code = code;
+    this.#beforeDevice = beforeDevice;
+  }
+
+  // ------------------------------------------------------------------------------------------ faults
+
+  /** Nothing is pending: an instruction begins. */
+  begin(): void {
+    this.#pending = undefined;
+  }
+
+  get restartWanted(): boolean {
+    return this.#pending === RESTART;
+  }
+
+  raise(vector: number, errorCode: number): void {
+    this.#faultVector = vector;
+    this.#faultError = errorCode;
+  }
+
+  /** The last translation failed at this address. */
+  raisePageFault(low: number, high: number): void {
+    this.#faultLow = low;
+    this.#faultHigh = high;
+    this.raise(this.mmu.faultVector, this.mmu.faultError);
+  }
+
+  fault(vector: number, errorCode?: number): Outcome {
+    this.#pending = vector;
+    this.raise(vector, errorCode ?? -1);
+    return ABORTED;
+  }
+
+  takeFault(): PendingFault | undefined {
+    if (this.#faultVector < 0) return undefined;
+    const address = (BigInt(this.#faultHigh >>> 0) << 32n) | BigInt(this.#faultLow >>> 0);
+    const fault = { vector: this.#faultVector, errorCode: Math.max(this.#faultError, 0), address };
+    this.#faultVector = -1;
+    this.#pending = undefined;
+    return fault;
+  }
+
+  // ------------------------------------------------------------------------------------------ accesses
+
+  /** Physical page of a linear address, or -1 with the fault pending. */
+  #translate(low: number, high: number, access: AccessKind, user: boolean): number {
+    const page = this.mmu.translate(low, high, access, user);
+    if (page >= 0) return page;
+    this.raisePageFault(low, high);
+    this.#pending = this.mmu.faultVector;
+    return -1;
+  }
+
+  /** Reads `size` bytes at a linear address into `into`, zero-padded to 8. */
+  read(low: number, high: number, into: Uint8Array, size: number, user: boolean, forWrite: boolean): boolean {
+    const kind = forWrite ? ACCESS_WRITE : ACCESS_READ;
+    const inPage = low & 0xfff;
+    const page = this.#translate(low, high, kind, user);
+    if (page < 0) return false;
+    if (inPage + size <= PAGE) {
+      const offset = this.#map.ramOffset(page);
+      if (offset < 0) return this.#readDevice(page + inPage, into, size);
+      if (forWrite && !this.#mayStore(offset + inPage, size)) return false;
+      this.mmu.fill(low, high, offset, user);
+      const from = this.#layout.ram + offset + inPage;
+      if (size < 8) into.fill(0, 0, 8);
+      for (let index = 0; index < size; index++) into[index] = this.#u8[from + index]!;
+      return true;
+    }
+    const head = PAGE - inPage;
+    const nextLow = ((low & ~0xfff) + PAGE) | 0;
+    const nextHigh = nextLow === 0 ? (high + 1) | 0 : high;
+    const second = this.#translate(nextLow, nextHigh, kind, user);
+    if (second < 0) return false;
+    if (size < 8) into.fill(0, 0, 8);
+    const first = this.#map.ramOffset(page);
+    const next = this.#map.ramOffset(second);
+    if (forWrite && first >= 0 && !this.#mayStore(first + inPage, head)) return false;
+    if (forWrite && next >= 0 && !this.#mayStore(next, size - head)) return false;
+    return this.#readPart(page + inPage, into, 0, head) && this.#readPart(second, into, head, size - head);
+  }
+
+  #readPart(address: number, into: Uint8Array, at: number, length: number): boolean {
+    const offset = this.#map.ramOffset(address);
+    if (offset < 0) {
+      // A device access that crosses pages is made byte by byte.
+      for (let index = 0; index < length; index++) {
+        if (!this.#readDevice(address + index, into.subarray(at + index), 1)) return false;
+      }
+      return true;
+    }
+    const from = this.#layout.ram + offset;
+    for (let index = 0; index < length; index++) into[at + index] = this.#u8[from + index]!;
+    return true;
+  }
+
+  #readDevice(address: number, into: Uint8Array, size: number): boolean {
+    if (!this.stepping) {
+      this.#pending = RESTART;
+      return false;
+    }
+    if (size === 16)
+      return this.#readDevice(address, into, 8) && this.#readDevice(address + 8, into.subarray(8), 8);
+    this.#beforeDevice();
+    const value = this.#map.read(address, size);
+    for (let index = 0; index < Math.min(8, into.length); index++) {
+      into[index] = index < size ? Number((value >> BigInt(index * 8)) & 0xffn) : 0;
+    }
+    return true;
+  }
+
+  write(low: number, high: number, value: Uint8Array, size: number, user: boolean): boolean {
+    const inPage = low & 0xfff;
+    const page = this.#translate(low, high, ACCESS_WRITE, user);
+    if (page < 0) return false;
+    if (inPage + size <= PAGE) {
+      const offset = this.#map.ramOffset(page);
+      if (offset < 0) return this.#writeDevice(page + inPage, value, size);
+      if (!this.#mayStore(offset + inPage, size)) return false;
+      this.mmu.fill(low, high, offset, user);
+      this.#storeRam(offset + inPage, value, 0, size);
+      return true;
+    }
+    const head = PAGE - inPage;
+    const nextLow = ((low & ~0xfff) + PAGE) | 0;
+    const nextHigh = nextLow === 0 ? (high + 1) | 0 : high;
+    const second = this.#translate(nextLow, nextHigh, ACCESS_WRITE, user);
+    if (second < 0) return false;
+    const first = this.#map.ramOffset(page);
+    const next = this.#map.ramOffset(second);
+    if (first < 0 || next < 0) {
+      if (!this.stepping) {
+        this.#pending = RESTART;
+        return false;
+      }
+    }
+    if (first >= 0 && !this.#mayStore(first + inPage, head)) return false;
+    if (next >= 0 && !this.#mayStore(next, size - head)) return false;
+    this.#writePart(page + inPage, value, 0, head);
+    this.#writePart(second, value, head, size - head);
+    return true;
+  }
+
+  #writePart(address: number, value: Uint8Array, at: number, length: number): void {
+    const offset = this.#map.ramOffset(address);
+    if (offset >= 0) {
+      this.#storeRam(offset, value, at, length);
+      return;
+    }
+    for (let index = 0; index < length; index++)
+      this.#map.write(address + index, 1, BigInt(value[at + index]!));
+  }
+
+  #writeDevice(address: number, value: Uint8Array, size: number): boolean {
+    if (!this.stepping) {
+      this.#pending = RESTART;
+      return false;
+    }
+    this.#beforeDevice();
+    for (let at = 0; at < size; at += 8) {
+      let bits = 0n;
+      for (let index = Math.min(8, size - at) - 1; index >= 0; index--)
+        bits = (bits << 8n) | BigInt(value[at + index]!);
+      this.#map.write(address + at, Math.min(8, size), bits);
+    }
+    return true;
+  }
+
+  /** False: the store has an effect that only a single step may have; a restart is pending. */
+  #mayStore(offset: number, size: number): boolean {
+    if (this.stepping) return true;
+    const page = Math.floor(offset / PAGE);
+    const flags = this.mmu.flags[page]!;
+    if (flags === 0) return true;
+    const inPage = offset % PAGE;
+    if (flags & PAGE_FLAG.code && this.code.touches(page, inPage, size)) {
+      this.#pending = RESTART;
+      return false;
+    }
+    if (flags & PAGE_FLAG.table && this.mmu.mayChangeTranslation(page, inPage, size)) {
+      this.#pending = RESTART;
+      return false;
+    }
+    return true;
+  }
+
+  /** Stores within one RAM page, with all that follows from it. */
+  #storeRam(offset: number, value: Uint8Array, at: number, length: number): void {
+    const page = Math.floor(offset / PAGE);
+    const flags = this.mmu.flags[page]!;
+    const to = this.#layout.ram + offset;
+    this.mmu.dirty[page] = 1;
+    const inPage = offset % PAGE;
+    if (flags & PAGE_FLAG.code) this.code.invalidate(page, inPage, length);
+    if (flags & PAGE_FLAG.table) {
+      const first = inPage & ~7;
+      const before = this.#u8.slice(
+        to - inPage + first,
+        to - inPage + Math.min(PAGE, (inPage + length + 7) & ~7),
+      );
+      for (let index = 0; index < length; index++) this.#u8[to + index] = value[at + index]!;
+      this.mmu.tableStored(page, before, first);
+      return;
+    }
+    for (let index = 0; index < length; index++) this.#u8[to + index] = value[at + index]!;
+  }
+
+  /** A store by a device: within RAM, may cross pages. */
+  storePhysical(offset: number, bytes: Uint8Array): void {
+    for (let at = 0; at < bytes.length; ) {
+      const length = Math.min(bytes.length - at, PAGE - ((offset + at) % PAGE));
+      const page = Math.floor((offset + at) / PAGE);
+      if (this.mmu.flags[page] === 0) {
+        this.#u8.set(bytes.subarray(at, at + length), this.#layout.ram + offset + at);
+        this.mmu.dirty[page] = 1;
+      } else {
+        this.#storeRam(offset + at, bytes, at, length);
+      }
+      at += length;
+    }
+  }
+
+  // ------------------------------------------------------------------------------------------ for slow-path code (x86/cpu.ts)
+
+  #user(privilege: Privilege | undefined): boolean {
+    return privilege !== 'supervisor' && this.#state.get32(CPL) === 3;
+  }
+
+  readonly #scratch = new Uint8Array(16);
+  readonly #scratchView = new DataView(this.#scratch.buffer);
+
+  load(size: Size, linear: bigint, privilege?: Privilege): bigint | undefined {
+    const low = Number(linear & 0xffff_ffffn) | 0;
+    const high = Number((linear >> 32n) & 0xffff_ffffn) | 0;
+    if (!this.read(low, high, this.#scratch, size, this.#user(privilege), false)) return undefined;
+    return this.#scratchView.getBigUint64(0, true);
+  }
+
+  store(size: Size, linear: bigint, value: bigint, privilege?: Privilege): boolean {
+    const low = Number(linear & 0xffff_ffffn) | 0;
+    const high = Number((linear >> 32n) & 0xffff_ffffn) | 0;
+    this.#scratchView.setBigUint64(0, BigInt.asUintN(64, value), true);
+    return this.write(low, high, this.#scratch, size, this.#user(privilege));
+  }
+
+  loadBytes(linear: bigint, length: number, privilege?: Privilege): Uint8Array | undefined {
+    const bytes = new Uint8Array(length);
+    for (let at = 0; at < length; ) {
+      const address = BigInt.asUintN(64, linear + BigInt(at));
+      const part = Math.min(8, length - at, PAGE - Number(address & 0xfffn));
+      const size: Size = part >= 8 ? 8 : part >= 4 ? 4 : part >= 2 ? 2 : 1;
+      const value = this.load(size, address, privilege);
+      if (value === undefined) return undefined;
+      for (let index = 0; index < size; index++)
+        bytes[at + index] = Number((value >> BigInt(index * 8)) & 0xffn);
+      at += size;
+    }
+    return bytes;
+  }
+
+  storeBytes(linear: bigint, bytes: Uint8Array, privilege?: Privilege): boolean {
+    if (!this.probe(linear, bytes.length, 'write', privilege)) return false;
+    for (let at = 0; at < bytes.length; ) {
+      const address = BigInt.asUintN(64, linear + BigInt(at));
+      const part = Math.min(8, bytes.length - at, PAGE - Number(address & 0xfffn));
+      const size: Size = part >= 8 ? 8 : part >= 4 ? 4 : part >= 2 ? 2 : 1;
+      let value = 0n;
+      for (let index = size - 1; index >= 0; index--) value = (value << 8n) | BigInt(bytes[at + index]!);
+      if (!this.store(size, address, value, privilege)) return false;
+      at += size;
+    }
+    return true;
+  }
+
+  probe(linear: bigint, length: number, access: 'read' | 'write', privilege?: Privilege): boolean {
+    const user = this.#user(privilege);
+    const kind = access === 'write' ? ACCESS_WRITE : ACCESS_READ;
+    for (let at = 0; at < length; ) {
+      const address = BigInt.asUintN(64, linear + BigInt(at));
+      const low = Number(address & 0xffff_ffffn) | 0;
+      const high = Number(address >> 32n) | 0;
+      const page = this.#translate(low, high, kind, user);
+      if (page < 0) return false;
+      const part = Math.min(length - at, PAGE - (low & 0xfff));
+      const offset = this.#map.ramOffset(page);
+      if (offset < 0 && !this.stepping) {
+        this.#pending = RESTART;
+        return false;
+      }
+      if (offset >= 0 && access === 'write' && !this.#mayStore(offset + (low & 0xfff), part)) return false;
+      at += part;
+    }
+    return true;
+  }
+
+  span(
+    linear: bigint,
+    length: number,
+    access: 'read' | 'write',
+    privilege?: Privilege,
+  ): Uint8Array | undefined {
+    const low = Number(linear & 0xffff_ffffn) | 0;
+    const high = Number((linear >> 32n) & 0xffff_ffffn) | 0;
+    if (length === 0 || (low & 0xfff) + length > PAGE) return undefined;
+    const kind = access === 'write' ? ACCESS_WRITE : ACCESS_READ;
+    const page = this.mmu.translate(low, high, kind, this.#user(privilege));
+    if (page < 0) return undefined;
+    const offset = this.#map.ramOffset(page);
+    if (offset < 0) return undefined;
+    const index = Math.floor(offset / PAGE);
+    if (access === 'write') {
+      if (this.mmu.flags[index] !== 0) return undefined;
+      this.mmu.dirty[index] = 1;
+    }
+    const from = this.#layout.ram + offset + (low & 0xfff);
+    return this.#u8.subarray(from, from + length);
+  }
+}
