@@ -7,12 +7,14 @@ import { enterInterrupt, type InterruptKind } from './system/interrupt-entry.ts'
  * Exceptions and interrupts: what the machine's loop does between instructions.
  *
  * The rules of that loop, at one count, after inputs and due timers:
+ * 0. The trap that step 4 left pending: `deliverSingleStep`.
  * 1. Interrupts: when INTERRUPT_SHADOW is zero, IF is set and the APIC has one, call `deliverInterrupt`.
  * 2. If HALTED is nonzero, nothing else runs. Any delivery clears it.
  * 3. If INTERRUPT_SHADOW is nonzero or TF is set, the engine runs exactly one instruction. The loop clears
  *    INTERRUPT_SHADOW before it (STI, MOV SS and POP SS set it for the instruction that follows them), and step
  *    4 applies to TF as it was before the instruction.
- * 4. An instruction that was completed with TF set is followed by `deliverSingleStep` when `singleStepDue`.
+ * 4. An instruction that was completed with TF set leaves SINGLE_STEP_TRAP set when `singleStepDue`; the loop sets
+ *    it before, and INT n clears it.
  * 5. A fault that an instruction raised: RIP is that instruction's address; call `deliverFault`.
  * Each delivery counts as one (design 2). Every operation that can open the interrupt window (STI, POPF, IRET,
  * MOV CR8, WRMSR, port access) ends its block, so the loop sees it at the same count in every engine.

@@ -1,8 +1,8 @@
 import { ABORTED, type Cpu, DONE, type Outcome, type SystemOperation, systemOperation } from '../cpu.ts';
-import { FLAG, FLAGS_REST, HALTED, INTERRUPT_SHADOW, RSP } from '../state.ts';
+import { FLAG, FLAGS_REST, HALTED, INTERRUPT_SHADOW, RSP, SINGLE_STEP_TRAP } from '../state.ts';
 import { farCall, farJump, farReturn, interruptReturn, type OperandSize } from './far-transfer.ts';
 import { changeableFlags, readFlags, writeFlags } from './flags.ts';
-import { enterInterrupt } from './interrupt-entry.ts';
+import { enterInterrupt, type InterruptKind } from './interrupt-entry.ts';
 import {
   ioPrivilege,
   privilegeLevel,
@@ -17,18 +17,23 @@ import { wrap } from './segment-load.ts';
 
 const GP = 13;
 
+/** Entering a handler clears TF, and no trap follows: a debugger has to step over INT n itself [SDM 3B 17.3.1.4]. */
+function enter(cpu: Cpu, vector: number, kind: InterruptKind): Outcome {
+  const outcome = enterInterrupt(cpu, vector, kind, undefined);
+  if (outcome === DONE) cpu.state.set32(SINGLE_STEP_TRAP, 0);
+  return outcome;
+}
+
 /** INT n, INT3: c is the vector; RIP is the next instruction's address. */
 export const SOFTWARE_INTERRUPT = systemOperation('software-interrupt', (cpu, _b, c) =>
-  enterInterrupt(cpu, c, 'software', undefined),
+  enter(cpu, c, 'software'),
 );
 
 /** INT1: delivered as a hardware exception would be, without the check of the gate's DPL [SDM 2A INT]. */
-export const DEBUG_INTERRUPT = systemOperation('debug-interrupt', (cpu) =>
-  enterInterrupt(cpu, 1, 'exception', undefined),
-);
+export const DEBUG_INTERRUPT = systemOperation('debug-interrupt', (cpu) => enter(cpu, 1, 'exception'));
 
 export const OVERFLOW_INTERRUPT = systemOperation('overflow-interrupt', (cpu) =>
-  (readFlags(cpu.state) & FLAG.of) !== 0 ? enterInterrupt(cpu, 4, 'software', undefined) : DONE,
+  (readFlags(cpu.state) & FLAG.of) !== 0 ? enter(cpu, 4, 'software') : DONE,
 );
 
 /** IRET: c is the operand size. */
