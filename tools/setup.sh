@@ -20,9 +20,8 @@ if ((${#missing[@]})); then
     echo "setup: installing ${missing[*]}" >&2
     export DEBIAN_FRONTEND=noninteractive
     {
-      apt-get -qq update
-      apt-get -qq install -y --no-install-recommends "${missing[@]}"
-    } >&2 || echo "setup: some packages could not be installed; tests that need them are skipped" >&2
+      apt-get -qq update && apt-get -qq install -y --no-install-recommends "${missing[@]}"
+    } > /dev/null || echo "setup: some packages could not be installed; tests that need them are skipped" >&2
   else
     echo "setup: missing ${missing[*]}; tests that need them are skipped (sudo apt-get install ${missing[*]})" >&2
   fi

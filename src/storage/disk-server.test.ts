@@ -1,4 +1,4 @@
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
@@ -321,4 +321,29 @@ describe('foreign NBD clients', () => {
       expect((await readFile(image)).subarray(8192, 8192 + 65536).every((byte) => byte === 0x5a)).toBe(true);
     },
   );
+});
+
+describe.skipIf(!here('nbdkit'))('foreign NBD server (needs nbdkit)', () => {
+  test('serves a disk of one host alone, and is refused where fencing is needed', async () => {
+    const probe = createServer();
+    await new Promise<void>((resolve) => probe.listen(0, '127.0.0.1', resolve));
+    const { port } = probe.address() as { port: number };
+    await new Promise((resolve) => probe.close(resolve));
+    const nbdkit = spawn('nbdkit', ['-f', '-i', '127.0.0.1', '-p', String(port), 'memory', '1M'], {
+      stdio: 'ignore',
+    });
+    closing.push(() => nbdkit.kill('SIGKILL'));
+    const address = { host: '127.0.0.1', port, disk: '' };
+    const plain = new DiskClient({ address, vm, generations: false });
+    closing.push(() => plain.close());
+    // The client keeps trying until the server is up.
+    expect(await plain.open(epoch(0), a)).toBe('ok');
+    expect((await plain.execute(write(512, 'foreign'))).status).toBe('ok');
+    expect((await plain.execute({ kind: 'flush' })).status).toBe('ok');
+    expect(data(await plain.execute(read(512, 7)))).toBe('foreign');
+
+    const fenced = new DiskClient({ address, vm, generations: true });
+    closing.push(() => fenced.close());
+    expect(await fenced.open(epoch(1), a)).toBe('refused');
+  });
 });
