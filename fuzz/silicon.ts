@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { EngineStep, type StepMode } from '../src/host/debug-step/engine-step.ts';
+import { EngineStep, type StepExecutor, type StepMode } from '../src/host/debug-step/engine-step.ts';
 import { printCase } from '../src/host/debug-step/json.ts';
 import type { StepOutcome } from '../src/host/debug-step/stepped-state.ts';
 import { CAPTURED_FILE, type CapturedEntry, capture, printCaptured } from '../tests/silicon/captured.ts';
@@ -8,11 +8,12 @@ import type { SiliconCase } from '../tests/silicon/case.ts';
 import { differences, disassemble } from '../tests/silicon/compare.ts';
 import { FORMS, generateCase } from '../tests/silicon/generator.ts';
 import { buildHarness, NativeProcessor, nativeAvailable, processorName } from '../tests/silicon/native.ts';
+import { SWEEP_FORMS } from '../tests/silicon/sweep.ts';
 
 /**
  * Compares an engine with this host's processor over random instructions.
  *
- *   node dist/fuzz/silicon.js --cases N [--seed S] [--form TEXT] [--mode step|block] [--show N] [--json-cases]
+ *   node dist/fuzz/silicon.js --cases N [--seed S] [--form TEXT] [--mode step|block] [--show N] [--json-cases] [--sweep]
  *   node dist/fuzz/silicon.js --capture      writes tests/silicon/captured.jsonl anew, from this processor
  */
 interface Options {
@@ -20,9 +21,11 @@ interface Options {
   seed: number;
   form: string;
   mode: StepMode;
+  engine: StepExecutor;
   show: number;
   jsonCases: boolean;
   capture: boolean;
+  sweep: boolean;
 }
 
 const ROOT = join(import.meta.dirname, '../..');
@@ -36,7 +39,9 @@ async function main(): Promise<number> {
     return 2;
   }
   const wanted = options.form.toLowerCase();
-  const forms = FORMS.filter((form) => `${form.mnemonic} ${form.encoding}`.toLowerCase().includes(wanted));
+  const forms = (options.sweep ? SWEEP_FORMS : FORMS).filter((form) =>
+    `${form.mnemonic} ${form.encoding}`.toLowerCase().includes(wanted),
+  );
   if (forms.length === 0) {
     process.stderr.write(`silicon: no form is called ${options.form}\n`);
     return 2;
@@ -47,7 +52,7 @@ async function main(): Promise<number> {
     native.close();
     return 0;
   }
-  const engine = new EngineStep(options.mode);
+  const engine = new EngineStep(options.mode, options.engine);
   const failures = new Map<string, { count: number; of: number }>();
   const runs = new Map<string, number>();
   let failed = 0;
@@ -124,14 +129,20 @@ function readOptions(words: readonly string[]): Options {
     seed: 1,
     form: '',
     mode: 'step',
+    engine: 'interpreter',
     show: 1,
     jsonCases: false,
     capture: false,
+    sweep: false,
   };
   for (let index = 0; index < words.length; index += 1) {
     const word = words[index];
     if (word === '--json-cases') {
       options.jsonCases = true;
+      continue;
+    }
+    if (word === '--sweep') {
+      options.sweep = true;
       continue;
     }
     if (word === '--capture') {
@@ -145,7 +156,7 @@ function readOptions(words: readonly string[]): Options {
     else if (word === '--form') options.form = value;
     else if (word === '--mode') options.mode = value === 'block' ? 'block' : 'step';
     else if (word === '--show') options.show = Number(value);
-    else if (word === '--engine' && value === 'interpreter') continue;
+    else if (word === '--engine') options.engine = value === 'oracle' ? 'oracle' : 'interpreter';
     else {
       process.stderr.write(`silicon: I do not understand ${word} ${value}\n`);
       process.exit(2);

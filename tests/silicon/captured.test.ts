@@ -1,10 +1,11 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { EngineStep, type StepMode } from '../../src/host/debug-step/engine-step.ts';
+import { EngineStep, type StepExecutor, type StepMode } from '../../src/host/debug-step/engine-step.ts';
 import { formName, readCaptured, restore } from './captured.ts';
 import { differences, disassemble } from './compare.ts';
 import type { Form } from './form.ts';
 import { INTEGER_FORMS } from './forms-integer.ts';
+import { MMX_FORMS } from './forms-mmx.ts';
 import { SSE_FORMS } from './forms-sse.ts';
 import { X87_FORMS } from './forms-x87.ts';
 
@@ -13,6 +14,7 @@ const FAMILIES: readonly [string, readonly Form[]][] = [
   ['integer', INTEGER_FORMS],
   ['SSE', SSE_FORMS],
   ['x87', X87_FORMS],
+  ['MMX', MMX_FORMS],
 ];
 const REPORTED = 10;
 
@@ -26,8 +28,12 @@ describe(`single instructions against answers of ${captured.processor}`, () => {
       expect([...names].filter((name) => !answered.has(name))).toEqual([]);
     });
 
-    it.each<StepMode>(['step', 'block'])(`${family} instructions do what the processor does (%s)`, (mode) => {
-      const engine = new EngineStep(mode);
+    it.each<[StepExecutor, StepMode]>([
+      ['interpreter', 'step'],
+      ['interpreter', 'block'],
+      ['oracle', 'block'],
+    ])(`${family} instructions do what the processor does (%s, %s)`, (executor, mode) => {
+      const engine = new EngineStep(mode, executor);
       const wrong: string[] = [];
       for (const entry of entries) {
         const restored = restore(entry);

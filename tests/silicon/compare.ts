@@ -13,7 +13,7 @@ const C1 = 0x200;
 const KERNEL_HALF = 1n << 47n;
 /** Relative error of RCPSS and RSQRTSS [SDM 2B RCPPS]. Two answers may lie on either side. */
 const RECIPROCAL_ERROR = 2 * 1.5 * 2 ** -12;
-const TRANSCENDENTAL_ULPS = 4n;
+const TRANSCENDENTAL_ULPS = 1n;
 
 export function differences(given: SiliconCase, expected: StepOutcome, actual: StepOutcome): string[] {
   const found: string[] = [];
@@ -25,7 +25,9 @@ export function differences(given: SiliconCase, expected: StepOutcome, actual: S
   if (wanted !== got) found.push(`exception: ${got}, the processor has ${wanted}`);
   if (!expected.exception && !actual.exception) differ('retired', expected.retired, actual.retired);
 
-  const registers = given.mode === 32 ? 8 : 16;
+  // POPA that faults half-way has loaded some registers or none, by the model of processor.
+  const partial = given.form.mnemonic === 'popa' && expected.exception !== null;
+  const registers = partial ? 0 : given.mode === 32 ? 8 : 16;
   const width = given.mode === 32 ? 32 : 64;
   for (let index = 0; index < registers; index += 1) {
     const cut = (value: bigint) => BigInt.asUintN(width, value);
@@ -116,8 +118,10 @@ function exceptionText(outcome: StepOutcome): string {
   let { errorCode } = exception;
   // The host's kernel hides from programs which of its own pages are mapped.
   if (exception.vector === 14 && exception.cr2 >= KERNEL_HALF) errorCode &= ~1;
+  // Non-canonical stack addresses raise #GP here where processors raise #SS (docs/LIMITS.md).
+  const vector = exception.vector === 12 && errorCode === 0 ? 13 : exception.vector;
   const address = exception.vector === 14 ? ` at 0x${exception.cr2.toString(16)}` : '';
-  return `#${exception.vector}(${errorCode})${address}`;
+  return `#${vector}(${errorCode})${address}`;
 }
 
 const FLAG_NAMES: readonly [bigint, string][] = [
@@ -155,8 +159,17 @@ function nearVectors(want: bigint, have: bigint): boolean {
 }
 
 function near80(want: bigint, have: bigint): boolean {
-  const distance = want > have ? want - have : have - want;
+  const [one, other] = [position(want), position(have)];
+  const distance = one > other ? one - other : other - one;
   return distance <= TRANSCENDENTAL_ULPS;
+}
+
+/** Consecutive values have consecutive positions: the explicit integer bit is left out. */
+function position(bits: bigint): bigint {
+  const sign = bits >> 79n;
+  const exponent = (bits >> 64n) & 0x7fffn;
+  const magnitude = (exponent << 63n) | (bits & 0x7fff_ffff_ffff_ffffn);
+  return sign ? -magnitude : magnitude;
 }
 
 /** What a debugger would show for the case's bytes. */

@@ -22,6 +22,8 @@ export interface Encoded {
 }
 
 const BRANCH = /^(jcc|jmp|call|ret|loop)$/;
+/** Undefined opcodes: how far they are fetched before they are refused is not defined. */
+const UNDEFINED = /^(sweep|ud|invalid-in-64)$/;
 const CODE_AT = CODE_ARENA.start + 0x800;
 
 /** Sets registers in `gpr` so that the memory operand lies where it should. */
@@ -49,7 +51,9 @@ export function encode(random: Random, form: Form, mode: 32 | 64, gpr: bigint[])
 
   const wantsMemory = form.operand ? form.operand === 'memory' : random.chance(55);
   const memory = form.modrm && wantsMemory;
-  if (form.lock && memory ? random.chance(12) : random.chance(0.4)) prefixes.push(0xf0);
+  // LOCK MOV CR0 is AMD's second name of CR8.
+  const mayLock = form.mnemonic !== 'privileged' && random.chance(0.4);
+  if (form.lock && memory ? random.chance(12) : mayLock) prefixes.push(0xf0);
   shuffle(random, prefixes);
 
   const rex = long && random.chance(60) ? 0x40 | random.below(16) : 0;
@@ -96,7 +100,7 @@ export function encode(random: Random, form: Form, mode: 32 | 64, gpr: bigint[])
     rm = low + extend(1);
   }
   for (const value of immediates) bytes.push(...value);
-  if (form.immediates.includes('mo') && random.chance(90)) {
+  if (form.immediates.includes('mo') && (mode === 32 || random.chance(90))) {
     target = chooseTarget(random, form);
     const view = new DataView(new ArrayBuffer(8));
     view.setBigUint64(0, BigInt(target), true);
@@ -107,7 +111,10 @@ export function encode(random: Random, form: Form, mode: 32 | 64, gpr: bigint[])
   }
   // Now and then the instruction reaches into the unmapped page behind its own.
   const nearEnd =
-    random.chance(1.5) && !form.setup && !(form.modrm && (bytes[bytes.length - 5]! & 0xc7) === 5);
+    random.chance(1.5) &&
+    !form.setup &&
+    !UNDEFINED.test(form.mnemonic) &&
+    !(form.modrm && (bytes[bytes.length - 5]! & 0xc7) === 5);
   if (nearEnd) at = CODE_ARENA.end - 1 - random.below(Math.min(bytes.length, 15));
   const last = immediates.at(-1) ?? [];
   return {
@@ -262,6 +269,8 @@ function immediate(
       return take(mode === 32 && operandSize === 2 ? 2 : 4);
     case 'mo':
       return take(addressSize);
+    case 'xx':
+      return take(8);
   }
 }
 

@@ -6,6 +6,7 @@
  *   `50+r`          register in the opcode                     `D9 C0+r`      x87 stack position
  *   `ib iw iz iv`   immediate: byte, word, by operand size (at most 4 bytes), by operand size
  *   `cb cz`         branch distance                            `mo`           offset as long as an address
+ *   `xx`            bytes that the instruction may take or leave
  */
 export interface Form {
   readonly mnemonic: string;
@@ -30,7 +31,7 @@ export interface Form {
   readonly inexact: 'reciprocal' | 'transcendental' | undefined;
 }
 
-export type ImmediateKind = 'ib' | 'iw' | 'iz' | 'iv' | 'cb' | 'cz' | 'mo';
+export type ImmediateKind = 'ib' | 'iw' | 'iz' | 'iv' | 'cb' | 'cz' | 'mo' | 'xx';
 
 /** What the registers must look like for the instruction to do something worth comparing. */
 export type Setup =
@@ -98,7 +99,7 @@ export function form(mnemonic: string, encoding: string, options: FormOptions = 
       digit = Number(word[1]);
     } else if (word === 'm') operand = 'memory';
     else if (word === 'r') operand = 'register';
-    else if (/^(i[bwzv]|c[bz]|mo)$/.test(word)) immediates.push(word as ImmediateKind);
+    else if (/^(i[bwzv]|c[bz]|mo|xx)$/.test(word)) immediates.push(word as ImmediateKind);
     else throw new Error(`cannot read the encoding ${encoding}`);
   }
   return {

@@ -113,6 +113,6 @@ add('in', 'E4 ib, E5 ib, EC, ED, 6C, 6D');
 add('out', 'E6 ib, E7 ib, EE, EF, 6E, 6F');
 add('ud', '0F 0B, 0F FF /r, 0F B9 /r');
 add('invalid-in-64', '06, 07, 0E, 16, 17, 1E, 1F, 27, 2F, 37, 3F, 60, 61, CE, D4 ib, D6', { modes: 'long' });
-add('fences', 'NP 0F AE /5 r, NP 0F AE /6 r, NP 0F AE /7 r, 0F AE /7 m');
+add('fences', 'NP 0F AE /5 r, NP 0F AE /6 r, NP 0F AE /7 r');
 
 export const INTEGER_FORMS: readonly Form[] = forms;

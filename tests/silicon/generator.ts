@@ -2,13 +2,16 @@ import { DATA_ARENA, PAGE, type SiliconCase } from './case.ts';
 import { type Encoded, encode } from './encode.ts';
 import type { Form } from './form.ts';
 import { INTEGER_FORMS } from './forms-integer.ts';
+import { MMX_FORMS } from './forms-mmx.ts';
 import { SSE_FORMS } from './forms-sse.ts';
 import { X87_FORMS } from './forms-x87.ts';
 import { Random } from './random.ts';
 import { applySetup, shiftUndefined } from './setup.ts';
 import { fill, float80, integer } from './values.ts';
 
-export const FORMS: readonly Form[] = [...INTEGER_FORMS, ...SSE_FORMS, ...X87_FORMS];
+export const FORMS: readonly Form[] = [...INTEGER_FORMS, ...SSE_FORMS, ...X87_FORMS, ...MMX_FORMS];
+/** Their x87 registers hold integers mostly. */
+const MMX = new Set(MMX_FORMS);
 
 const RSP = 4;
 const ARITHMETIC = 0x8d5;
@@ -62,7 +65,7 @@ export function generateCase(form: Form, seed: number): SiliconCase {
     rflags: BigInt(draft.rflags),
     xmm: vectors(random, form),
     mxcsr: mxcsr(random),
-    x87: x87(random),
+    x87: x87(random, form),
     memory: memory(draft),
     repeated: form.setup === 'string' && encoded.repeat,
     noTrapFlag,
@@ -104,7 +107,7 @@ function mxcsr(random: Random): number {
   return value;
 }
 
-function x87(random: Random): SiliconCase['x87'] {
+function x87(random: Random, form: Form): SiliconCase['x87'] {
   let fcw = 0x37f;
   if (random.chance(40)) fcw = (fcw & ~0xf00) | (random.pick([0, 2, 3]) << 8) | (random.below(4) << 10);
   if (random.chance(10)) fcw &= ~random.below(64);
@@ -117,7 +120,12 @@ function x87(random: Random): SiliconCase['x87'] {
   // Mostly room for a push and two operands.
   if (random.chance(80)) ftw &= ~(1 << ((top + 7) & 7));
   if (random.chance(90)) ftw |= (1 << top) | (1 << ((top + 1) & 7));
-  return { fcw, fsw, ftw, st: Array.from({ length: 8 }, () => float80(random)) };
+  const next = () => {
+    if (!MMX.has(form) || random.chance(10)) return float80(random);
+    const low = new DataView(fill(random, 8, form.data).buffer).getBigUint64(0, true);
+    return (BigInt(random.pick([0xffff, random.below(0x10000)])) << 64n) | low;
+  };
+  return { fcw, fsw, ftw, st: Array.from({ length: 8 }, next) };
 }
 
 /** Joins the regions into chunks that do not overlap, and fills them. */
@@ -135,7 +143,12 @@ function memory(draft: Draft): SiliconCase['memory'] {
     if (last && range.start <= last.end) last.end = Math.max(last.end, range.end);
     else joined.push(range);
   }
-  return joined.map(({ start, end }) => {
+  // Every page of the arena is named, if only by no bytes at all: it is mapped then.
+  const pages: SiliconCase['memory'] = [];
+  for (let page = DATA_ARENA.start; page < DATA_ARENA.end; page += PAGE) {
+    pages.push({ address: BigInt(page), bytes: new Uint8Array() });
+  }
+  const chunks = joined.map(({ start, end }) => {
     const bytes = fill(draft.random, end - start, undefined);
     for (const [address, content] of draft.contents) {
       for (const [index, byte] of content.entries()) {
@@ -145,6 +158,7 @@ function memory(draft: Draft): SiliconCase['memory'] {
     }
     return { address: BigInt(start), bytes };
   });
+  return [...chunks, ...pages];
 }
 
 /** FNV-1a. */

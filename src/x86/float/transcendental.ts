@@ -180,9 +180,11 @@ function timesLogarithm(y: Float, logarithm: bigint, exact: boolean, status: Flo
   const magnitude = logarithm < 0n ? -logarithm : logarithm;
   const product = magnitude * y.significand;
   if (exact) {
-    // Processors report inexact here too.
-    status.flags |= EXCEPTION.inexact;
-    return fullPrecision(status, negative, y.exponent - Number(FRACTION), product);
+    // Processors report inexact here too, and with it underflow of a denormal result.
+    const bits = fullPrecision(status, negative, y.exponent - Number(FRACTION), product);
+    const denormal = (bits >> 64n) % 0x8000n === 0n && bits !== 0n;
+    status.flags |= EXCEPTION.inexact | (denormal ? EXCEPTION.underflow : 0);
+    return bits;
   }
   return inexact(status, negative ? -product : product, y.exponent - Number(FRACTION));
 }

@@ -74,6 +74,7 @@ const FLD_STI = x87Operation('fld sti', (unit, i) => {
 /** What a store writes for an empty register, and what it writes for a number. */
 interface Target {
   readonly indefinite: bigint;
+  readonly bytes: number;
   convert(x: Float, status: FloatStatus): bigint;
   write(unit: X87Unit, address: bigint, bits: bigint): boolean;
 }
@@ -87,14 +88,20 @@ function store(name: string, target: Target, pops: boolean): SystemOperation {
     const { status } = unit;
     if (unit.isEmpty(0)) {
       const masked = isMasked(status, EXCEPTION.invalid);
-      if (masked && !target.write(unit, address, target.indefinite)) return ABORTED;
+      const reached = masked
+        ? target.write(unit, address, target.indefinite)
+        : unit.cpu.probe(address, target.bytes, 'write');
+      if (!reached) return ABORTED;
       unit.stackFault(false);
       if (masked && pops) unit.pop();
       return undefined;
     }
     const bits = target.convert(unit.float(0), status);
     const prevented = (status.flags & ~status.masks & ~EXCEPTION.inexact) !== 0;
-    if (!prevented && !target.write(unit, address, bits)) return ABORTED;
+    const reached = prevented
+      ? unit.cpu.probe(address, target.bytes, 'write')
+      : target.write(unit, address, bits);
+    if (!reached) return ABORTED;
     if (prevented) {
       // Nothing was rounded into memory.
       status.flags &= ~EXCEPTION.inexact;
@@ -109,6 +116,7 @@ function store(name: string, target: Target, pops: boolean): SystemOperation {
 function floatTarget(format: FloatFormat, size: 4 | 8): Target {
   return {
     indefinite: defaultNan(format),
+    bytes: size,
     // A denormal register is not reported.
     convert: (x, status) => convert(format, { ...x, denormal: false }, status),
     write: (unit, address, bits) => unit.cpu.store(size, address, BigInt.asUintN(size * 8, bits)),
@@ -118,12 +126,14 @@ function integerTarget(operand: 'i16' | 'i32' | 'i64'): Target {
   const size = OPERAND_SIZE[operand];
   return {
     indefinite: 1n << BigInt(size * 8 - 1),
+    bytes: size,
     convert: (x, status) => toInteger(x, size * 8, status.rounding, status),
     write: (unit, address, bits) => unit.cpu.store(size, address, bits),
   };
 }
 const BCD_TARGET: Target = {
   indefinite: BCD_INDEFINITE,
+  bytes: 10,
   convert: (x, status) => {
     if (x.kind === 'zero') return toBcd(x.negative, 0n);
     if (x.kind === 'finite' && x.exponent <= 0) {
