@@ -28,6 +28,7 @@ import {
   RIP,
   SEGMENT,
   SEGMENT_ACCESS,
+  SEGMENT_BASE,
   type Size,
   SLOW_ADDRESS,
   SLOW_VALUE,
@@ -89,6 +90,8 @@ export class Engine implements Cpu, SlowPaths {
   #budget = 0;
   #exact = true;
   #mode = 0;
+  /** Base of the code segment; 0 in 64-bit code, whose RIP is linear. */
+  #codeBase = 0;
 
   constructor(
     memory: WasmMemory,
@@ -142,8 +145,7 @@ export class Engine implements Cpu, SlowPaths {
     this.#budget = Math.min(budget, BUDGET_MAX);
     this.#left = this.#budget;
     this.#exact = exact;
-    this.#mode = this.#modeKey();
-    this.mmu.select(this.#mode);
+    this.#selectMode();
     state.set64(BLOCK_PC, state.get64(RIP));
     const exit = this.#run();
     this.retired = this.#budget - this.#left;
@@ -209,7 +211,7 @@ export class Engine implements Cpu, SlowPaths {
     this.memory.stepping = true;
     this.#left -= 1;
     state.set64(BLOCK_PC, state.get64(RIP));
-    this.mmu.selectEpoch(this.#mode | MODE.step);
+    this.mmu.selectEpoch(this.#mode | MODE.step, this.#codeBase);
     let header = 0;
     let exit: RunExit | undefined;
     for (let done = false; !done; ) {
@@ -247,7 +249,7 @@ export class Engine implements Cpu, SlowPaths {
     }
     this.memory.stepping = false;
     // A store may have dropped translations, and with them the epochs.
-    this.mmu.selectEpoch(this.#mode);
+    this.mmu.selectEpoch(this.#mode, this.#codeBase);
     return exit;
   }
 
@@ -291,8 +293,7 @@ export class Engine implements Cpu, SlowPaths {
       return 'fault';
     }
     if (outcome === AGAIN) this.#setPc(offset);
-    this.#mode = this.#modeKey();
-    this.mmu.select(this.#mode);
+    this.#selectMode();
     state.i32[BLOCK_PC >> 2] = state.i32[RIP >> 2]!;
     state.i32[(BLOCK_PC >> 2) + 1] = state.i32[(RIP >> 2) + 1]!;
     if (this.#hooks.attention()) return 'attention';
@@ -320,6 +321,13 @@ export class Engine implements Cpu, SlowPaths {
 
   // ------------------------------------------------------------------------------------------ finding code
 
+  #selectMode(): void {
+    this.#mode = this.#modeKey();
+    const long = (this.#mode & MODE.codeMask) === MODE.code64;
+    this.#codeBase = long ? 0 : this.state.get32(SEGMENT_BASE + SEGMENT.cs * 8);
+    this.mmu.select(this.#mode, this.#codeBase);
+  }
+
   #modeKey(): number {
     const state = this.state;
     const access = state.get32(SEGMENT_ACCESS + SEGMENT.cs * 4);
@@ -339,8 +347,9 @@ export class Engine implements Cpu, SlowPaths {
   /** Finds or decodes the block at BLOCK_PC. 0: a fetch fault is pending. `branch`: to be linked, or 0. */
   #resolve(branch: number, step = 0): number {
     const state = this.state;
-    const low = state.i32[BLOCK_PC >> 2]!;
+    const pcLow = state.i32[BLOCK_PC >> 2]!;
     const high = state.i32[(BLOCK_PC >> 2) + 1]!;
+    const low = (pcLow + this.#codeBase) | 0;
     const user = state.get32(CPL) === 3;
     const page = this.mmu.translate(low, high, ACCESS_EXECUTE, user);
     if (page < 0) {
@@ -383,7 +392,7 @@ export class Engine implements Cpu, SlowPaths {
       if (this.code.full) {
         this.code.clear();
         this.mmu.forgetCode();
-        this.mmu.selectEpoch(mode);
+        this.mmu.selectEpoch(mode, this.#codeBase);
         branch = 0;
       }
       block = this.code.build(start, mode, secondPage);
@@ -391,8 +400,8 @@ export class Engine implements Cpu, SlowPaths {
     }
     if (branch !== 0 && block.secondPage === -1) this.code.link(branch, block.header);
     const epoch = state.i32[EPOCH >> 2]!;
-    const entry = (this.#layout.jumpCache + jumpSlot(low, high, epoch) * JUMP_ENTRY.size) >>> 2;
-    this.#i32[entry] = low;
+    const entry = (this.#layout.jumpCache + jumpSlot(pcLow, high, epoch) * JUMP_ENTRY.size) >>> 2;
+    this.#i32[entry] = pcLow;
     this.#i32[entry + 1] = high;
     this.#i32[entry + 2] = epoch;
     this.#i32[entry + 3] = block.header;

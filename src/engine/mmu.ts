@@ -1,5 +1,6 @@
 import { type AccessKind, ALLOW, type PhysicalMemory, WalkResult, walk } from '../x86/paging.ts';
 import { CPL, type CpuState, CR0, CR3, CR4, EFER, EPOCH, TLB_POINTER } from '../x86/state.ts';
+import { MODES } from './code-mode.ts';
 import { type EngineLayout, PAGE, TLB_CONTEXTS, TLB_ENTRY } from './layout.ts';
 import type { PhysicalMap } from './physical-map.ts';
 
@@ -20,7 +21,7 @@ interface Context {
   /** Paging controls and privilege. */
   controls: number;
   readonly tlb: number;
-  /** Mode key -> epoch of the jump cache. */
+  /** Mode key and code base -> epoch of the jump cache. */
   readonly epochs: Map<number, number>;
   /** Linear pages from which code runs in the present epochs. */
   readonly codePages: Set<number>;
@@ -98,8 +99,11 @@ export class Mmu {
 
   // ---------------------------------------------------------------------------------- contexts
 
-  /** Selects the context for the present CR3, controls and privilege, and the epoch for this mode. */
-  select(mode: number): void {
+  /**
+   * Selects the context for the present CR3, controls and privilege, and the epoch for this mode and base of the
+   * code segment.
+   */
+  select(mode: number, codeBase: number): void {
     const state = this.#state;
     const cr0 = state.get32(CR0);
     const paging = cr0 >>> 31;
@@ -111,7 +115,7 @@ export class Mmu {
     const root = paging ? state.get32(CR3) + (state.get32(CR3 + 4) & 0xfffff) * 2 ** 32 : 0;
     const current = this.#context;
     if (current.root !== root || current.controls !== controls) this.#context = this.#find(root, controls);
-    this.selectEpoch(mode);
+    this.selectEpoch(mode, codeBase);
   }
 
   #find(root: number, controls: number): Context {
@@ -130,12 +134,13 @@ export class Mmu {
     return oldest;
   }
 
-  selectEpoch(mode: number): void {
+  selectEpoch(mode: number, codeBase: number): void {
     const context = this.#context;
-    let epoch = context.epochs.get(mode);
+    const key = codeBase * MODES + mode;
+    let epoch = context.epochs.get(key);
     if (epoch === undefined) {
       epoch = this.#nextEpoch = (this.#nextEpoch + 1) | 0;
-      context.epochs.set(mode, epoch);
+      context.epochs.set(key, epoch);
     }
     this.#state.i32[EPOCH >> 2] = epoch;
     this.#state.i32[TLB_POINTER >> 2] = context.tlb;
