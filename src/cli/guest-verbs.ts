@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { debugStep } from '../host/debug-step/command.ts';
 import { replay } from '../host/replay.ts';
 import { run } from '../host/run.ts';
-import { compileInterpreterEagerly } from '../host/v8-flags.ts';
+import { compileInterpreterEagerly, limitHeapGrowth } from '../host/v8-flags.ts';
 import { accepted, EXIT_WRONG, leave } from './ending.ts';
 import {
   parseCount,
@@ -75,6 +75,7 @@ export function addGuestVerbs(program: Command): void {
         json: options.json === true,
       };
       compileInterpreterEagerly();
+      limitHeapGrowth();
       await leave(await run(runOptions));
     });
 
@@ -94,6 +95,7 @@ export function addGuestVerbs(program: Command): void {
       const budget = count(options.budget, '--budget');
       const tlbEntries = accepted(parseTlbEntries(options.tlbEntries));
       compileInterpreterEagerly();
+      limitHeapGrowth();
       const verify = options.verify === true;
       const json = options.json === true;
       await leave(replay({ file, verify, until, json, budget, engine: { tlbEntries } }));

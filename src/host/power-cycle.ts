@@ -1,9 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import { failed, type Result } from '../base/result.ts';
-import type { GuestNanoseconds, InstructionCount } from '../base/units.ts';
+import { failed, ok, type Result } from '../base/result.ts';
 import { VcpuLoop } from '../hypervisor/vcpu.ts';
 import { encodeConfig } from '../machine/config.ts';
-import type { Output, PowerOutput } from '../machine/door.ts';
+import type { Output, OutputSink, PowerOutput } from '../machine/door.ts';
 import type { LockstepMachine } from '../machine/machine.ts';
 import { LOG_START } from '../replay/position.ts';
 import { RecordingWriter } from '../replay/recording.ts';
@@ -28,12 +27,13 @@ export type CycleEnd =
 
 export interface CycleResult {
   readonly end: CycleEnd;
-  readonly instructions: InstructionCount;
-  readonly guestTime: GuestNanoseconds;
+  /** Where it stopped. */
+  readonly machine: LockstepMachine;
 }
 
+export type MachineMaker = (sink: OutputSink) => Result<LockstepMachine>;
+
 export interface PowerCycleOptions {
-  readonly create: (sink: { output(output: Output): void }) => Result<LockstepMachine>;
   readonly devices: LocalDevices;
   readonly recorded: boolean;
   readonly status: (line: string) => void;
@@ -44,6 +44,7 @@ export class PowerCycle {
   readonly #options: PowerCycleOptions;
   readonly #vcpu: VcpuLoop;
   readonly #loop: LiveLoop;
+  #create: MachineMaker | undefined;
   #machine: LockstepMachine | undefined;
   #terminal: SerialTerminal | undefined;
   #recording: RecordingFile | undefined;
@@ -59,7 +60,7 @@ export class PowerCycle {
     this.#vcpu = new VcpuLoop(
       {
         create: (sink) => {
-          const made = options.create(sink);
+          const made = this.#create?.(sink) ?? failed('the machine is made once');
           if (made.ok) this.#machine = made.value;
           return made;
         },
@@ -88,13 +89,12 @@ export class PowerCycle {
   }
 
   /** Switches the guest on. A failure here has touched no file. */
-  start(): Result<LockstepMachine> {
+  start(create: MachineMaker): Result<undefined> {
+    this.#create = create;
     this.#vcpu.create();
-    const machine = this.#machine;
-    if (machine === undefined) {
-      return failed(this.#end?.kind === 'failed' ? this.#end.reason : 'the machine cannot be made');
-    }
-    return { ok: true, value: machine };
+    this.#create = undefined;
+    if (this.#machine !== undefined) return ok(undefined);
+    return failed(this.#end?.kind === 'failed' ? this.#end.reason : 'the machine cannot be made');
   }
 
   run(terminal: SerialTerminal, recording: RecordingFile | undefined): Promise<CycleResult> {
@@ -113,7 +113,7 @@ export class PowerCycle {
         this.#vcpu.stop();
         devices.listen(undefined);
         this.#endRecording(machine, end);
-        resolve({ end, instructions: machine.count, guestTime: machine.guestTime });
+        resolve({ end, machine });
       };
       if (this.#end !== undefined) {
         this.#finish(this.#end);

@@ -1,8 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { failed, ok, type Result } from '../base/result.ts';
 import { checkConfig, type MachineConfig } from '../machine/config.ts';
-import type { OutputSink } from '../machine/door.ts';
-import { type BootImage, createMachine, type LockstepMachine } from '../machine/machine.ts';
+import { createMachine } from '../machine/machine.ts';
 import type { Forward } from '../network/passt-uplink.ts';
 import { readBootImage } from './guest-files.ts';
 import { LocalDevices } from './local-devices.ts';
@@ -42,17 +41,16 @@ export async function run(options: RunOptions): Promise<number> {
     if (options.json) process.stderr.write(`${JSON.stringify({ ok: false, reason })}\n`);
     return EXIT_WRONG;
   }
-  const { end, instructions, guestTime } = result.value;
-  say(
-    `the guest ${describe(end)} after ${instructions} instructions, ${(Number(guestTime) / 1e9).toFixed(3)} s`,
-  );
+  const { end, machine } = result.value;
+  const guestSeconds = Number(machine.guestTime) / 1e9;
+  say(`the guest ${describe(end)} after ${machine.count} instructions, ${guestSeconds.toFixed(3)} s`);
   if (options.json) {
     const { user, system } = process.cpuUsage();
     const figures = {
       ok: true,
       end: end.kind === 'power' ? end.output.state : end.why,
-      instructions: Number(instructions),
-      guestSeconds: Number(guestTime) / 1e9,
+      instructions: Number(machine.count),
+      guestSeconds,
       seconds: (performance.now() - startedAt) / 1000,
       cpuSeconds: (user + system) / 1e6,
       peakMemoryMB: Math.round(process.resourceUsage().maxRSS / 1024),
@@ -91,12 +89,10 @@ async function runUntilItEnds(options: RunOptions): Promise<Result<CycleResult>>
   const leaving = new Leaving();
   let devices: LocalDevices | undefined;
   try {
-    const image = await readBootImage(options);
-    if (!image.ok) return image;
     const opened = await LocalDevices.open(options);
     if (!opened.ok) return opened;
     devices = opened.value;
-    return await runGuest(options, image.value, devices, leaving);
+    return await runGuest(options, devices, leaving);
   } finally {
     await devices?.close();
     leaving.close();
@@ -124,7 +120,6 @@ class Leaving {
 /** The guest through all its resets. */
 async function runGuest(
   options: RunOptions,
-  image: BootImage,
   devices: LocalDevices,
   leaving: Leaving,
 ): Promise<Result<CycleResult>> {
@@ -132,13 +127,8 @@ async function runGuest(
   let terminal: SerialTerminal | undefined;
   try {
     for (;;) {
-      const cycle: PowerCycle = new PowerCycle({
-        create: (sink) => createGuest(options, image, devices, sink),
-        devices,
-        recorded: options.record !== undefined,
-        status: say,
-      });
-      const made = cycle.start();
+      const cycle = new PowerCycle({ devices, recorded: options.record !== undefined, status: say });
+      const made = await startGuest(options, devices, cycle);
       if (!made.ok) return made;
       // The recording comes after the machine: a guest that cannot start costs no older recording.
       if (options.record !== undefined) {
@@ -170,12 +160,14 @@ function startsAgain(options: RunOptions, end: CycleEnd): end is CycleEnd & { ki
   return end.output.state === 'reset' || end.output.state === 'triple-fault';
 }
 
-function createGuest(
+/** The kernel and the initrd are in memory no longer than it takes to copy them into the guest's. */
+async function startGuest(
   options: RunOptions,
-  image: BootImage,
   devices: LocalDevices,
-  sink: OutputSink,
-): Result<LockstepMachine> {
+  cycle: PowerCycle,
+): Promise<Result<undefined>> {
+  const image = await readBootImage(options);
+  if (!image.ok) return image;
   const config: MachineConfig = {
     memoryBytes: options.memoryBytes,
     disks: devices.diskConfigs,
@@ -186,10 +178,12 @@ function createGuest(
   };
   const checked = checkConfig(config);
   if (!checked.ok) return checked;
-  try {
-    return createMachine(config, image, sink, { engine: 'interpreter' });
-  } catch (error) {
-    if (!(error instanceof RangeError)) throw error;
-    return failed(`this host has no ${options.memoryBytes / 2 ** 20} MiB of memory for the guest`);
-  }
+  return cycle.start((sink) => {
+    try {
+      return createMachine(config, image.value, sink, { engine: 'interpreter' });
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      return failed(`this host has no ${options.memoryBytes / 2 ** 20} MiB of memory for the guest`);
+    }
+  });
 }
