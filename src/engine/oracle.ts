@@ -1,3 +1,4 @@
+import { unreachable } from '../base/assert.ts';
 import {
   BLOCK_PC,
   type CpuState,
@@ -110,6 +111,9 @@ export function createOracle(
           case 'next':
             record += RECORD.size;
             break;
+          case 'skip':
+            record += 2 * RECORD.size;
+            break;
           case 'aborted':
             return state.i32[EXIT_REASON >> 2]!;
           case 'fault':
@@ -123,6 +127,8 @@ export function createOracle(
             next = direct ? view.getInt32(record + RECORD.high, true) : LINK.never;
             break;
           }
+          default:
+            unreachable(outcome);
         }
       }
     }
