@@ -1,4 +1,5 @@
 import { type HostMilliseconds, hostMilliseconds } from '../src/base/units.ts';
+import type { ArbiterRequest } from '../src/ft/arbiter.ts';
 import { epoch, instanceId, type VmId, vmId } from '../src/ft/identity.ts';
 import { type Link, link } from '../src/ft/link.ts';
 import type { Heartbeat, Message } from '../src/ft/message.ts';
@@ -54,10 +55,12 @@ export class World {
   onReply: (id: number) => void = () => {};
   /** Called before every event. */
   beforeEvent: () => void = () => {};
-  loseArbiterRequest: () => boolean = () => false;
+  loseArbiterRequest: (request: ArbiterRequest) => boolean = () => false;
   loseArbiterAnswer: () => boolean = () => false;
   arbiterDown = false;
   cut = (_from: string, _to: string): boolean => false;
+  /** The logging channel alone: heartbeats go through. */
+  cutChannel = (_from: string, _to: string): boolean => false;
   #queue: { at: number; order: number; run: () => void }[] = [];
   #order = 0;
 
@@ -83,6 +86,10 @@ export class World {
       next.run();
     }
     this.now = time;
+  }
+
+  cutsChannel(from: string, to: string): boolean {
+    return this.cut(from, to) || this.cutChannel(from, to);
   }
 
   /** A client's frame: it reaches whoever has the network open. */
@@ -256,7 +263,7 @@ export class Node {
           this.#arbiter = events;
         },
         request: (request) => {
-          if (world.arbiterDown || world.loseArbiterRequest()) return;
+          if (world.arbiterDown || world.loseArbiterRequest(request)) return;
           world.schedule(0.5, () => {
             const decision = decide(world.record, request, false);
             world.record = decision.record;
@@ -271,7 +278,7 @@ export class Node {
         connect: (address) => {
           later(0.1, () => {
             const peer = world.nodes.get(address);
-            if (!peer?.alive || peer.halted !== undefined || world.cut(this.name, address)) {
+            if (!peer?.alive || peer.halted !== undefined || world.cutsChannel(this.name, address)) {
               this.channel.broken(undefined, 'connection refused');
               return;
             }
@@ -434,7 +441,7 @@ class FakeLink {
   flush(): void {
     const chunk = Buffer.concat(this.#outbox);
     this.#outbox = [];
-    if (this.node.world.cut(this.node.name, this.peer.name)) return;
+    if (this.node.world.cutsChannel(this.node.name, this.peer.name)) return;
     this.peer.later(0.1, () => this.other.arrive(chunk));
   }
 

@@ -150,6 +150,8 @@ export class Backup {
   #receivedAll(link: Link, messages: readonly Message[]): void {
     const entries: LogEntry[] = [];
     for (const message of messages) {
+      // What came before a message that changes the state is in the buffer before it does (rule 3).
+      if (message.kind === 'hello' || message.kind === 'over') this.#accept(entries.splice(0));
       if (message.kind === 'hello') {
         this.#hello(link, message);
         continue;
@@ -166,7 +168,7 @@ export class Backup {
         break;
       }
     }
-    if (entries.length > 0) this.#accept(entries);
+    this.#accept(entries);
   }
 
   /** What is wrong with the message, if anything. */
@@ -211,7 +213,8 @@ export class Backup {
     }
     if (this.#link !== undefined && this.#link !== link) this.#do({ kind: 'close', link: this.#link });
     this.#link = link;
-    const loaded = this.#state === 'BACK';
+    // The same generation copied anew: its commit was never asked for, and the state of the try before is another.
+    const loaded = this.#state === 'BACK' && !hello.fresh;
     if (!loaded) this.#expect({ generation: hello.generation, primary: hello.sender });
     this.#detector.heard(this.#now);
     const { sequence: received } = this.#order;
@@ -278,6 +281,7 @@ export class Backup {
 
   /** Append to the buffer, hand to the vCPU, then ack on receipt, before replay (design 4). */
   #accept(entries: readonly LogEntry[]): void {
+    if (entries.length === 0) return;
     this.#detector.heard(this.#now);
     for (const entry of entries) {
       const bytes = entryBytes(entry);

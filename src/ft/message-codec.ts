@@ -21,6 +21,7 @@ function writeBody(body: ByteWriter, message: Exclude<Message, { kind: 'entry' }
   switch (message.kind) {
     case 'hello':
       writeEnvelope(body, message).u32(message.version).bytes(encodeText(message.machine));
+      body.bool(message.fresh);
       return;
     case 'welcome':
       writeEnvelope(body, message).u32(message.version).bytes(encodeText(message.machine));
@@ -75,7 +76,13 @@ export function decodeMessage(frame: Frame): Result<Message> {
 function readBody(tag: number, body: ByteReader): Message | undefined {
   switch (tag) {
     case FRAME_TAG.hello:
-      return { kind: 'hello', ...readEnvelope(body), version: body.u32(), machine: readText(body) };
+      return {
+        kind: 'hello',
+        ...readEnvelope(body),
+        version: body.u32(),
+        machine: readText(body),
+        fresh: body.bool(),
+      };
     case FRAME_TAG.welcome:
       return {
         kind: 'welcome',

@@ -19,8 +19,17 @@ export interface Envelope {
 
 /** Protocol 2. P is the primary, B the backup. */
 export type Message =
-  /** P to B, first on every connection. `machine` names everything that two sides must have alike. */
-  | ({ readonly kind: 'hello'; readonly version: number; readonly machine: string } & Envelope)
+  /**
+   * P to B, first on every connection. `machine` names everything that two sides must have alike. `fresh`: a
+   * snapshot follows, and what B has of an earlier try of this generation is worth nothing. Otherwise the
+   * connection goes on with the log that B has.
+   */
+  | ({
+      readonly kind: 'hello';
+      readonly version: number;
+      readonly machine: string;
+      readonly fresh: boolean;
+    } & Envelope)
   /** B to P: the position of the last entry received, and whether the snapshot is loaded at all. */
   | ({
       readonly kind: 'welcome';

@@ -15,6 +15,7 @@ import { type Epoch, epoch, nonce } from './identity.ts';
 import type { Link } from './link.ts';
 import { LogStream } from './log-stream.ts';
 import { type Heartbeat, type Message, PROTOCOL_VERSION } from './message.ts';
+import { OutputWaits, type WaitSamples } from './output-waits.ts';
 import type { Side } from './side.ts';
 
 /** Protocol 4. COPY, GATE and COMMIT bring a new backup to a lone primary, or later a second one to a pair. */
@@ -22,8 +23,20 @@ export type PrimaryState = 'START' | 'SOLE' | 'PAIR' | 'ASK' | 'COPY' | 'GATE' |
 
 export type PrimaryStart =
   /** Power-on: nobody may run unless the record still stands at `expected`. */
-  | { readonly kind: 'power-on'; readonly expected: Epoch; readonly waitForBackup: boolean }
+  | {
+      readonly kind: 'power-on';
+      readonly expected: Epoch;
+      readonly waitForBackup: boolean;
+      /** When the guest goes on from a saved state instead of its boot. */
+      readonly resumed?: Resumed;
+    }
   | { readonly kind: 'takeover'; readonly takeover: Takeover };
+
+/** A saved state's past: outputs made until then have left, but disk operations without a completion go again. */
+export interface Resumed {
+  readonly outputs: bigint;
+  readonly started: readonly DiskRequestOutput[];
+}
 
 export interface PrimaryFigures {
   readonly state: PrimaryState;
@@ -59,6 +72,9 @@ export class Primary {
   #gatePosition = 0n;
   #joinDeadline = hostMilliseconds(0);
   #detector: FailureDetector | undefined;
+  /** Whether the log gets through: heartbeats say nothing about a connection that is broken or stuck. */
+  #channel: FailureDetector | undefined;
+  #progress = 0n;
   #reconnectAt: HostMilliseconds | undefined;
   /** A connection that has said hello and waits for the welcome. */
   #greeting: { readonly link: Link; readonly stream: LogStream } | undefined;
@@ -67,6 +83,7 @@ export class Primary {
   #running = false;
   #full = false;
   #lag = new ExecutionLag();
+  readonly #waits = new OutputWaits();
   #share = 1;
   #handingOver = false;
   #poweredOff = false;
@@ -76,7 +93,8 @@ export class Primary {
     this.#now = now;
     if (start.kind === 'power-on') {
       this.#epoch = start.expected;
-      this.#hold = new HoldQueue(0n);
+      this.#hold = new HoldQueue(start.resumed?.outputs ?? 0n);
+      this.#started = [...(start.resumed?.started ?? [])];
       this.#waitForBackup = start.waitForBackup;
       return;
     }
@@ -104,6 +122,11 @@ export class Primary {
       released: this.#hold.released,
       logEntries: this.#end,
     };
+  }
+
+  /** How the outputs since the last call waited. */
+  takeWaits(): WaitSamples {
+    return this.#waits.take();
   }
 
   /** Called once, before any event. */
@@ -197,6 +220,7 @@ export class Primary {
   #output(output: NumberedOutput): void {
     this.#append(output.at, outputMark(output));
     this.#hold.hold(output, this.#end);
+    if (this.#pair) this.#waits.made(output.number, this.#end, output.at, this.#now);
     // An output that waits flushes at once (design 4).
     this.#flush();
   }
@@ -214,6 +238,7 @@ export class Primary {
   #handedOver(number: bigint): void {
     this.#handingOver = false;
     this.#hold.leave(number);
+    if (this.#endAt !== undefined) this.#waits.left(number, this.#endAt, this.#now);
     if (this.#endAt !== undefined) this.#append(this.#endAt, { kind: 'released', output: number });
   }
 
@@ -273,8 +298,8 @@ export class Primary {
     if (this.#state === 'START') {
       this.#enter('SOLE', 'powered on');
       this.#do({ kind: 'open-network', epoch: this.#epoch });
-      if (this.#protectAddress !== undefined) this.#join();
     }
+    this.#join();
   }
 
   #openDisks(): void {
@@ -321,6 +346,7 @@ export class Primary {
     } else {
       // Won: nobody else may run this VM. The partner's gate falls only now.
       this.#pair = undefined;
+      this.#waits.forget();
       this.#joining = undefined;
       this.#gatePosition = 0n;
       this.#openDisks();
@@ -336,6 +362,8 @@ export class Primary {
     const highest = this.#state === 'COMMIT' ? epoch(lowest + 1) : lowest;
     for (const stream of [this.#pair, this.#joining]) if (stream) this.#cut(stream);
     if (this.#state !== 'COMMIT') this.#dropJoining();
+    // The next backup is another one: whoever asks for it, asks again.
+    this.#protectAddress = undefined;
     this.#enter('ASK', reason);
     this.#ask({ kind: 'claim', vm, instance, lowest, highest, nonce: this.#nonce() });
   }
@@ -414,6 +442,7 @@ export class Primary {
     this.#waitForBackup = false;
     this.#enter('PAIR', `protected by ${this.#pair?.backup}`);
     this.#watch();
+    if (this.#protectAddress === undefined) this.#suspect('fault tolerance was turned off');
   }
 
   /** A backup that is lost before the commit was asked for costs nothing: no claim is needed. */
@@ -422,7 +451,8 @@ export class Primary {
     // A VM that was to wait for its first backup goes on without: it says so, and keeps trying.
     this.#waitForBackup = false;
     this.#enter(this.#pair ? 'PAIR' : 'SOLE', `the new backup was lost: ${reason}`);
-    this.#reconnectAt = hostMilliseconds(this.#now + this.#side.timing.suspicionMs);
+    // Soon enough that a backup that is still there has not suspected by then.
+    this.#reconnectAt = hostMilliseconds(this.#now + this.#side.timing.suspicionMs / 4);
   }
 
   #dropJoining(): void {
@@ -459,6 +489,7 @@ export class Primary {
       sender: instance,
       version,
       machine,
+      fresh: stream.base < 0n,
     });
     this.#do({ kind: 'flush', link });
     // Until the welcome has named a position the stream has no link: its entries only pile up.
@@ -514,7 +545,14 @@ export class Primary {
     this.#greeting = undefined;
     const rightPair = welcome.vm === vm && welcome.generation === stream.generation;
     const rightSender = stream.backup === undefined || stream.backup === welcome.sender;
-    if (!rightPair || !rightSender || welcome.version !== PROTOCOL_VERSION || welcome.machine !== machine) {
+    const mixedUp = stream.base < 0n && welcome.loaded;
+    if (
+      mixedUp ||
+      !rightPair ||
+      !rightSender ||
+      welcome.version !== PROTOCOL_VERSION ||
+      welcome.machine !== machine
+    ) {
       const reason = `the other side is not this VM's backup (${welcome.vm}, generation ${welcome.generation})`;
       this.#breakLink(stream, link, reason);
       return;
@@ -546,6 +584,7 @@ export class Primary {
     }
     this.#detector?.heard(this.#now);
     this.#lag.replayed(stream.base + stream.replayed);
+    if (stream === this.#pair) this.#waits.acked(stream.acked, this.#now);
     if (stream === this.#joining && this.#state === 'COPY') this.#gate();
   }
 
@@ -567,6 +606,7 @@ export class Primary {
     const stream = greeted ?? [this.#pair, this.#joining].find((candidate) => candidate?.link === link);
     if (!stream) return;
     stream.link = undefined;
+    this.#channel?.heard(this.#now);
     this.#do({ kind: 'state', state: 'channel-broken', detail: reason });
     if (stream === this.#joining && (this.#state === 'COPY' || this.#state === 'GATE'))
       this.#joiningLost(reason);
@@ -595,6 +635,7 @@ export class Primary {
   #watch(): void {
     const { suspicionMs, heartbeatMs } = this.#side.timing;
     this.#detector = new FailureDetector(this.#now, suspicionMs, heartbeatMs);
+    this.#channel = new FailureDetector(this.#now, suspicionMs, heartbeatMs);
   }
 
   #heartbeat(heartbeat: Heartbeat): void {
@@ -631,13 +672,34 @@ export class Primary {
       else if (this.#now >= this.#joinDeadline) this.#joiningLost('it was not ready in time');
     } else if (this.#state === 'PAIR') {
       if (this.#detector?.check(this.#now)) this.#suspect('the backup is silent');
+      else this.#checkChannel(this.#pair);
     } else if (this.#state === 'COMMIT') {
       const since = this.#call?.since ?? this.#now;
       const overdue = this.#now - since >= this.#side.timing.commitMs;
       if (this.#detector?.check(this.#now))
         this.#suspect('the new backup is silent while the commit is open');
       else if (overdue) this.#suspect('the commit is not answered');
+      else this.#checkChannel(this.#joining);
     }
+  }
+
+  /**
+   * A broken channel may be resumed until the failure time-out, then it is suspicion, whatever heartbeats say:
+   * otherwise outputs would wait for ever. One that is open and brings no ack is broken first.
+   */
+  #checkChannel(stream: LogStream | undefined): void {
+    if (!stream || !this.#channel) return;
+    const progress = stream.acked + stream.replayed;
+    const works = stream.link !== undefined && (stream.bytes === 0 || progress !== this.#progress);
+    this.#progress = progress;
+    if (works) this.#channel.heard(this.#now);
+    if (!this.#channel.check(this.#now)) return;
+    if (stream.link === undefined) {
+      this.#suspect('the logging channel stays broken');
+      return;
+    }
+    this.#channel.heard(this.#now);
+    this.#breakLink(stream, stream.link, 'nothing is acked');
   }
 
   #throttle(): void {

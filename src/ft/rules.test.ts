@@ -134,6 +134,7 @@ function loadedBackup(): CoreUnderTest {
     sender: instanceId('a'),
     version: 1,
     machine: 'm',
+    fresh: true,
   });
   core.receive(
     { kind: 'snapshot-begin', bytes: 1, count: count(0n), position, released: 0n, digest },
@@ -315,7 +316,7 @@ test('Fencing: after go-live no write of the old primary reaches the disk, not e
   world.cut = (from, to) => from !== to;
   a.breakLinks('cut');
   // Its own answer from the arbiter never comes, so it holds its outputs and does not know that it lost.
-  world.loseArbiterRequest = () => a.alive && !b.live && a.driver.state === 'ASK' && world.record.epoch === 2;
+  world.loseArbiterRequest = (request) => request.instance === 'a' && world.record.epoch === 2;
   world.runUntil(900);
   expect(world.problems).toEqual([]);
   expect(b.live).toBe(true);
@@ -340,6 +341,7 @@ test('Order: a gap, a repeat or a damaged frame ends the connection, and is neve
       sender: instanceId('a'),
       version: 1,
       machine: 'm',
+      fresh: false,
     };
     const resumed = core.step({ kind: 'received', link: link2, messages: [hello] });
     expect(sent(resumed)).toMatchObject([
@@ -357,6 +359,7 @@ test('a primary answers a stranger only with the epoch, and closes', () => {
     sender: instanceId('x'),
     version: 1,
     machine: 'm',
+    fresh: false,
   };
   const actions = core.step({ kind: 'received', link: link(9), messages: [hello] });
   expect(actions).toEqual([

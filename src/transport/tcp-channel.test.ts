@@ -10,7 +10,7 @@ import { TcpChannel } from './tcp-channel.ts';
 import { UdpHeartbeats } from './udp-heartbeats.ts';
 
 const envelope = { vm: vmId('vm'), generation: epoch(2), sender: instanceId('a') };
-const hello: Message = { kind: 'hello', ...envelope, version: 1, machine: 'm' };
+const hello: Message = { kind: 'hello', ...envelope, version: 1, machine: 'm', fresh: true };
 const welcome: Message = {
   kind: 'welcome',
   ...envelope,
