@@ -20,7 +20,7 @@ export interface Block {
   /** RAM offset of the first byte, and one past the last byte in the same page. */
   readonly start: number;
   readonly end: number;
-  /** RAM page of the bytes behind the page's end, when the only instruction crosses into it; else -1. */
+  /** RAM page of the bytes behind the page's end, when the only instruction crosses into it; -2: no RAM; else -1. */
   readonly secondPage: number;
   readonly secondEnd: number;
 }
@@ -31,6 +31,8 @@ const BLOCK_INSTRUCTIONS = 24;
 /** No instruction lowers to more records than this. */
 const RECORDS_PER_INSTRUCTION = 24;
 const GRANULE = 64;
+/** No instruction is longer [SDM 2A 2.3.11]. */
+const INSTRUCTION_BYTES = 15;
 
 interface CodePage {
   readonly blocks: Set<Block>;
@@ -118,7 +120,7 @@ export class CodeCache implements RecordWriter {
     const blocks = this.#blocks.get(start * MODES + mode);
     if (blocks === undefined) return undefined;
     for (const block of blocks) {
-      if (block.secondPage < 0 || block.secondPage === secondPage()) return block;
+      if (block.secondPage === -1 || block.secondPage === secondPage()) return block;
     }
     return undefined;
   }
@@ -150,6 +152,8 @@ export class CodeCache implements RecordWriter {
     let at = start;
     let secondPage = -1;
     let secondEnd = 0;
+    // One past the last byte that decoding looked at: a byte far behind an undefined opcode may make it a defined one.
+    let seen = start;
     while (builder.instructions < limit && !builder.ended && at < pageEnd) {
       let bytes = this.#u8.subarray(ram + at, ram + Math.min(pageEnd, at + 15));
       let result = decode(bytes, codeSize, this.#map);
@@ -169,6 +173,7 @@ export class CodeCache implements RecordWriter {
         assert(result !== 'truncated', '15 bytes always decide');
       }
       let length = 1;
+      const known = result !== 'undefined' && result !== 'too-long';
       if (result === 'undefined') {
         builder.begin(1);
         builder.fault(6);
@@ -180,15 +185,15 @@ export class CodeCache implements RecordWriter {
         builder.begin(length);
         this.#lower(result.instruction, result.row, builder, mode);
       }
-      if (secondPage >= 0) {
-        secondEnd = Math.max(0, at + length - pageEnd);
-        at = pageEnd;
+      seen = at + (known ? length : INSTRUCTION_BYTES);
+      at += length;
+      if (secondPage !== -1) {
+        secondEnd = Math.max(0, seen - pageEnd);
         break;
       }
-      at += length;
     }
     if (!builder.ended) builder.fallThrough();
-    const end = Math.min(at, pageEnd);
+    const end = Math.min(seen, pageEnd);
     const count = builder.instructions;
     const first = this.#index(header) + 1;
     this.#i32[(first - 1) * 4 + 2] = count;
@@ -200,7 +205,7 @@ export class CodeCache implements RecordWriter {
         ? this.#u16[index * 8 + 3]!
         : count - retiredBefore - 1;
     }
-    builder.linkBranches(mode, start, secondPage >= 0);
+    builder.linkBranches(mode, start, secondPage !== -1);
     const block: Block = { header, key: start * MODES + mode, start, end, secondPage, secondEnd };
     const same = this.#blocks.get(block.key);
     if (same === undefined) this.#blocks.set(block.key, [block]);

@@ -124,7 +124,11 @@ export class Engine implements Cpu, SlowPaths {
     this.memory = new LinearMemory(buffer, layout, this.state, map, this.mmu, this.code, () => {
       this.retired = this.#budget - this.#left - 1;
     });
-    this.mmu.storedByWalker = (page, offset, length) => this.code.invalidate(page, offset, length);
+    this.mmu.storedByWalker = (page, offset, length, fetches) => {
+      if (!fetches && !this.memory.stepping && this.code.touches(page, offset, length)) return false;
+      this.code.invalidate(page, offset, length);
+      return true;
+    };
   }
 
   useExecutor(execute: Execute): void {

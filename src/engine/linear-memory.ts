@@ -4,11 +4,8 @@ import { ACCESS_READ, ACCESS_WRITE, type AccessKind } from '../x86/paging.ts';
 import { CPL, type CpuState, type Size } from '../x86/state.ts';
 import type { CodeCache } from './code-cache.ts';
 import { type EngineLayout, PAGE } from './layout.ts';
-import { type Mmu, PAGE_FLAG } from './mmu.ts';
+import { type Mmu, PAGE_FLAG, RESTART } from './mmu.ts';
 import type { PhysicalMap } from './physical-map.ts';
-
-/** `pending` when the access has to be made by a single step; nothing was changed. */
-const RESTART = -1;
 
 /**
  * Guest memory at linear addresses, without the translation cache: walks, devices, pages that are watched. An
@@ -27,6 +24,7 @@ export class LinearMemory {
 
   /** True while one instruction runs alone, so accesses with side effects may be made. */
   stepping = false;
+  /** A vector, or RESTART: nothing was changed, and the access has to be made by a single step. */
   #pending: number | undefined;
   /** The fault that is to be taken; vector -1 when there is none, error code -1 when it has none. */
   #faultVector = -1;
@@ -110,8 +108,8 @@ export class LinearMemory {
     if (inPage + size <= PAGE) {
       const offset = this.#map.ramOffset(page);
       if (offset < 0) return this.#readDevice(page + inPage, into, size);
-      if (forWrite && !this.#mayStore(offset + inPage, size)) return false;
       this.mmu.fill(low, high, offset, user);
+      if (forWrite && !this.#mayStore(offset + inPage, size)) return false;
       const from = this.#layout.ram + offset + inPage;
       if (size < 8) into.fill(0, 0, 8);
       for (let index = 0; index < size; index++) into[index] = this.#u8[from + index]!;
@@ -166,8 +164,9 @@ export class LinearMemory {
     if (inPage + size <= PAGE) {
       const offset = this.#map.ramOffset(page);
       if (offset < 0) return this.#writeDevice(page + inPage, value, size);
-      if (!this.#mayStore(offset + inPage, size)) return false;
+      // First, because it watches the tables that the page hangs on: the store may be to one of them.
       this.mmu.fill(low, high, offset, user);
+      if (!this.#mayStore(offset + inPage, size)) return false;
       this.#storeRam(offset + inPage, value, 0, size);
       return true;
     }

@@ -1,4 +1,11 @@
-import { type AccessKind, ALLOW, type PhysicalMemory, WalkResult, walk } from '../x86/paging.ts';
+import {
+  ACCESS_EXECUTE,
+  type AccessKind,
+  ALLOW,
+  type PhysicalMemory,
+  WalkResult,
+  walk,
+} from '../x86/paging.ts';
 import { CPL, type CpuState, CR0, CR3, CR4, EFER, EPOCH, TLB_POINTER } from '../x86/state.ts';
 import { MODES } from './code-mode.ts';
 import { type EngineLayout, PAGE, TLB_CONTEXTS, TLB_ENTRY } from './layout.ts';
@@ -11,6 +18,9 @@ import type { PhysicalMap } from './physical-map.ts';
  *
  * Pages are numbered by RAM offset / 4096.
  */
+
+/** In place of a vector: the access has to be made by a single step. */
+export const RESTART = -1;
 
 /** What keeps a RAM page from being written without a slow path. */
 export const PAGE_FLAG = { code: 1, table: 2 } as const;
@@ -57,8 +67,13 @@ export class Mmu {
   readonly dirty: Uint8Array;
   readonly #walk: WalkResult = new WalkResult();
   readonly #memory: PhysicalMemory;
-  /** A store by the walker (A and D bits) is a store like any other for code in that page. */
-  storedByWalker: (page: number, offset: number, length: number) => void = () => {};
+  /**
+   * A store by the walker (A and D bits) is a store like any other for code in that page. False: it may only be
+   * made by a single step. `fetches`: no block is running.
+   */
+  storedByWalker: (page: number, offset: number, length: number, fetches: boolean) => boolean = () => true;
+  #fetches = false;
+  #refused = false;
 
   constructor(buffer: SharedArrayBuffer, layout: EngineLayout, state: CpuState, map: PhysicalMap) {
     this.#state = state;
@@ -89,10 +104,16 @@ export class Mmu {
       write32: (address, value) => {
         const offset = map.ramOffset(address);
         if (offset < 0) return;
-        this.#i32[(layout.ram + offset) >>> 2] = value;
         const page = Math.floor(offset / PAGE);
+        if (
+          this.flags[page]! & PAGE_FLAG.code &&
+          !this.storedByWalker(page, offset % PAGE, 4, this.#fetches)
+        ) {
+          this.#refused = true;
+          return;
+        }
+        this.#i32[(layout.ram + offset) >>> 2] = value;
         this.dirty[page] = 1;
-        if (this.flags[page]! & PAGE_FLAG.code) this.storedByWalker(page, offset % PAGE, 4);
       },
     };
   }
@@ -179,13 +200,19 @@ export class Mmu {
 
   /**
    * Walks the tables. Returns the guest physical address of the page's first byte, or -1 with faultVector and
-   * faultError set. Sets A and D bits as the access does.
+   * faultError set. Sets A and D bits as the access does; the vector is RESTART when that has to be a single step.
    */
   translate(low: number, high: number, access: AccessKind, user: boolean): number {
     const result = this.#walk;
+    this.#fetches = access === ACCESS_EXECUTE;
     if (!walk(this.#memory, this.#state, low, high, access, user, result)) {
       this.faultVector = result.vector;
       this.faultError = result.errorCode;
+      return -1;
+    }
+    if (this.#refused) {
+      this.#refused = false;
+      this.faultVector = RESTART;
       return -1;
     }
     return result.page;
@@ -285,6 +312,8 @@ export class Mmu {
 
   /** Could a store to these bytes of a watched page change a translation? */
   mayChangeTranslation(page: number, offset: number, length: number): boolean {
+    // The next store drops everything.
+    if ((this.#tables.get(page)?.stores ?? 0) >= TABLE_STORES_MAX) return true;
     const base = (this.#layout.ram + page * PAGE) >>> 2;
     const last = Math.min(offset + length - 1, PAGE - 1);
     for (let entry = offset & ~3; entry <= last; entry += 4) {

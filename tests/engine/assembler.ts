@@ -66,6 +66,10 @@ export class Assembler {
     return address;
   }
 
+  has(name: string): boolean {
+    return this.#labels.has(name);
+  }
+
   raw(...bytes: number[]): this {
     for (const byte of bytes) this.#bytes.push(byte & 0xff);
     return this;
@@ -157,6 +161,11 @@ export class Assembler {
     return this.op([(kind << 3) | (size === 1 ? 0 : 1)], from, to, size, { prefix });
   }
 
+  /** Register, and register or memory. */
+  aluMemory(kind: number, to: number, from: Memory, size: OperandSize = 8): this {
+    return this.op([(kind << 3) | (size === 1 ? 2 : 3)], to, from, size);
+  }
+
   aluImmediate(kind: number, to: number | Memory, value: number, size: OperandSize = 8): this {
     this.op([size === 1 ? 0x80 : 0x83], kind, to, size, { behind: 1 });
     return this.raw(value);
@@ -217,6 +226,12 @@ export class Assembler {
   }
   ud2(): this {
     return this.raw(0x0f, 0x0b);
+  }
+  /** Enters user code at a label or address with a stack of its own. */
+  enterUser(target: number, stack: number, flags = 2): this {
+    const { rax } = REG;
+    for (const value of [0x1b, stack, flags, 0x23, target]) this.set(rax, value).push(rax);
+    return this.iretq();
   }
   /** CR3 = register. */
   setCr3(register: number): this {

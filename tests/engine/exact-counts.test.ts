@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { expectAgreement, machineWith } from './agreement.ts';
+import { expectAgreement } from './agreement.ts';
 import { ALU, type Assembler, CONDITION, REG } from './assembler.ts';
 import {
   APIC,

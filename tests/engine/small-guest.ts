@@ -1,7 +1,7 @@
 import { ByteReader } from '../../src/base/bytes.ts';
 import { guestNanoseconds, instructionCount } from '../../src/base/units.ts';
 import type { EngineOptions, MachineConfig } from '../../src/machine/config.ts';
-import type { Output, StopReason } from '../../src/machine/door.ts';
+import type { Output } from '../../src/machine/door.ts';
 import { LockstepMachine, restoreMachine } from '../../src/machine/machine.ts';
 import { CPL, CR0, CR4, EFER, IDTR_BASE, IDTR_LIMIT } from '../../src/x86/state.ts';
 import { longModeEntry } from '../../src/x86/system/reset.ts';
@@ -100,7 +100,7 @@ export class GuestImage {
       0x00af_fb00_0000_ffffn,
     ];
     descriptors.push(0x0000_8900_0000_0067n | (BigInt(TSS) << 16n), 0n);
-    descriptors.forEach((value, index) => this.view.setBigUint64(GDT + index * 8, value, true));
+    for (const [index, value] of descriptors.entries()) this.view.setBigUint64(GDT + index * 8, value, true);
     this.view.setBigUint64(TSS + 4, BigInt(STACKS[0]), true);
     this.view.setBigUint64(TSS + 0x24, BigInt(STACKS[1]), true);
     this.view.setBigUint64(TSS + 0x2c, BigInt(STACKS[2]), true);
@@ -170,9 +170,13 @@ export class GuestImage {
   }
 }
 
-export interface Stop {
-  readonly reason: StopReason;
-  readonly count: bigint;
+/** Code at CODE, and the handlers that note what they saw; a fault goes on at the label `resume`. */
+export function guestWith(write: (out: Assembler) => void): { image: GuestImage; code: Assembler } {
+  const image = new GuestImage();
+  image.loggingHandlers();
+  const code = image.code(CODE, write);
+  if (code.has('resume')) image.view.setUint32(RESUME, code.addressOf('resume'), true);
+  return { image, code };
 }
 
 /** A machine that runs one image after another, with caches as hot as the last one left them. */
