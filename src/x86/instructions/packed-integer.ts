@@ -1,0 +1,75 @@
+import {
+  AND_NOT,
+  MULTIPLY_EVEN,
+  MULTIPLY_HIGH_SIGNED,
+  MULTIPLY_HIGH_UNSIGNED,
+  SHIFT,
+  SUM_OF_DIFFERENCES,
+  VECTOR,
+} from '../micro-operations/sse-integer.ts';
+import type { MicroOperation } from '../semantics.ts';
+
+/**
+ * Packed integer instructions that MMX and SSE2 share: the same opcode, the same operation on each lane, on 64 or
+ * 128 bits [SDM 2 A.3].
+ */
+export const PACKED_OPERATIONS: readonly (readonly [opcode: number, mnemonic: string, MicroOperation])[] = [
+  [0x0f64, 'pcmpgtb', VECTOR['i8x16.gt_s']],
+  [0x0f65, 'pcmpgtw', VECTOR['i16x8.gt_s']],
+  [0x0f66, 'pcmpgtd', VECTOR['i32x4.gt_s']],
+  [0x0f74, 'pcmpeqb', VECTOR['i8x16.eq']],
+  [0x0f75, 'pcmpeqw', VECTOR['i16x8.eq']],
+  [0x0f76, 'pcmpeqd', VECTOR['i32x4.eq']],
+  [0x0fd1, 'psrlw', SHIFT.psrlw.vector],
+  [0x0fd2, 'psrld', SHIFT.psrld.vector],
+  [0x0fd3, 'psrlq', SHIFT.psrlq.vector],
+  [0x0fd4, 'paddq', VECTOR['i64x2.add']],
+  [0x0fd5, 'pmullw', VECTOR['i16x8.mul']],
+  [0x0fd8, 'psubusb', VECTOR['i8x16.sub_sat_u']],
+  [0x0fd9, 'psubusw', VECTOR['i16x8.sub_sat_u']],
+  [0x0fda, 'pminub', VECTOR['i8x16.min_u']],
+  [0x0fdb, 'pand', VECTOR['v128.and']],
+  [0x0fdc, 'paddusb', VECTOR['i8x16.add_sat_u']],
+  [0x0fdd, 'paddusw', VECTOR['i16x8.add_sat_u']],
+  [0x0fde, 'pmaxub', VECTOR['i8x16.max_u']],
+  [0x0fdf, 'pandn', AND_NOT],
+  [0x0fe0, 'pavgb', VECTOR['i8x16.avgr_u']],
+  [0x0fe1, 'psraw', SHIFT.psraw.vector],
+  [0x0fe2, 'psrad', SHIFT.psrad.vector],
+  [0x0fe3, 'pavgw', VECTOR['i16x8.avgr_u']],
+  [0x0fe4, 'pmulhuw', MULTIPLY_HIGH_UNSIGNED],
+  [0x0fe5, 'pmulhw', MULTIPLY_HIGH_SIGNED],
+  [0x0fe8, 'psubsb', VECTOR['i8x16.sub_sat_s']],
+  [0x0fe9, 'psubsw', VECTOR['i16x8.sub_sat_s']],
+  [0x0fea, 'pminsw', VECTOR['i16x8.min_s']],
+  [0x0feb, 'por', VECTOR['v128.or']],
+  [0x0fec, 'paddsb', VECTOR['i8x16.add_sat_s']],
+  [0x0fed, 'paddsw', VECTOR['i16x8.add_sat_s']],
+  [0x0fee, 'pmaxsw', VECTOR['i16x8.max_s']],
+  [0x0fef, 'pxor', VECTOR['v128.xor']],
+  [0x0ff1, 'psllw', SHIFT.psllw.vector],
+  [0x0ff2, 'pslld', SHIFT.pslld.vector],
+  [0x0ff3, 'psllq', SHIFT.psllq.vector],
+  [0x0ff4, 'pmuludq', MULTIPLY_EVEN],
+  [0x0ff5, 'pmaddwd', VECTOR['i32x4.dot_i16x8_s']],
+  [0x0ff6, 'psadbw', SUM_OF_DIFFERENCES],
+  [0x0ff8, 'psubb', VECTOR['i8x16.sub']],
+  [0x0ff9, 'psubw', VECTOR['i16x8.sub']],
+  [0x0ffa, 'psubd', VECTOR['i32x4.sub']],
+  [0x0ffb, 'psubq', VECTOR['i64x2.sub']],
+  [0x0ffc, 'paddb', VECTOR['i8x16.add']],
+  [0x0ffd, 'paddw', VECTOR['i16x8.add']],
+  [0x0ffe, 'paddd', VECTOR['i32x4.add']],
+];
+
+/** Shifts of every lane by an immediate: opcode group, digit. */
+export const PACKED_SHIFTS = [
+  [0x0f71, 2, 'psrlw', SHIFT.psrlw],
+  [0x0f71, 4, 'psraw', SHIFT.psraw],
+  [0x0f71, 6, 'psllw', SHIFT.psllw],
+  [0x0f72, 2, 'psrld', SHIFT.psrld],
+  [0x0f72, 4, 'psrad', SHIFT.psrad],
+  [0x0f72, 6, 'pslld', SHIFT.pslld],
+  [0x0f73, 2, 'psrlq', SHIFT.psrlq],
+  [0x0f73, 6, 'psllq', SHIFT.psllq],
+] as const;
