@@ -107,14 +107,19 @@ describe('its recording replays with the same digest at every logged point', () 
 async function memoryBesideTheGuest(pid: number): Promise<number | undefined> {
   const smaps = await readFile(`/proc/${pid}/smaps`, 'utf8').catch(() => '');
   let resident = 0;
+  let largest = 0;
   let touched: number | undefined;
   let size = 0;
   for (const [, name, value] of smaps.matchAll(/^(Size|Rss): +(\d+) kB$/gm)) {
     if (name === 'Size') size = Number(value) / 1024;
     else {
-      resident += Number(value) / 1024;
-      if (size > MEMORY_MB && size < 2 * MEMORY_MB) touched = Number(value) / 1024 - (size - MEMORY_MB);
+      const here = Number(value) / 1024;
+      resident += here;
+      if (size < MEMORY_MB || size > 2 * MEMORY_MB || here < largest) continue;
+      largest = here;
+      touched = here - (size - MEMORY_MB);
     }
   }
-  return touched === undefined ? undefined : resident - touched;
+  // Not yet: the guest is still being made.
+  return touched === undefined || touched < 0 ? undefined : resident - touched;
 }

@@ -66,6 +66,14 @@ export class ByteWriter {
     return this.#bytes.slice(0, this.#length);
   }
 
+  /** What was written, without a copy. The writer is of no more use. */
+  take(): Uint8Array {
+    const bytes = this.#bytes.subarray(0, this.#length);
+    this.#bytes = new Uint8Array(0);
+    this.#length = 0;
+    return bytes;
+  }
+
   #reserve(size: number): number {
     const at = this.#length;
     const needed = at + size;

@@ -425,19 +425,22 @@ export class LockstepMachine implements Machine {
   }
 
   snapshot(): Uint8Array {
-    const writer = new ByteWriter(2 ** 20);
-    writer.u32(SNAPSHOT_MAGIC).u32(SNAPSHOT_VERSION).bytes(encodeConfig(this.config));
     const state = new ByteWriter(16384);
     this.#saveState(state);
-    writer.bytes(state.finish());
-    const pages = new BigUint64Array(this.#ram.buffer, this.#ram.byteOffset, this.#ram.length / 8);
+    const header = encodeConfig(this.config);
+    const words = new BigUint64Array(this.#ram.buffer, this.#ram.byteOffset, this.#ram.length / 8);
+    const pages: number[] = [];
     for (let page = 0; page < this.#ram.length / PAGE; page++) {
       let empty = true;
-      for (let word = page * 512; word < page * 512 + 512 && empty; word++) empty = pages[word] === 0n;
-      if (!empty) writer.u32(page).raw(this.#ram.subarray(page * PAGE, (page + 1) * PAGE));
+      for (let word = page * 512; word < page * 512 + 512 && empty; word++) empty = words[word] === 0n;
+      if (!empty) pages.push(page);
     }
-    writer.u32(0xffff_ffff);
-    return writer.finish();
+    // As large as it will be, and handed out as it is: copies of it would be a good part of what a guest costs.
+    const size = 64 + header.length + state.length + pages.length * (PAGE + 4);
+    const writer = new ByteWriter(size);
+    writer.u32(SNAPSHOT_MAGIC).u32(SNAPSHOT_VERSION).bytes(header).bytes(state.finish());
+    for (const page of pages) writer.u32(page).raw(this.#ram.subarray(page * PAGE, (page + 1) * PAGE));
+    return writer.u32(0xffff_ffff).take();
   }
 
   /** For a machine just made: puts a kernel into RAM and the processor at its entry. */
