@@ -51,6 +51,7 @@ export class DiskClient {
     this.#connection?.close();
     const era = ++this.#era;
     this.#state = 'open';
+    this.#ready = false;
     return new Promise((resolve) => {
       this.#opening = { epoch, instance, answered: resolve };
       void this.#run(era, this.#opening);
@@ -86,6 +87,8 @@ export class DiskClient {
         connection = await NbdClientConnection.connect(address);
         if (era !== this.#era) break;
         this.#connection = connection;
+        // A server that takes the connection and then falls silent must not be waited for without end either.
+        this.#watch(connection);
         if (
           generations &&
           !(await connection.openGeneration(address.disk, vm, opening.epoch, opening.instance))

@@ -10,6 +10,9 @@ export interface DiskServerOptions {
   readonly disks: readonly DiskExportOptions[];
 }
 
+/** Each may hold some 100 MB of operations; a VM takes one for each disk and one for the arbiter. */
+const CONNECTIONS_MAX = 256;
+
 /**
  * Lockstep's disk server: NBD over TCP for anyone, with generations and the arbiter's record for Lockstep's own
  * hosts (protocol 3 and 6).
@@ -52,6 +55,7 @@ export class DiskServer {
       socket.on('close', () => sockets.delete(socket));
       serveNbdConnection(socket, exports).catch(() => socket.destroy());
     });
+    server.maxConnections = CONNECTIONS_MAX;
     const host = options.host ?? '127.0.0.1';
     const listening = await listen(server, options.port, host);
     if (!listening.ok) {

@@ -30,6 +30,8 @@ interface Attached {
 }
 
 const IN_FLIGHT_MAX = 64;
+/** Bytes of the operations of one connection that are under way; one operation may always be. */
+const IN_FLIGHT_BYTES_MAX = 2 * NBD_PAYLOAD_LENGTH_MAX;
 const EMPTY = Buffer.alloc(0);
 
 /** The server's side of one NBD connection, from the greeting to its end. */
@@ -144,6 +146,7 @@ async function haggle(
 /** Requests until the client leaves; several execute at once, and are answered as they end. */
 async function transmit(socket: Socket, reader: SocketReader, { target, session }: Attached): Promise<void> {
   const inFlight = new Set<Promise<void>>();
+  let bytes = 0;
   for (;;) {
     const request = decodeRequest(await reader.read(NBD_REQUEST_LENGTH));
     if (request === undefined || request.length > NBD_PAYLOAD_LENGTH_MAX) break;
@@ -160,11 +163,18 @@ async function transmit(socket: Socket, reader: SocketReader, { target, session 
         socket.write(answer.data);
       socket.uncork();
     });
-    const settled = answered.finally(() => inFlight.delete(settled));
+    const { length } = request;
+    const settled = answered.finally(() => {
+      inFlight.delete(settled);
+      bytes -= length;
+    });
     inFlight.add(settled);
+    bytes += length;
     while (
       !socket.destroyed &&
-      (inFlight.size >= IN_FLIGHT_MAX || socket.writableLength > NBD_PAYLOAD_LENGTH_MAX)
+      (inFlight.size >= IN_FLIGHT_MAX ||
+        bytes > IN_FLIGHT_BYTES_MAX ||
+        socket.writableLength > NBD_PAYLOAD_LENGTH_MAX)
     ) {
       if (inFlight.size > 0) await Promise.race(inFlight);
       if (socket.writableLength > NBD_PAYLOAD_LENGTH_MAX) await drained(socket);

@@ -1,0 +1,59 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createServer, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { epoch, instanceId, vmId } from '../ft/identity.ts';
+import { DiskClient } from './disk-client.ts';
+import { DiskServer } from './disk-server.ts';
+
+let folder: string;
+const closing: (() => unknown)[] = [];
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'lockstep-disk-client-'));
+  await writeFile(join(folder, 'disk.img'), Buffer.alloc(4096));
+});
+afterEach(async () => {
+  for (const close of closing.splice(0).reverse()) await close();
+  await rm(folder, { recursive: true });
+});
+
+test('a newer epoch is open when the server says so, not because the older one was', async () => {
+  const disks = [{ name: 'vda', path: join(folder, 'disk.img') }];
+  const server = await DiskServer.start({ port: 0, disks });
+  if (!server.ok) throw new Error(server.error);
+  const { port } = server.value;
+  const client = new DiskClient({
+    address: { host: '127.0.0.1', port, disk: 'vda' },
+    vm: vmId('vm'),
+    generations: true,
+  });
+  closing.push(() => client.close());
+  expect(await client.open(epoch(1), instanceId('a'))).toBe('ok');
+  await server.value.close();
+
+  // In its place one that takes connections and says nothing.
+  const sockets: Socket[] = [];
+  const connected = new Promise<void>((resolve) => {
+    const mute = createServer((socket) => {
+      sockets.push(socket);
+      socket.on('error', () => {});
+      resolve();
+    });
+    mute.listen(port, '127.0.0.1');
+    closing.push(() => {
+      for (const socket of sockets) socket.destroy();
+      return new Promise((done) => mute.close(done));
+    });
+  });
+  let verdict: string | undefined;
+  const heard = (said: string): void => {
+    verdict = said;
+  };
+  void client.open(epoch(3), instanceId('a')).then(heard);
+  await connected;
+  void client.open(epoch(3), instanceId('a')).then(heard);
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  expect(verdict).toBeUndefined();
+});
