@@ -20,6 +20,9 @@ export interface SwitchServerOptions {
 
 /** A socket with more than this waiting drops frames, as a full network does. */
 const QUEUED_BYTES_MAX = 4 * 1024 * 1024;
+/** Stations stay when their connections go, so they are counted: strangers can name as many as they like. */
+const STATIONS_MAX = 1024;
+const CONNECTIONS_MAX = 1024;
 
 interface StationPort extends SwitchedPort {
   readonly station: Station;
@@ -36,6 +39,7 @@ export class SwitchServer {
   private constructor(server: Server, port: number) {
     this.#server = server;
     this.port = port;
+    server.maxConnections = CONNECTIONS_MAX;
     server.on('connection', (socket) => this.#accept(socket));
   }
 
@@ -126,6 +130,7 @@ export class SwitchServer {
       switch (message?.kind) {
         case 'open': {
           port ??= this.#station(`${message.vm}/${message.nic}`);
+          if (port === undefined) return false;
           // The verdict goes first, so that the frames that were held follow it.
           const newest = port.station.epoch;
           if (newest !== undefined && message.epoch < newest) {
@@ -161,9 +166,10 @@ export class SwitchServer {
   }
 
   /** Stations stay when their connections go: frames are held for the next one. */
-  #station(name: string): StationPort {
+  #station(name: string): StationPort | undefined {
     const known = this.#stations.get(name);
     if (known !== undefined) return known;
+    if (this.#stations.size >= STATIONS_MAX) return undefined;
     const station = new Station(name);
     const port: StationPort = { station, deliver: (frame) => station.deliver(frame, performance.now()) };
     this.#stations.set(name, port);

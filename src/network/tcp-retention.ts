@@ -17,10 +17,17 @@ interface Flow {
 
 const FLOWS_MAX = 4096;
 const BYTES_PER_FLOW_MAX = 1024 * 1024;
+/** Of all flows of one interface: whoever can send to the guest decides how many there are. */
+const BYTES_MAX = 32 * 1024 * 1024;
 
 export class TcpRetention {
   /** By the flow's name seen from the peer; the flow used last is last. */
   readonly #flows = new Map<string, Flow>();
+  #bytes = 0;
+
+  get bytes(): number {
+    return this.#bytes;
+  }
 
   /** A frame towards the guest; true when it is kept here. */
   towardsGuest(frame: Uint8Array): boolean {
@@ -29,6 +36,7 @@ export class TcpRetention {
     const flow = this.#flows.get(segment.flow) ?? { segments: [], bytes: 0, bare: undefined };
     this.#flows.delete(segment.flow);
     if (segment.reset) {
+      this.#bytes -= flow.bytes;
       flow.segments = [];
       flow.bytes = 0;
     }
@@ -37,13 +45,25 @@ export class TcpRetention {
     else {
       flow.segments.push({ frame, end: segment.end });
       flow.bytes += frame.length;
-      while (flow.bytes > BYTES_PER_FLOW_MAX) flow.bytes -= flow.segments.shift()?.frame.length ?? flow.bytes;
+      this.#bytes += frame.length;
+      while (flow.bytes > BYTES_PER_FLOW_MAX) {
+        const gone = flow.segments.shift()?.frame.length ?? flow.bytes;
+        flow.bytes -= gone;
+        this.#bytes -= gone;
+      }
     }
-    if (this.#flows.size > FLOWS_MAX) {
-      const oldest = this.#flows.keys().next().value;
-      if (oldest !== undefined) this.#flows.delete(oldest);
-    }
+    while (this.#flows.size > FLOWS_MAX || this.#bytes > BYTES_MAX) this.#forgetOldest();
     return true;
+  }
+
+  #forgetOldest(): void {
+    const [oldest] = this.#flows.keys();
+    if (oldest !== undefined) this.#forget(oldest);
+  }
+
+  #forget(name: string): void {
+    this.#bytes -= this.#flows.get(name)?.bytes ?? 0;
+    this.#flows.delete(name);
   }
 
   /** A frame that the guest has sent. */
@@ -53,7 +73,7 @@ export class TcpRetention {
     const flow = this.#flows.get(segment.reverse);
     if (flow === undefined) return;
     if (segment.reset) {
-      this.#flows.delete(segment.reverse);
+      this.#forget(segment.reverse);
       return;
     }
     const acknowledged = segment.acknowledges;
@@ -61,6 +81,7 @@ export class TcpRetention {
     flow.segments = flow.segments.filter(({ frame, end }) => {
       if (!isAtOrBefore(end, acknowledged)) return true;
       flow.bytes -= frame.length;
+      this.#bytes -= frame.length;
       return false;
     });
   }

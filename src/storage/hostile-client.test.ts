@@ -35,7 +35,7 @@ async function send(bytes: Uint8Array): Promise<void> {
   socket.resume();
   socket.write(bytes);
   await new Promise<void>((resolve) => {
-    const timer = setTimeout(resolve, 20);
+    const timer = setTimeout(resolve, 30);
     socket.on('close', () => {
       clearTimeout(timer);
       resolve();
