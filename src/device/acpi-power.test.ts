@@ -60,6 +60,12 @@ describe('ACPI fixed hardware', () => {
     expect(bus.input(0x600, 2)).toBe(0);
   });
 
+  it('keeps every defined enable bit as written, also of events that never come', () => {
+    bus.output(0x602, 0xffff, 2);
+    expect(bus.input(0x602, 2)).toBe(0x0721);
+    expect(level).toBe(false);
+  });
+
   it('shows a timer overflow, and interrupts for it when asked', () => {
     clock.advance(599_000_000_000n);
     expect(bus.input(0x600, 2)).toBe(0);

@@ -15,6 +15,8 @@ const TIMER_STATUS = 0x0001;
 const GLOBAL_STATUS = 0x0020;
 const POWER_BUTTON = 0x0100;
 const STATUS_BITS = TIMER_STATUS | GLOBAL_STATUS | POWER_BUTTON;
+/** A guest reads back what it enables, also the RTC's event, which could only wake from states not offered. */
+const ENABLE_BITS = STATUS_BITS | 0x0200 | 0x0400;
 const SCI_ENABLE = 0x0001;
 const SLEEP_ENABLE = 0x2000;
 /** BM_RLD and SLP_TYP stay as written; GBL_RLS and SLP_EN read as zero. */
@@ -108,7 +110,7 @@ export class AcpiPower implements Device {
         this.#update();
         break;
       case PM1_EVENT_PORT + 2:
-        this.#enable = replaceByte(this.#enable, high, value) & STATUS_BITS;
+        this.#enable = replaceByte(this.#enable, high, value) & ENABLE_BITS;
         this.#update();
         break;
       case PM1_CONTROL_PORT: {
