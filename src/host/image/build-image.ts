@@ -15,7 +15,7 @@ import {
 import { dirname, join } from 'node:path';
 import { failed, ok, type Result } from '../../base/result.ts';
 import { runCommand } from './command.ts';
-import { DebianArchive } from './debian-packages.ts';
+import { DebianArchive, type DebianPackage } from './debian-packages.ts';
 import { addFolder, newInitramfs } from './initramfs.ts';
 import {
   BOOT_MODULES,
@@ -129,11 +129,11 @@ async function assemble(
   const archive = new DebianArchive(join(cacheFolder(), 'packages'), progress);
   const opened = await archive.open();
   if (!opened.ok) return opened;
-  const kernelName = await archive.kernelPackage(KERNEL_METAPACKAGE);
+  const kernelName = await archive.kernelPackage(recipe.kernel ?? KERNEL_METAPACKAGE);
   if (!kernelName.ok) return kernelName;
   const kernel = await archive.single(kernelName.value);
   if (!kernel.ok) return kernel;
-  const packages = await archive.closure(recipe.packages);
+  const packages = await archive.closure(recipe.packages, recipe.everything);
   if (!packages.ok) return packages;
   const downloaded = await archive.download([kernel.value, ...packages.value]);
   if (!downloaded.ok) return downloaded;
@@ -146,6 +146,8 @@ async function assemble(
   const unpackedRoot = await archive.unpack(packages.value, root);
   if (!unpackedRoot.ok) return unpackedRoot;
   for (const path of PRUNED) await rm(join(root, path), { recursive: true, force: true });
+  const foreign = await addForeignRoot(recipe, root, progress);
+  if (!foreign.ok) return foreign;
 
   const linked = await linkApplets(root);
   if (!linked.ok) return linked;
@@ -176,7 +178,30 @@ async function assemble(
   }
   for (const path of [kernelRoot, root, join(work, 'small-root')])
     await rm(path, { recursive: true, force: true });
-  return ok([kernel.value, ...packages.value].map(({ name, version }) => `${name} ${version}`));
+  return ok(
+    [kernel.value, ...packages.value, ...foreign.value].map(({ name, version }) => `${name} ${version}`),
+  );
+}
+
+async function addForeignRoot(
+  recipe: Recipe,
+  root: string,
+  progress: (line: string) => void,
+): Promise<Result<readonly DebianPackage[]>> {
+  if (recipe.foreign === undefined) return ok([]);
+  const { architecture, folder, packages } = recipe.foreign;
+  const archive = new DebianArchive(join(cacheFolder(), 'packages'), progress, architecture);
+  const opened = await archive.open();
+  if (!opened.ok) return opened;
+  const closure = await archive.closure(packages, recipe.everything);
+  if (!closure.ok) return closure;
+  const downloaded = await archive.download(closure.value);
+  if (!downloaded.ok) return downloaded;
+  progress(`unpacking ${closure.value.length} packages of ${architecture}`);
+  const unpacked = await archive.unpack(closure.value, join(root, folder));
+  if (!unpacked.ok) return unpacked;
+  for (const path of PRUNED) await rm(join(root, folder, path), { recursive: true, force: true });
+  return closure;
 }
 
 /** Names of busybox's applets become links, except where a package brought the real program. */
@@ -208,9 +233,10 @@ async function writeInitramfs(
   await addFolder(archive, root);
   archive.file('init', 0o755, await readFile(guestFile(recipe.init)));
   archive.file('init-common.sh', 0o644, await readFile(guestFile('init-common.sh')));
-  archive.file('modules/order', 0o644, Buffer.from(`${BOOT_MODULES.join('\n')}\n`));
+  const loaded = [...BOOT_MODULES, ...(recipe.modules ?? [])];
+  archive.file('modules/order', 0o644, Buffer.from(`${loaded.join('\n')}\n`));
   const files = await readdir(modules, { recursive: true });
-  for (const name of [...BOOT_MODULES, ...FURTHER_MODULES]) {
+  for (const name of [...loaded, ...FURTHER_MODULES]) {
     const path = files.find((file) => file.endsWith(`/${name}.ko`));
     if (path === undefined) return failed(`the kernel package has no module ${name}`);
     archive.file(`modules/${name}.ko`, 0o644, await readFile(join(modules, path)));

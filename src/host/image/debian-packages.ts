@@ -23,17 +23,20 @@ const INSTALLERS =
 export class DebianArchive {
   readonly #folder: string;
   readonly #progress: (line: string) => void;
+  readonly #foreign: string | undefined;
   #aptOptions: string[] = [];
 
-  /** `folder` caches .deb files over all images. */
-  constructor(folder: string, progress: (line: string) => void) {
+  /** `folder` caches .deb files over all images; `foreign` is an architecture that is not the host's. */
+  constructor(folder: string, progress: (line: string) => void, foreign?: string) {
     this.#folder = folder;
     this.#progress = progress;
+    this.#foreign = foreign;
   }
 
   /** Makes sure that apt knows its archives, with lists of our own where the host's are empty. */
   async open(): Promise<Result<void>> {
     await mkdir(this.#folder, { recursive: true });
+    if (this.#foreign !== undefined) return this.#openForeign(this.#foreign);
     const known = await runCommand('apt-cache', ['show', '--no-all-versions', 'busybox-static']);
     if (known.ok && known.value !== '') return ok(undefined);
     if (!known.ok && known.error.includes('not installed'))
@@ -50,9 +53,8 @@ export class DebianArchive {
   }
 
   /** The packages and all they depend on, as apt would install them on an empty system; installers left out. */
-  async closure(names: readonly string[]): Promise<Result<DebianPackage[]>> {
-    const emptyStatus = join(this.#folder, 'empty-status');
-    await writeFile(emptyStatus, '');
+  async closure(names: readonly string[], everything = false): Promise<Result<DebianPackage[]>> {
+    const emptyStatus = await this.#emptyStatus();
     // An archive cache of our own: apt prints no address for what already lies in its own.
     const archives = join(this.#folder, 'archives');
     await mkdir(join(archives, 'partial'), { recursive: true });
@@ -66,7 +68,7 @@ export class DebianArchive {
     ]);
     if (!uris.ok) return uris;
     const packages = uris.value.split('\n').flatMap((line) => packageOfUri(line));
-    return ok(packages.filter(({ name }) => names.includes(name) || !INSTALLERS.test(name)));
+    return ok(packages.filter(({ name }) => everything || names.includes(name) || !INSTALLERS.test(name)));
   }
 
   /** The one package, without what it depends on. */
@@ -99,6 +101,32 @@ export class DebianArchive {
       if (!unpacked.ok) return unpacked;
     }
     return ok(undefined);
+  }
+
+  /** Lists of another architecture are never the host's: they are kept here, beside each other. */
+  async #openForeign(architecture: string): Promise<Result<void>> {
+    const state = join(this.#folder, `apt-${architecture}`);
+    await mkdir(join(state, 'lists', 'partial'), { recursive: true });
+    this.#aptOptions = [
+      ...['-o', `APT::Architecture=${architecture}`, '-o', `APT::Architectures=${architecture}`],
+      ...['-o', `Dir::State::lists=${join(state, 'lists')}`, '-o', `Dir::Cache=${state}`],
+      ...['-o', `Dir::State::status=${await this.#emptyStatus()}`],
+    ];
+    this.#progress(`fetching the list of Debian's ${architecture} packages`);
+    const update = ['-o', 'APT::Sandbox::User=root', '-o', 'Debug::NoLocking=1', '-qq', 'update'];
+    const updated = await runCommand('apt-get', [...this.#aptOptions, ...update]);
+    // A mirror in the middle of its own update lacks one index of several; what is there decides.
+    const known = await runCommand('apt-cache', [...this.#aptOptions, 'show', 'busybox-static']);
+    if (known.ok && known.value !== '') return ok(undefined);
+    return failed(
+      `Debian's ${architecture} archive cannot be reached${updated.ok ? '' : ` (${updated.error})`}`,
+    );
+  }
+
+  async #emptyStatus(): Promise<string> {
+    const file = join(this.#folder, 'empty-status');
+    await writeFile(file, '');
+    return file;
   }
 
   /** A user who may not run `apt-get update` for the host still may keep lists of his own. */

@@ -6,9 +6,23 @@ export interface PlacedFile {
   readonly mode: number;
 }
 
+/** Programs of another architecture, in a folder of the disk that they see as their root. */
+export interface ForeignRoot {
+  readonly architecture: 'i386';
+  readonly folder: string;
+  readonly packages: readonly string[];
+}
+
 export interface Recipe {
   readonly name: string;
   readonly summary: string;
+  /** Metapackage of the kernel, KERNEL_METAPACKAGE by default. */
+  readonly kernel?: string;
+  /** Modules that this kernel needs beside BOOT_MODULES, loaded after them in this order. */
+  readonly modules?: readonly string[];
+  /** Keeps what INSTALLERS of debian-packages.ts names: perl and its libraries are programs too. */
+  readonly everything?: boolean;
+  readonly foreign?: ForeignRoot;
   /** Debian packages, each with all it depends on. */
   readonly packages: readonly string[];
   /** Where the packages go: into the initramfs, or onto an ext4 disk of this size beside it. */
@@ -23,6 +37,7 @@ export interface Recipe {
 }
 
 export const KERNEL_METAPACKAGE = 'linux-image-cloud-amd64';
+export const GENERIC_KERNEL_METAPACKAGE = 'linux-image-amd64';
 
 /** Loaded by every boot, in this order: each needs only those before it. */
 export const BOOT_MODULES = [
@@ -60,6 +75,7 @@ export const PRUNED = [
   'etc/default',
 ] as const;
 
+const ROOT_FOLDERS = ['dev', 'proc', 'sys', 'run', 'tmp', 'root', 'mnt'];
 const CHECKS = ['busybox.sh', 'python.sh', 'python-check.py', 'redis.sh'];
 
 export const RECIPES: readonly Recipe[] = [
@@ -99,6 +115,63 @@ export const RECIPES: readonly Recipe[] = [
     ],
     folders: ['dev', 'proc', 'sys', 'run', 'tmp', 'root', 'var/lib/redis', 'mnt'],
     symlinks: [{ path: 'sbin/init', target: '../bin/busybox' }],
+    commandLine: 'console=ttyS0',
+  },
+  {
+    name: 'programs',
+    summary: 'a Debian userland with compilers and test suites on an ext4 disk; runs a list of programs',
+    packages: [
+      ...[
+        'busybox-static',
+        'bash',
+        'coreutils',
+        'mawk',
+        'iproute2',
+        'procps',
+        'tar',
+        'gzip',
+        'bzip2',
+        'xz-utils',
+      ],
+      ...['python3-minimal', 'python3.11', 'libpython3.11-testsuite', 'perl', 'sqlite3', 'bc', 'jq'],
+      ...['openssl', 'nginx-light', 'curl', 'dropbear-bin', 'redis-server', 'redis-tools'],
+      ...['gcc', 'gcc-multilib', 'libc6-dev', 'binutils', 'libmpfr6'],
+    ],
+    everything: true,
+    foreign: {
+      architecture: 'i386',
+      folder: 'i386',
+      packages: [
+        ...['busybox-static', 'python3-minimal', 'python3.11', 'libpython3.11-testsuite', 'perl', 'sqlite3'],
+        ...['bc', 'openssl'],
+      ],
+    },
+    diskMegabytes: 1100,
+    init: 'programs-init.sh',
+    files: [],
+    folders: [
+      ...ROOT_FOLDERS,
+      'var/log/nginx',
+      'var/lib/nginx',
+      'programs',
+      'i386/proc',
+      'i386/dev',
+      'i386/tmp',
+    ],
+    symlinks: [],
+    commandLine: 'console=ttyS0 quiet',
+  },
+  {
+    name: 'generic',
+    summary: "Debian's generic kernel (XZ; drivers and ext4 as modules); runs the disk of 'programs'",
+    kernel: GENERIC_KERNEL_METAPACKAGE,
+    modules: ['crc16', 'crc32c_generic', 'mbcache', 'jbd2', 'ext4'],
+    packages: ['busybox-static'],
+    diskMegabytes: undefined,
+    init: 'programs-init.sh',
+    files: [],
+    folders: [],
+    symlinks: [],
     commandLine: 'console=ttyS0',
   },
 ];
