@@ -115,10 +115,12 @@ function moveSigned(instruction: Instruction, out: Lowering, from: 1 | 2 | 4): v
   if (a !== target) out.emit(MOVE[2], { a: target, b: T0 });
 }
 
-/** MOVSXD sign-extends only with REX.W; otherwise it moves [SDM 2B MOVSXD]. */
+/** MOVSXD sign-extends only with REX.W; otherwise it moves [SDM 2B MOVSXD]. It always reads a doubleword. */
 function moveSignedDoubleword(instruction: Instruction, out: Lowering): void {
-  if (instruction.operandSize === 8) moveSigned(instruction, out, 4);
-  else moveFromRm(instruction, out);
+  const size = instruction.operandSize;
+  if (size === 8) moveSigned(instruction, out, 4);
+  else if (size === 4) moveFromRm(instruction, out);
+  else out.emit(MOVE[2], { a: regOperand(instruction, 2), b: source(instruction, out, 4) });
 }
 
 /** XCHG with r/m: locked with or without the prefix, as nothing else runs on this machine's memory. */
