@@ -104,6 +104,8 @@ export class Backup {
         break;
       case 'broken':
         if (event.link !== undefined && event.link === this.#link) this.#linkLost(event.reason);
+        // A stranger on the channel: one line, and nothing of it was applied.
+        else this.#do({ kind: 'state', state: 'refused', detail: `a connection: ${event.reason}` });
         break;
       case 'heartbeat':
         this.#heartbeat(event.heartbeat);
