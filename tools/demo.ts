@@ -12,8 +12,8 @@ import { buildImage } from '../src/host/image/build-image.ts';
 import { repositoryRoot } from '../src/host/image/repository.ts';
 import { HttpLoad } from './demo/http-load.ts';
 import { Progress } from './demo/progress.ts';
-import { ProtectedGuest } from './demo/protected-guest.ts';
 import { RedisLoad } from './demo/redis-load.ts';
+import { ProtectedGuest } from './pair/protected-guest.ts';
 
 const BOOT_MS_MAX = 240_000;
 const TAKEOVER_MS_MAX = 60_000;

@@ -80,6 +80,7 @@ export class Primary {
   #greeting: { readonly link: Link; readonly stream: LogStream } | undefined;
   #protectAddress: string | undefined;
   #waitForBackup = false;
+  #resumed = false;
   #running = false;
   #full = false;
   #lag = new ExecutionLag();
@@ -95,6 +96,7 @@ export class Primary {
       this.#epoch = start.expected;
       this.#hold = new HoldQueue(start.resumed?.outputs ?? 0n);
       this.#started = [...(start.resumed?.started ?? [])];
+      this.#resumed = start.resumed !== undefined;
       this.#waitForBackup = start.waitForBackup;
       return;
     }
@@ -298,6 +300,8 @@ export class Primary {
     if (this.#state === 'START') {
       this.#enter('SOLE', 'powered on');
       this.#do({ kind: 'open-network', epoch: this.#epoch });
+      // A guest in mid-life says nothing by itself that would tell a network where it is.
+      if (this.#resumed) this.#do({ kind: 'announce' });
     }
     this.#join();
   }

@@ -44,4 +44,6 @@ export interface VcpuWorkerData {
   readonly digestEveryMs: number | undefined;
   /** One word that changes with every order: the worker sleeps on it. */
   readonly bell: Int32Array;
+  /** One word: the longest time, in microseconds, for which the guest could run and did not. Whoever reads clears it. */
+  readonly standstill: Int32Array;
 }

@@ -10,18 +10,24 @@ import type { VcpuNews, VcpuOrder, VcpuWorkerData } from './vcpu-message.ts';
 export class VcpuThread implements VcpuPort {
   readonly #worker: Worker;
   readonly #bell = new Int32Array(new SharedArrayBuffer(4));
+  readonly #standstill = new Int32Array(new SharedArrayBuffer(4));
   #stopWord: Int32Array | undefined;
   #events: VcpuEvents | undefined;
   #stopped = false;
 
-  constructor(data: Omit<VcpuWorkerData, 'bell'>) {
-    const workerData: VcpuWorkerData = { ...data, bell: this.#bell };
+  constructor(data: Omit<VcpuWorkerData, 'bell' | 'standstill'>) {
+    const workerData: VcpuWorkerData = { ...data, bell: this.#bell, standstill: this.#standstill };
     this.#worker = new Worker(new URL('./vcpu-worker.js', import.meta.url), { workerData });
     this.#worker.on('message', (news: readonly VcpuNews[]) => {
       for (const item of news) this.#tell(item);
     });
     this.#worker.on('error', (error) => this.#died(error.message));
     this.#worker.on('exit', (code) => this.#died(`its thread ended with code ${code}`));
+  }
+
+  /** The longest time since the last call for which the guest could run and did not. */
+  takeStandstillMs(): number {
+    return Atomics.exchange(this.#standstill, 0, 0) / 1000;
   }
 
   listen(events: VcpuEvents): void {

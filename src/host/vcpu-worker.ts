@@ -13,7 +13,7 @@ import type { VcpuNews, VcpuOrder, VcpuWorkerData } from './vcpu-message.ts';
  */
 const port = parentPort;
 assert(port !== null, 'this file runs as a worker');
-const { config, options, boot, digestEveryMs, bell } = workerData as VcpuWorkerData;
+const { config, options, boot, digestEveryMs, bell, standstill } = workerData as VcpuWorkerData;
 
 compileInterpreterEagerly();
 
@@ -96,6 +96,15 @@ if (boot) {
   tellStopWord();
 }
 
+/** When a step ended after which the guest could have gone on; undefined while it waits by itself. */
+let couldRunSince: number | undefined;
+
+function noteStandstill(now: number): void {
+  if (couldRunSince === undefined) return;
+  const microseconds = Math.round((now - couldRunSince) * 1000);
+  if (microseconds > Atomics.load(standstill, 0)) Atomics.store(standstill, 0, microseconds);
+}
+
 for (;;) {
   // The order matters: what is ordered after these two lines rings the bell and sets the word again.
   const rung = Atomics.load(bell, 0);
@@ -103,7 +112,11 @@ for (;;) {
   for (let message = receiveMessageOnPort(port); message; message = receiveMessageOnPort(port)) {
     for (const order of message.message as VcpuOrder[]) obey(order);
   }
-  const step = loop.step(hostMilliseconds(performance.now()));
+  const now = performance.now();
+  noteStandstill(now);
+  const step = loop.step(hostMilliseconds(now));
+  couldRunSince =
+    step.kind === 'busy' ? performance.now() : step.heldBack ? (couldRunSince ?? now) : undefined;
   if (step.kind === 'busy') continue;
   const wait = step.until === undefined ? Number.POSITIVE_INFINITY : step.until - performance.now();
   if (wait > 0) Atomics.wait(bell, 0, rung, wait);

@@ -14,6 +14,8 @@ export interface VmProcessConfig {
   readonly machine: MachineConfig;
   /** What a primary boots. */
   readonly boot: GuestFiles | undefined;
+  /** Or the file of a saved guest that it goes on from, with the same machine and disks as then. */
+  readonly snapshot: string | undefined;
   /** The disk server; its first disk arbitrates. One name for each disk of the machine. */
   readonly storage: { readonly address: HostPort; readonly disks: readonly string[] } | undefined;
   /** The user switch. */
@@ -55,7 +57,10 @@ export function parseVmProcessConfig(text: string): Result<VmProcessConfig> {
   const machine = checkConfig(json.machine);
   if (!machine.ok) wrong.push(machine.error);
   const boot = parseBoot(json.boot, wrong);
-  if (role === 'primary' && !boot) wrong.push('boot: a primary needs a kernel');
+  const snapshot = optionalText(json, 'snapshot', wrong);
+  if (role === 'primary' && !boot && snapshot === undefined)
+    wrong.push('boot: a primary needs a kernel, or a snapshot');
+  if (boot && snapshot !== undefined) wrong.push('snapshot: a guest is booted or goes on, not both');
   const listen = optionalAddress(json, 'listen', wrong);
   if (role === 'backup' && !listen) wrong.push('listen: a backup needs an address');
   const protect = optionalText(json, 'protect', wrong);
@@ -72,6 +77,7 @@ export function parseVmProcessConfig(text: string): Result<VmProcessConfig> {
     vm,
     instance: optionalText(json, 'instance', wrong),
     boot,
+    snapshot,
     storage,
     network: optionalAddress(json, 'network', wrong),
     listen,

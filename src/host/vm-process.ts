@@ -23,6 +23,8 @@ import { UdpHeartbeats } from '../transport/udp-heartbeats.ts';
 import { buildIdentity } from './build-identity.ts';
 import { readBootImage } from './guest-files.ts';
 import { HostClock } from './host-clock.ts';
+import { restoreInto } from './restored-vcpu.ts';
+import { readSnapshotFile, writeSnapshotFile } from './snapshot-file.ts';
 import { VcpuThread } from './vcpu-thread.ts';
 import { parseVmProcessConfig, type VmProcessConfig } from './vm-process-config.ts';
 
@@ -31,12 +33,15 @@ import { parseVmProcessConfig, type VmProcessConfig } from './vm-process-config.
  * path of one); it reports on standard output and takes orders on standard input, one JSON object per line.
  *
  *   orders: {"order":"protect","address":"host:port"} {"order":"unprotect"} {"order":"power-button"}
- *           {"order":"power-off"} {"order":"console","port":0,"text":"..."}
+ *           {"order":"power-off"} {"order":"console","port":0,"text":"..."} {"order":"save","file":"..."}
  */
 
 /** Time for the last lines and the last frames to leave. */
 const LEAVING_MS = 150;
 const EXIT_WRONG = 2;
+
+/** The guest is being saved: the process ends when its file is written. */
+let saving = false;
 
 type Report = StatusReport | { readonly kind: string; readonly [key: string]: unknown };
 
@@ -103,7 +108,26 @@ async function start(config: VmProcessConfig): Promise<void> {
     refuse(boot.error);
     return;
   }
+  const snapshot =
+    config.role === 'primary' && config.snapshot !== undefined
+      ? await readSnapshotFile(config.snapshot)
+      : undefined;
+  if (snapshot && !snapshot.ok) {
+    refuse(snapshot.error);
+    return;
+  }
   const vm = vmId(config.vm);
+  const vcpu = new VcpuThread({
+    config: config.machine,
+    options: { engine: 'interpreter' },
+    boot: boot?.value,
+    digestEveryMs: config.digestEveryMs,
+  });
+  const resumed = snapshot && (await restoreInto(vcpu, snapshot.value));
+  if (resumed && !resumed.ok) {
+    refuse(resumed.error);
+    return;
+  }
   const channel = new TcpChannel();
   const heartbeats = new UdpHeartbeats(vm);
   const console = new StatusConsole(config.consoleFile);
@@ -113,12 +137,7 @@ async function start(config: VmProcessConfig): Promise<void> {
     (disk) => new DiskClient({ vm, address: { ...storage!.address, disk }, generations: true }),
   );
   const ports = {
-    vcpu: new VcpuThread({
-      config: config.machine,
-      options: { engine: 'interpreter' },
-      boot: boot?.value,
-      digestEveryMs: config.digestEveryMs,
-    }),
+    vcpu,
     disks: new ServedDiskPort(clients),
     network: config.network
       ? new SwitchNetworkPort({ vm, nics: config.machine.nics.length, ...config.network })
@@ -132,14 +151,22 @@ async function start(config: VmProcessConfig): Promise<void> {
     status: {
       report: (status: StatusReport) => {
         report(status);
-        if (status.kind === 'halted') leave(/powered off$/.test(status.reason) ? 0 : 1);
+        if (status.kind === 'halted' && !saving) leave(/powered off$/.test(status.reason) ? 0 : 1);
       },
     },
   };
   const waitForBackup = config.protect !== undefined;
   const role: Role =
     config.role === 'primary'
-      ? { kind: 'primary', start: { kind: 'power-on', expected: epoch(config.expectedEpoch), waitForBackup } }
+      ? {
+          kind: 'primary',
+          start: {
+            kind: 'power-on',
+            expected: epoch(config.expectedEpoch),
+            waitForBackup,
+            ...(resumed && { resumed: resumed.value }),
+          },
+        }
       : { kind: 'backup' };
   const side = {
     vm,
@@ -160,7 +187,7 @@ async function start(config: VmProcessConfig): Promise<void> {
     driver.protect(address);
   };
   obeyStandardInput(driver, console, protect);
-  reportFigures(driver, config.figuresEveryMs);
+  reportFigures(driver, vcpu, channel, config.figuresEveryMs);
 
   const go = (): void => {
     report({ kind: 'started', role: config.role, vm: config.vm, instance: side.instance, pid: process.pid });
@@ -180,10 +207,12 @@ function obeyStandardInput(driver: Driver, console: StatusConsole, protect: (add
         address?: unknown;
         port?: unknown;
         text?: unknown;
+        file?: unknown;
       };
       if (order.order === 'protect') protect(String(order.address));
       else if (order.order === 'unprotect') driver.unprotect();
       else if (order.order === 'power-button' || order.order === 'power-off') driver.control(order.order);
+      else if (order.order === 'save') save(driver, String(order.file));
       else if (order.order === 'console') console.type(Number(order.port ?? 0), String(order.text ?? ''));
       else report({ kind: 'event', what: 'order', detail: `unknown order: ${line.slice(0, 100)}` });
     } catch {
@@ -192,12 +221,44 @@ function obeyStandardInput(driver: Driver, console: StatusConsole, protect: (add
   });
 }
 
-function reportFigures(driver: Driver, everyMs: number | undefined): void {
+/** The guest's state goes into a file, and this process ends; whatever it had begun on its disks is in it. */
+function save(driver: Driver, file: string): void {
+  saving = driver.save((snapshot) => {
+    void writeSnapshotFile(file, snapshot).then((written) => {
+      if (!written.ok) refuse(written.error);
+      else {
+        report({ kind: 'saved', file, bytes: snapshot.machine.length });
+        leave(0);
+      }
+    });
+  });
+  if (!saving)
+    report({ kind: 'event', what: 'save', detail: 'a guest is saved while it runs without a partner' });
+}
+
+function reportFigures(
+  driver: Driver,
+  vcpu: VcpuThread,
+  channel: TcpChannel,
+  everyMs: number | undefined,
+): void {
   if (everyMs === undefined || everyMs === 0) return;
   setInterval(() => {
     const { core, role } = driver;
-    const figures = core instanceof Primary ? core.figures(driver.now()) : core.figures();
-    report({ kind: 'figures', role, ...figures });
+    if (!(core instanceof Primary)) {
+      report({ kind: 'figures', role, ...core.figures() });
+      return;
+    }
+    const figures = core.figures(driver.now());
+    const standstillMs = vcpu.takeStandstillMs();
+    report({
+      kind: 'figures',
+      role,
+      ...figures,
+      standstillMs,
+      logBytes: channel.logBytes,
+      ...core.takeWaits(),
+    });
   }, everyMs).unref();
 }
 

@@ -2,7 +2,7 @@ import { unreachable } from '../base/assert.ts';
 import { type HostMilliseconds, hostMilliseconds } from '../base/units.ts';
 import type { FtAction, Takeover } from '../ft/action.ts';
 import { Backup } from '../ft/backup.ts';
-import type { FtEvent } from '../ft/event.ts';
+import type { FtEvent, MachineSnapshot } from '../ft/event.ts';
 import { Primary, type PrimaryStart } from '../ft/primary.ts';
 import type { Side } from '../ft/side.ts';
 import type { ControlInput } from '../machine/door.ts';
@@ -60,6 +60,7 @@ export class Driver {
   #pumping = false;
   #halted = false;
   #entropyAt = 0;
+  #saving: ((snapshot: MachineSnapshot) => void) | undefined;
 
   constructor(ports: Ports, options: DriverOptions) {
     this.#ports = ports;
@@ -105,6 +106,18 @@ export class Driver {
     this.#event({ kind: 'input', input: { kind: 'control', action } });
   }
 
+  /**
+   * Ends this instance with the guest's state, for a later start from there. Only a primary without a partner can:
+   * a partner would take over. False when it cannot.
+   */
+  save(saved: (snapshot: MachineSnapshot) => void): boolean {
+    if (this.#halted || this.#core.state !== 'SOLE') return false;
+    this.#saving = saved;
+    this.#ports.vcpu.pause();
+    this.#ports.vcpu.snapshot();
+    return true;
+  }
+
   now(): HostMilliseconds {
     return this.#ports.clock.now();
   }
@@ -134,13 +147,23 @@ export class Driver {
       entry: (at, payload) => this.#event({ kind: 'entry', at, payload }),
       output: (output) => this.#event({ kind: 'output', output }),
       flush: () => this.#event({ kind: 'flush' }),
-      snapshot: (snapshot) => this.#event({ kind: 'snapshot', snapshot }),
+      snapshot: (snapshot) => this.#snapshot(snapshot),
       loaded: (digest) => this.#event({ kind: 'loaded', digest }),
       replayed: (sequence) => this.#event({ kind: 'replayed', sequence }),
       replayedToEnd: (_at, pending) => this.#event({ kind: 'replayed-to-end', pending }),
       diverged: (reason) => this.#event({ kind: 'diverged', reason }),
       stopped: (reason, failed) => this.#event({ kind: 'vcpu-stopped', reason, failed }),
     });
+  }
+
+  #snapshot(snapshot: MachineSnapshot): void {
+    const saved = this.#saving;
+    if (!saved || this.#core.state !== 'SOLE') {
+      this.#event({ kind: 'snapshot', snapshot });
+      return;
+    }
+    saved(snapshot);
+    this.#halt('saved');
   }
 
   #timer(name: string): void {

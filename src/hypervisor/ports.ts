@@ -159,7 +159,10 @@ export interface VcpuPort {
   listen(events: VcpuEvents): void;
   /** Live mode from the present state: starts (or goes on after `pause`). */
   run(): void;
-  /** Live mode only: stops at the end of the slice, for backpressure or by order. */
+  /**
+   * Stops at the end of the slice, for backpressure or by order. A vCPU that has replayed to the end is live from
+   * then on too, and stands still.
+   */
   pause(): void;
   /** Live mode: applied at the next boundary, in order. */
   input(input: Input): void;

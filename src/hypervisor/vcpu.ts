@@ -16,8 +16,11 @@ import type { VcpuEvents, VcpuPort } from './ports.ts';
 
 export type VcpuStep =
   | { readonly kind: 'busy' }
-  /** Nothing to do until then, or until a method is called. */
-  | { readonly kind: 'idle'; readonly until: HostMilliseconds | undefined };
+  /**
+   * Nothing to do until then, or until a method is called. `heldBack`: the guest could run and may not (paused or
+   * slowed); otherwise it waits by itself.
+   */
+  | { readonly kind: 'idle'; readonly until: HostMilliseconds | undefined; readonly heldBack: boolean };
 
 export interface VcpuOptions {
   /** How often a live machine logs its digest; undefined: never. */
@@ -30,7 +33,7 @@ const REPLAY_STEP_ENTRIES = 256;
 const QUEUED_FRAMES_MAX = 1024;
 
 const BUSY: VcpuStep = { kind: 'busy' };
-const IDLE: VcpuStep = { kind: 'idle', until: undefined };
+const IDLE: VcpuStep = { kind: 'idle', until: undefined, heldBack: false };
 
 /**
  * The body of the vCPU's loop over a machine: live, it makes entries and outputs; replaying, it consumes entries.
@@ -86,17 +89,21 @@ export class VcpuLoop implements VcpuPort {
   // ------------------------------------------------------------------------------------------ orders
 
   run(): void {
-    const replayer = this.#replayer;
-    if (replayer && this.#machine) {
-      // Go-live: the same machine, and from here on its own history.
-      this.#replayer = undefined;
-      this.#beLive(this.#machine, replayer.position);
-    }
+    this.#leaveReplay();
     this.#running = true;
   }
 
   pause(): void {
+    this.#leaveReplay();
     this.#running = false;
+  }
+
+  /** Go-live: the same machine, and from here on its own history. */
+  #leaveReplay(): void {
+    const replayer = this.#replayer;
+    if (!replayer || !this.#machine) return;
+    this.#replayer = undefined;
+    this.#beLive(this.#machine, replayer.position);
   }
 
   input(input: Input): void {
@@ -194,8 +201,8 @@ export class VcpuLoop implements VcpuPort {
   #liveStep(machine: Machine, recorder: Recorder, now: HostMilliseconds): VcpuStep {
     this.#measure(machine, now);
     if (this.#snapshotWanted) this.#takeSnapshot(machine, recorder);
-    if (!this.#running) return this.#idle(undefined);
-    if (now < this.#notBefore) return this.#idle(hostMilliseconds(this.#notBefore));
+    if (!this.#running) return this.#idle(undefined, !recorder.halted);
+    if (now < this.#notBefore) return this.#idle(hostMilliseconds(this.#notBefore), !recorder.halted);
     this.#clock ??= new GuestClock(now, machine.guestTime);
     const clock = this.#clock;
     clock.seen(now, machine.guestTime);
@@ -247,9 +254,9 @@ export class VcpuLoop implements VcpuPort {
     this.#events.snapshot({ machine: machine.snapshot(), count: machine.count, position, digest });
   }
 
-  #idle(until: HostMilliseconds | undefined): VcpuStep {
+  #idle(until: HostMilliseconds | undefined, heldBack = false): VcpuStep {
     this.#flush();
-    return { kind: 'idle', until };
+    return { kind: 'idle', until, heldBack };
   }
 
   #flush(): void {

@@ -1,5 +1,6 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import { failed, ok, type Result } from '../base/result.ts';
+import { announcement } from './announcement.ts';
 import { macNumber } from './ethernet.ts';
 import { encodeFrame, FRAME_LENGTH_MAX, FrameDecoder } from './frame-stream.ts';
 import { LearningSwitch, type SwitchedPort } from './learning-switch.ts';
@@ -149,7 +150,10 @@ export class SwitchServer {
         }
         case 'announce':
           if (port === undefined) return false;
-          if (port.station.carries(link)) this.#switch.learn(macNumber(message.mac), port);
+          if (port.station.carries(link)) {
+            this.#switch.learn(macNumber(message.mac), port);
+            this.#switch.forward(port, announcement(message.mac));
+          }
           return true;
         default:
           return false;

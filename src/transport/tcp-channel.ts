@@ -30,6 +30,7 @@ export class TcpChannel implements ChannelPort {
   #events!: ChannelEvents;
   #server: Server | undefined;
   #links = 0;
+  #logBytes = 0;
   #closed = false;
 
   listen(events: ChannelEvents): void {
@@ -49,6 +50,11 @@ export class TcpChannel implements ChannelPort {
       const address = server.address();
       ready(typeof address === 'object' && address ? address.port : at.port);
     });
+  }
+
+  /** Frames of log entries that were sent, in bytes before anything wraps them (design 10). */
+  get logBytes(): number {
+    return this.#logBytes;
   }
 
   connect(address: string): void {
@@ -78,7 +84,9 @@ export class TcpChannel implements ChannelPort {
   send(target: Link, message: Message): void {
     const connection = this.#connections.get(target);
     if (!connection) return;
-    connection.outgoing.add(encodeMessage(message));
+    const frame = encodeMessage(message);
+    if (message.kind === 'entry') this.#logBytes += frame.length;
+    connection.outgoing.add(frame);
     connection.batch ??= setTimeout(() => this.flush(target), BATCH_MS);
   }
 

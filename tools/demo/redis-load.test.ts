@@ -1,6 +1,6 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
-import { RedisConnection } from './redis-connection.ts';
+import { RedisConnection } from '../pair/redis-connection.ts';
 import { RedisLoad } from './redis-load.ts';
 
 let server: Server | undefined;

@@ -1,4 +1,4 @@
-import { RedisConnection, type RedisReply } from './redis-connection.ts';
+import { RedisConnection, type RedisReply } from '../pair/redis-connection.ts';
 
 export interface RedisFindings {
   /** Operations that redis has acknowledged. */

@@ -13,9 +13,13 @@ export class JsonProcess {
   readonly ended: Promise<string>;
   #complaint = '';
 
-  constructor(name: string, script: string, args: readonly string[], cwd: string) {
+  /** `core`: the one processor that it may use; anything it likes when absent. */
+  constructor(name: string, script: string, args: readonly string[], cwd: string, core?: number) {
     this.name = name;
-    this.#child = spawn(process.execPath, [script, ...args], { cwd, stdio: ['pipe', 'pipe', 'pipe'] });
+    const command = [process.execPath, script, ...args];
+    if (core !== undefined) command.unshift('taskset', '--cpu-list', String(core));
+    const [program = '', ...rest] = command;
+    this.#child = spawn(program, rest, { cwd, stdio: ['pipe', 'pipe', 'pipe'] });
     this.#child.stderr?.on('data', (chunk: Buffer) => {
       this.#complaint = (this.#complaint + chunk.toString()).slice(-2048);
     });
@@ -55,6 +59,10 @@ export class JsonProcess {
     });
     const early = this.ended.then((reason) => Promise.reject(new Error(`${this.name}: ${reason}`)));
     return Promise.race([found, early]);
+  }
+
+  order(order: object): void {
+    this.#child.stdin?.write(`${JSON.stringify(order)}\n`);
   }
 
   kill(): void {

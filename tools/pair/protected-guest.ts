@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { GuestImage } from '../../src/host/image/build-image.ts';
 import { repositoryRoot } from '../../src/host/image/repository.ts';
-import { JsonProcess, type StatusLine } from './child-process.ts';
+import { JsonProcess, type StatusLine } from './json-process.ts';
 
 const MEMORY_BYTES = 256 * 1024 * 1024;
 const MAC = '525400123456';
@@ -22,7 +22,26 @@ export interface HostView {
   reason: string;
 }
 
-/** The demo's cast: a switch, a disk server and two hosts, each a process with a folder of its own. */
+/** A guest that was saved; src/host/vm-process.ts goes on from it. */
+export interface SavedGuest {
+  readonly snapshot: string;
+  readonly disk: string;
+  /** The machine's configuration, as it was. */
+  readonly machine: object;
+}
+
+export interface ProtectedGuestOptions {
+  /** Goes on from here instead of booting. */
+  readonly from?: SavedGuest;
+  /** False: host A runs alone until `protect()`. */
+  readonly protectAtStart?: boolean;
+  /** Where host A finds the logging channel that host B has at this address: something may stand between them. */
+  readonly channelVia?: (address: string) => Promise<string>;
+  /** Pins everything to one processor, and host B to another one. */
+  readonly cores?: { readonly all: number; readonly backup: number };
+}
+
+/** A switch, a disk server and two hosts, each a process with a folder of its own. */
 export class ProtectedGuest {
   readonly redisPort: number;
   readonly httpPort: number;
@@ -30,6 +49,10 @@ export class ProtectedGuest {
   readonly lagsMs: number[] = [];
   readonly #folder: string;
   readonly #services: readonly JsonProcess[];
+  readonly #channel: string;
+  /** What the guest's machine is, for whoever saves it. */
+  readonly machine: object;
+  readonly disk: string;
   #console = '';
 
   private constructor(
@@ -37,11 +60,15 @@ export class ProtectedGuest {
     services: readonly JsonProcess[],
     hosts: [HostView, HostView],
     ports: number[],
+    guest: { channel: string; machine: object; disk: string },
   ) {
     this.#folder = folder;
     this.#services = services;
     this.hosts = hosts;
     [this.redisPort = 0, this.httpPort = 0] = ports;
+    this.#channel = guest.channel;
+    this.machine = guest.machine;
+    this.disk = guest.disk;
     for (const host of hosts) host.process.listen((line) => this.#follow(host, line));
   }
 
@@ -49,8 +76,10 @@ export class ProtectedGuest {
   static async start(
     image: GuestImage,
     started: (undo: () => Promise<void>) => void,
+    options: ProtectedGuestOptions = {},
   ): Promise<ProtectedGuest> {
-    const folder = await mkdtemp(join(tmpdir(), 'lockstep-demo-'));
+    const { from, cores } = options;
+    const folder = await mkdtemp(join(tmpdir(), 'lockstep-guest-'));
     const processes: JsonProcess[] = [];
     started(async () => {
       // Hosts first: a guest that loses its disk server would only report it.
@@ -70,6 +99,7 @@ export class ProtectedGuest {
         join(repositoryRoot(), 'dist/src', script),
         await args(own),
         own,
+        name === 'host B' ? cores?.backup : cores?.all,
       );
       processes.push(launched);
       return launched;
@@ -80,9 +110,11 @@ export class ProtectedGuest {
     };
 
     const service = ['--port', '0', '--json', '--until-stdin-ends'];
+    const pristineDisk = from?.disk ?? image.disk ?? '';
+    let disk = '';
     const disks = await launch('disk server', 'cli/main.js', async (own) => {
-      const disk = join(own, 'disk.img');
-      await copyFile(image.disk ?? '', disk, constants.COPYFILE_FICLONE);
+      disk = join(own, 'disk.img');
+      await copyFile(pristineDisk, disk, constants.COPYFILE_FICLONE);
       return ['disk', 'serve', `vda=${disk}`, ...service];
     });
     const diskAddress = await listening(disks);
@@ -92,16 +124,17 @@ export class ProtectedGuest {
     const networkAddress = await listening(network);
 
     const channel = `127.0.0.1:${channelPort}`;
+    const machine = from?.machine ?? {
+      memoryBytes: MEMORY_BYTES,
+      disks: [{ capacity: (await stat(pristineDisk)).size, readOnly: false, serial: 'lockstep-0' }],
+      nics: [{ mac: MAC }],
+      startEpochSeconds: Math.floor(Date.now() / 1000),
+      seed: randomBytes(32).toString('hex'),
+      debugExit: false,
+    };
     const common = {
       vm: 'demo',
-      machine: {
-        memoryBytes: MEMORY_BYTES,
-        disks: [{ capacity: (await stat(image.disk ?? '')).size, readOnly: false, serial: 'lockstep-0' }],
-        nics: [{ mac: MAC }],
-        startEpochSeconds: Math.floor(Date.now() / 1000),
-        seed: randomBytes(32).toString('hex'),
-        debugExit: false,
-      },
+      machine,
       storage: { address: diskAddress, disks: ['vda'] },
       network: networkAddress,
       figuresEveryMs: 100,
@@ -125,9 +158,25 @@ export class ProtectedGuest {
       return view;
     };
     const backup = await host('B', { role: 'backup', listen: channel });
-    const boot = { kernel: image.kernel, initrd: image.initrd, append: image.commandLine };
-    const primary = await host('A', { role: 'primary', boot, protect: channel });
-    return new ProtectedGuest(folder, [disks, network], [primary, backup], [redisPort, httpPort]);
+    const start = from
+      ? { snapshot: from.snapshot }
+      : { boot: { kernel: image.kernel, initrd: image.initrd, append: image.commandLine } };
+    const reached = (await options.channelVia?.(channel)) ?? channel;
+    const protect = options.protectAtStart === false ? undefined : reached;
+    const primary = await host('A', { role: 'primary', ...start, protect });
+    const services = [disks, network];
+    const guest = { channel: reached, machine, disk };
+    return new ProtectedGuest(folder, services, [primary, backup], [redisPort, httpPort], guest);
+  }
+
+  /** Attaches host B to host A. */
+  protect(): void {
+    this.hosts[0].process.order({ order: 'protect', address: this.#channel });
+  }
+
+  /** Types on the guest's console. */
+  type(text: string): void {
+    this.primary?.process.order({ order: 'console', port: 0, text });
   }
 
   get folder(): string {

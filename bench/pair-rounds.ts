@@ -1,0 +1,82 @@
+import type { GuestImage } from '../src/host/image/build-image.ts';
+import type { StatusLine } from '../tools/pair/json-process.ts';
+import { ProtectedGuest, type ProtectedGuestOptions } from '../tools/pair/protected-guest.ts';
+
+const STATE_MS_MAX = 60_000;
+
+/** A pair of real processes for one round, gone at its end whatever happens. */
+export async function withPair<Value>(
+  image: GuestImage,
+  options: ProtectedGuestOptions,
+  round: (guest: ProtectedGuest) => Promise<Value>,
+): Promise<Value> {
+  let undo: () => Promise<void> = () => Promise.resolve();
+  const interrupted = () => void undo().finally(() => process.exit(130));
+  for (const signal of SIGNALS) process.once(signal, interrupted);
+  try {
+    const guest = await ProtectedGuest.start(image, (undoStart) => (undo = undoStart), options);
+    return await round(guest);
+  } finally {
+    for (const signal of SIGNALS) process.off(signal, interrupted);
+    await undo();
+  }
+}
+
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+/** Resolves when host A is in this state. */
+export async function reaches(guest: ProtectedGuest, state: 'SOLE' | 'PAIR'): Promise<void> {
+  const deadline = performance.now() + STATE_MS_MAX;
+  const [a] = guest.hosts;
+  while (a.state !== state) {
+    if (!a.process.running || a.state === 'HALT') throw new Error(`host A halted: ${a.reason}`);
+    if (performance.now() > deadline)
+      throw new Error(`host A is in ${a.state}, not in ${state}: ${a.reason}`);
+    await pause(20);
+  }
+}
+
+export function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+/** What host A measured of its outputs and its vCPU [src/ft/output-waits.ts, src/host/vm-process.ts]. */
+export interface PrimaryWatch {
+  readonly heldMs: number[];
+  readonly countsWhileHeld: number[];
+  readonly roundTripsMs: number[];
+  readonly standstillsMs: number[];
+  readonly lagsMs: number[];
+  /** States that host A went through. */
+  readonly states: string[];
+}
+
+/** Collects host A's figures from now on. */
+export function watchPrimary(guest: ProtectedGuest): PrimaryWatch {
+  const watch: PrimaryWatch = {
+    heldMs: [],
+    countsWhileHeld: [],
+    roundTripsMs: [],
+    standstillsMs: [],
+    lagsMs: [],
+    states: [],
+  };
+  let first = true;
+  guest.hosts[0].process.listen((line: StatusLine) => {
+    if (line.kind === 'state') watch.states.push(String(line.state));
+    if (line.kind !== 'figures') return;
+    // The first line tells of the time before.
+    if (first) {
+      first = false;
+      return;
+    }
+    for (const { heldMs, counts } of line.waits as { heldMs: number; counts: number }[]) {
+      watch.heldMs.push(heldMs);
+      watch.countsWhileHeld.push(counts);
+    }
+    watch.roundTripsMs.push(...(line.roundTripsMs as number[]));
+    watch.standstillsMs.push(line.standstillMs as number);
+    watch.lagsMs.push(line.lagMs as number);
+  });
+  return watch;
+}

@@ -1,0 +1,78 @@
+import { existsSync } from 'node:fs';
+import { copyFile, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { buildIdentity } from '../../src/host/build-identity.ts';
+import type { GuestImage } from '../../src/host/image/build-image.ts';
+import { cacheFolder } from '../../src/host/image/repository.ts';
+import { ProtectedGuest, type SavedGuest } from './protected-guest.ts';
+
+const READY = 'LOCKSTEP-GUEST-READY';
+const BOOT_MS_MAX = 240_000;
+/** For what the guest still does after it has said that it is ready. */
+const SETTLE_MS = 3_000;
+
+/**
+ * The booted guest of an image, from the cache; booted and saved first when it is not there. A state fits only
+ * the program that made it, so the cache's key holds the program too.
+ */
+export async function savedGuest(image: GuestImage, say: (line: string) => void): Promise<SavedGuest> {
+  const folder = join(cacheFolder(), 'guests', `${basename(dirname(image.kernel))}-${buildIdentity()}`);
+  const cached = await readSaved(folder);
+  if (cached !== undefined) return cached;
+  say('booting the guest once; later runs start from its saved state');
+  const work = `${folder}.partial-${process.pid}`;
+  await mkdir(work, { recursive: true });
+  let undo: () => Promise<void> = () => Promise.resolve();
+  try {
+    const started = (undoStart: () => Promise<void>) => (undo = undoStart);
+    const guest = await ProtectedGuest.start(image, started, { protectAtStart: false });
+    await booted(guest);
+    const host = guest.hosts[0].process;
+    const saved = host.first(({ kind, what }) => kind === 'saved' || what === 'save');
+    host.order({ order: 'save', file: join(work, 'guest.snapshot') });
+    const answer = await saved;
+    if (answer.kind !== 'saved') throw new Error(`the guest cannot be saved: ${answer.detail}`);
+    await host.ended;
+    // With its server gone the disk stands still.
+    await Promise.all(guest.services.map((service) => service.end()));
+    await copyFile(guest.disk, join(work, 'disk.img'));
+    await writeFile(join(work, 'machine.json'), JSON.stringify(guest.machine), { mode: 0o600 });
+    await removeOlder(folder);
+    await rename(work, folder);
+  } finally {
+    await undo();
+    await rm(work, { recursive: true, force: true });
+  }
+  const made = await readSaved(folder);
+  if (made === undefined) throw new Error(`the saved guest cannot be read back from ${folder}`);
+  return made;
+}
+
+async function booted(guest: ProtectedGuest): Promise<void> {
+  const [{ process: host }] = guest.hosts;
+  const deadline = performance.now() + BOOT_MS_MAX;
+  while (!guest.hasPrinted(READY)) {
+    if (!host.running) throw new Error(`the guest did not come up: ${guest.hosts[0].reason}`);
+    if (performance.now() > deadline) throw new Error('the guest did not come up in time');
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
+}
+
+async function readSaved(folder: string): Promise<SavedGuest | undefined> {
+  if (!existsSync(join(folder, 'machine.json'))) return undefined;
+  return {
+    snapshot: join(folder, 'guest.snapshot'),
+    disk: join(folder, 'disk.img'),
+    machine: JSON.parse(await readFile(join(folder, 'machine.json'), 'utf8')) as object,
+  };
+}
+
+/** States of the same image that another build of the program made: nobody can go on from them any more. */
+async function removeOlder(folder: string): Promise<void> {
+  const image = basename(folder).slice(0, -buildIdentity().length);
+  for (const name of await readdir(dirname(folder))) {
+    if (name.startsWith(image) && !name.includes('.partial-'))
+      await rm(join(dirname(folder), name), { recursive: true, force: true });
+  }
+}
