@@ -8,12 +8,13 @@ import type { SiliconCase } from '../tests/silicon/case.ts';
 import { differences, disassemble } from '../tests/silicon/compare.ts';
 import { FORMS, generateCase } from '../tests/silicon/generator.ts';
 import { buildHarness, NativeProcessor, nativeAvailable, processorName } from '../tests/silicon/native.ts';
+import { generateSequence } from '../tests/silicon/sequence.ts';
 import { SWEEP_FORMS } from '../tests/silicon/sweep.ts';
 
 /**
  * Compares an engine with this host's processor over random instructions.
  *
- *   node dist/fuzz/silicon.js --cases N [--seed S] [--form TEXT] [--mode step|block] [--show N] [--json-cases] [--sweep]
+ *   node dist/fuzz/silicon.js --cases N [--seed S] [--form TEXT] [--mode step|block|pieces] [--show N] [--json-cases] [--sweep] [--sequences]
  *   node dist/fuzz/silicon.js --capture      writes tests/silicon/captured.jsonl anew, from this processor
  */
 interface Options {
@@ -26,6 +27,7 @@ interface Options {
   jsonCases: boolean;
   capture: boolean;
   sweep: boolean;
+  sequences: boolean;
 }
 
 const ROOT = join(import.meta.dirname, '../..');
@@ -60,6 +62,7 @@ async function main(): Promise<number> {
     const length = Math.min(BATCH, options.cases - start);
     const cases = Array.from({ length }, (_, index) => {
       const at = start + index;
+      if (options.sequences) return generateSequence(options.seed + at);
       return generateCase(forms[at % forms.length]!, options.seed + Math.floor(at / forms.length));
     });
     const expected = await native.run(cases);
@@ -87,6 +90,7 @@ const CAPTURE_SEED = 1000;
 const CAPTURE_TRIED = 30;
 const CAPTURE_COMPLETED = 4;
 const CAPTURE_FAULTED = 1;
+const CAPTURE_SEQUENCES = 600;
 
 /** For every form a few cases that complete, and one that faults if any does. */
 async function captureAll(native: NativeProcessor): Promise<void> {
@@ -104,13 +108,21 @@ async function captureAll(native: NativeProcessor): Promise<void> {
       if (wanted) entries.push(capture(given, outcome));
     }
   }
+  const sequences = Array.from({ length: CAPTURE_SEQUENCES }, (_, index) =>
+    generateSequence(CAPTURE_SEED + index),
+  );
+  const outcomes = await native.run(sequences);
+  for (const [index, given] of sequences.entries()) entries.push(capture(given, outcomes[index]!));
   writeFileSync(join(ROOT, CAPTURED_FILE), printCaptured({ processor: processorName(), entries }));
   process.stdout.write(`${entries.length} cases of ${FORMS.length} forms in ${CAPTURED_FILE}\n`);
 }
 
 function compareOne(engine: EngineStep, given: SiliconCase, expected: StepOutcome): string[] {
   try {
-    return differences(given, expected, engine.step(given));
+    const actual = engine.step(given);
+    // The processor does not count the instructions of a sequence.
+    if (given.form.mnemonic === 'sequence') expected.retired = actual.retired;
+    return differences(given, expected, actual);
   } catch (error) {
     return [`the engine threw: ${(error as Error).stack?.split('\n').slice(0, 4).join(' ') ?? error}`];
   }
@@ -134,11 +146,16 @@ function readOptions(words: readonly string[]): Options {
     jsonCases: false,
     capture: false,
     sweep: false,
+    sequences: false,
   };
   for (let index = 0; index < words.length; index += 1) {
     const word = words[index];
     if (word === '--json-cases') {
       options.jsonCases = true;
+      continue;
+    }
+    if (word === '--sequences') {
+      options.sequences = true;
       continue;
     }
     if (word === '--sweep') {
@@ -154,7 +171,7 @@ function readOptions(words: readonly string[]): Options {
     if (word === '--cases') options.cases = Number(value);
     else if (word === '--seed') options.seed = Number(value);
     else if (word === '--form') options.form = value;
-    else if (word === '--mode') options.mode = value === 'block' ? 'block' : 'step';
+    else if (word === '--mode') options.mode = value === 'block' || value === 'pieces' ? value : 'step';
     else if (word === '--show') options.show = Number(value);
     else if (word === '--engine') options.engine = value === 'oracle' ? 'oracle' : 'interpreter';
     else {

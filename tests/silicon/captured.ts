@@ -5,6 +5,7 @@ import type { StepOutcome } from '../../src/host/debug-step/stepped-state.ts';
 import type { SiliconCase } from './case.ts';
 import type { Form } from './form.ts';
 import { FORMS, generateCase } from './generator.ts';
+import { generateSequence, SEQUENCE_FORM } from './sequence.ts';
 
 /**
  * Answers of a real processor, kept so that every host can check against them. A case is not stored: form and seed
@@ -44,6 +45,9 @@ export const CAPTURED_FILE = 'tests/silicon/captured.jsonl';
 export function formName(form: Form): string {
   return `${form.mnemonic} ${form.encoding}`;
 }
+
+/** The name under which sequences of instructions stand. */
+export const SEQUENCE = formName(SEQUENCE_FORM);
 
 export function readCaptured(root: string): Captured {
   const [head, ...lines] = readFileSync(join(root, CAPTURED_FILE), 'utf8').trimEnd().split('\n');
@@ -110,9 +114,8 @@ function changedMemory(given: SiliconCase, outcome: StepOutcome): Record<string,
 export function restore(
   entry: CapturedEntry,
 ): { readonly given: SiliconCase; readonly expected: StepOutcome } | undefined {
-  const form = FORMS.find((candidate) => formName(candidate) === entry.form);
-  if (!form) return undefined;
-  const given = generateCase(form, entry.seed);
+  const given = remake(entry);
+  if (!given) return undefined;
   if (checksum(given) !== entry.check) return undefined;
   const { change } = entry;
   const several = (before: readonly bigint[], changed: Record<string, string> | undefined) =>
@@ -138,6 +141,14 @@ export function restore(
     memory,
   };
   return { given, expected };
+}
+
+const FORMS_BY_NAME = new Map(FORMS.map((form) => [formName(form), form]));
+
+function remake({ form, seed }: CapturedEntry): SiliconCase | undefined {
+  if (form === SEQUENCE) return generateSequence(seed);
+  const known = FORMS_BY_NAME.get(form);
+  return known && generateCase(known, seed);
 }
 
 function checksum(given: SiliconCase): string {

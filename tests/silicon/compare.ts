@@ -184,14 +184,9 @@ export function disassemble(given: SiliconCase): string {
       ['-D', '-b', 'binary', '-m', machine, '-M', 'intel', `--adjust-vma=${given.at}`, file],
       { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] },
     );
-    return (
-      text
-        .split('\n')
-        .find((line) => /^\s*[0-9a-f]+:\t/.test(line))
-        ?.split('\t')
-        .at(-1)
-        ?.trim() ?? '?'
-    );
+    const lines = text.split('\n').filter((line) => /^\s*[0-9a-f]+:\t.*\t/.test(line));
+    const wanted = given.form.mnemonic === 'sequence' ? lines : lines.slice(0, 1);
+    return wanted.map((line) => line.split('\t').at(-1)?.trim()).join('; ');
   } catch {
     return '(objdump is not there)';
   } finally {

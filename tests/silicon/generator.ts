@@ -75,11 +75,11 @@ export function generateCase(form: Form, seed: number): SiliconCase {
   };
 }
 
-function register(random: Random): bigint {
+export function register(random: Random): bigint {
   return random.chance(20) ? BigInt(DATA_ARENA.start + random.below(PAGE * 4)) : integer(random);
 }
 
-function stackPointer(random: Random): number {
+export function stackPointer(random: Random): number {
   const kind = random.below(100);
   if (kind < 3) return DATA_ARENA.start + random.below(24);
   if (kind < 6) return DATA_ARENA.end - random.below(24);
@@ -87,7 +87,7 @@ function stackPointer(random: Random): number {
   return DATA_ARENA.start + PAGE + random.below(PAGE / 8) * 8;
 }
 
-function vectors(random: Random, form: Form): bigint[] {
+export function vectors(random: Random, form: Form): bigint[] {
   return Array.from({ length: 16 }, () => {
     // Equal kinds meet equal kinds mostly; integer patterns elsewhere.
     const bytes = fill(random, 16, random.chance(90) ? form.data : undefined);
@@ -97,7 +97,7 @@ function vectors(random: Random, form: Form): bigint[] {
 }
 
 const MASKS = 0x1f80;
-function mxcsr(random: Random): number {
+export function mxcsr(random: Random): number {
   let value = MASKS;
   if (random.chance(40)) value |= random.below(4) << 13;
   if (random.chance(6)) value |= 0x8000;
@@ -109,7 +109,7 @@ function mxcsr(random: Random): number {
   return value;
 }
 
-function x87(random: Random, form: Form): SiliconCase['x87'] {
+export function x87(random: Random, form: Form): SiliconCase['x87'] {
   let fcw = 0x37f;
   if (random.chance(40)) fcw = (fcw & ~0xf00) | (random.pick([0, 2, 3]) << 8) | (random.below(4) << 10);
   if (random.chance(10)) fcw &= ~random.below(64);
@@ -131,7 +131,7 @@ function x87(random: Random, form: Form): SiliconCase['x87'] {
 }
 
 /** Joins the regions into chunks that do not overlap, and fills them. */
-function memory(draft: Draft): SiliconCase['memory'] {
+export function memory(draft: Pick<Draft, 'random' | 'regions' | 'contents'>): SiliconCase['memory'] {
   const ranges = draft.regions
     .map(([address, before, after]) => ({
       start: Math.max(DATA_ARENA.start, address - before),
@@ -164,7 +164,7 @@ function memory(draft: Draft): SiliconCase['memory'] {
 }
 
 /** FNV-1a. */
-function hash(text: string): number {
+export function hash(text: string): number {
   let value = 0x811c9dc5;
   for (let index = 0; index < text.length; index += 1) {
     value = Math.imul(value ^ text.charCodeAt(index), 0x01000193) >>> 0;

@@ -192,6 +192,9 @@ static int end(ucontext_t *context) {
     clear((void *)address, length);
     to += 12 + length;
   }
+  /* Stores outside of the chunks must not reach the next case. */
+  clear((void *)DATA_ARENA, DATA_BYTES);
+  clear((void *)CODE_ARENA, CODE_BYTES);
   return 0;
 }
 

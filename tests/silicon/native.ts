@@ -14,6 +14,8 @@ const RAN_AWAY = 0xffff_fffe;
 const MXCSR_MASK = 0xffff;
 /** Cases sent at a time: enough to hide the pipe, few enough to lose little when the harness dies. */
 const BATCH = 500;
+const CODE_MAX = 15;
+const BREAKPOINT = 0xcc;
 
 export interface NativeCase extends StepCase {
   /** A string instruction with a repeat prefix: run on until RIP moves. */
@@ -120,8 +122,15 @@ export class NativeProcessor {
   }
 }
 
+/** Longer code than one instruction travels as memory; the breakpoint behind it too. */
+function chunksOf(given: NativeCase): readonly MemoryChunk[] {
+  if (given.code.length <= CODE_MAX) return given.memory;
+  return [...given.memory, { address: given.at, bytes: Uint8Array.from([...given.code, BREAKPOINT]) }];
+}
+
 function encodeCase(given: NativeCase): Buffer {
-  const memoryBytes = given.memory.reduce((sum, chunk) => sum + 12 + chunk.bytes.length, 0);
+  const chunks = chunksOf(given);
+  const memoryBytes = chunks.reduce((sum, chunk) => sum + 12 + chunk.bytes.length, 0);
   const out = Buffer.alloc(HEAD_BYTES + memoryBytes);
   const flags =
     (given.mode === 32 ? FLAG.mode32 : 0) |
@@ -131,9 +140,10 @@ function encodeCase(given: NativeCase): Buffer {
   out.writeBigUInt64LE(given.at, 24);
   for (const [index, value] of given.gpr.entries()) out.writeBigUInt64LE(value, 32 + index * 8);
   out.writeBigUInt64LE(given.rflags, 160);
-  out.writeUInt32LE(given.code.length, 168);
-  out.writeUInt32LE(given.memory.length, 172);
-  out.set(given.code, 176);
+  const code = given.code.length <= CODE_MAX ? given.code : given.code.subarray(0, 0);
+  out.writeUInt32LE(code.length, 168);
+  out.writeUInt32LE(chunks.length, 172);
+  out.set(code, 176);
   const fx = out.subarray(FX_AT, FX_AT + FX_BYTES);
   fx.writeUInt16LE(given.x87.fcw, 0);
   fx.writeUInt16LE(given.x87.fsw, 2);
@@ -151,7 +161,7 @@ function encodeCase(given: NativeCase): Buffer {
     fx.writeBigUInt64LE(value >> 64n, 168 + index * 16);
   }
   let at = HEAD_BYTES;
-  for (const chunk of given.memory) {
+  for (const chunk of chunks) {
     out.writeBigUInt64LE(chunk.address, at);
     out.writeUInt32LE(chunk.bytes.length, at + 8);
     out.set(chunk.bytes, at + 12);
@@ -171,9 +181,9 @@ function decodeOutcome(
   const lanes = (at: number) => (fx.readBigUInt64LE(at + 8) << 64n) | fx.readBigUInt64LE(at);
   const memory: MemoryChunk[] = [];
   let at = start + HEAD_BYTES;
-  for (const chunk of given.memory) {
+  for (const chunk of chunksOf(given)) {
     const bytes = Uint8Array.from(from.subarray(at + 12, at + 12 + chunk.bytes.length));
-    memory.push({ address: chunk.address, bytes });
+    if (memory.length < given.memory.length) memory.push({ address: chunk.address, bytes });
     at += 12 + bytes.length;
   }
   const outcome: StepOutcome = {

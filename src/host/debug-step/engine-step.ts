@@ -33,9 +33,9 @@ import type { StepCase, StepEngine, StepOutcome } from './stepped-state.ts';
 /**
  * Runs one user instruction in an engine of its own. `step` stops behind it by budget. `block` lets the engine
  * run on into an instruction that faults, so that the instruction is one of several in its block and a repeated
- * one does many iterations at once.
+ * one does many iterations at once. `pieces` does so in small budgets, for code of several instructions.
  */
-export type StepMode = 'step' | 'block';
+export type StepMode = 'step' | 'block' | 'pieces';
 
 /** Which engine runs it (`--engine`). */
 export type StepExecutor = 'interpreter' | 'oracle';
@@ -48,7 +48,10 @@ const FRAMES = (RAM_BYTES - FIRST_FRAME) / PAGE;
 const ENTRY = 7n;
 const ITERATIONS_MAX = 1_000_000;
 const BLOCK_BUDGET = 100_000;
+const PIECE_MAX = 4;
+const CODE_MAX = 15;
 /** HLT: one byte, and #GP in user mode. */
+const ZEROS = new Uint8Array(PAGE);
 const SENTINELS = new Uint8Array(PAGE).fill(0xf4);
 
 const CR0_USER = 0x8005_0033;
@@ -96,7 +99,8 @@ export class EngineStep implements StepEngine {
     const repeated = isRepeated(given.code);
     this.#prepare(given);
     let { faulted, retired } = this.#run(given, repeated);
-    if (!repeated && retired > 1) {
+    const several = given.code.length > CODE_MAX;
+    if (!repeated && retired > 1 && !several) {
       // It jumped into itself.
       this.#prepare(given);
       ({ faulted, retired } = this.#runSingly(given, false));
@@ -104,7 +108,9 @@ export class EngineStep implements StepEngine {
     let exception: StepOutcome['exception'] = null;
     if (faulted) {
       const fault = this.#engine.takeFault()!;
-      const sentinel = this.#mode === 'block' && this.#state.get64(RIP) !== given.at;
+      const rip = this.#state.get64(RIP);
+      const behind = several ? rip === given.at + BigInt(given.code.length) : rip !== given.at;
+      const sentinel = this.#mode !== 'step' && behind;
       if (!sentinel) {
         const cr2 = fault.vector === 14 ? fault.address : 0n;
         exception = { vector: fault.vector, errorCode: fault.errorCode, cr2 };
@@ -115,8 +121,12 @@ export class EngineStep implements StepEngine {
 
   #prepare(given: StepCase): void {
     this.#map(given);
-    if (this.#mode === 'block')
-      this.#engine.memory.storePhysical(this.#frames.get(given.at >> 12n)!, SENTINELS);
+    if (this.#mode !== 'step') {
+      // Code of several instructions ends at the one behind it; a single one may jump anywhere.
+      const several = given.code.length > CODE_MAX;
+      this.#engine.memory.storePhysical(this.#frames.get(given.at >> 12n)!, several ? ZEROS : SENTINELS);
+      if (several) this.#store(given.at + BigInt(given.code.length), SENTINELS.subarray(0, 1), true);
+    }
     this.#store(given.at, given.code, true);
     for (const chunk of given.memory) this.#store(chunk.address, chunk.bytes, false);
     this.#enter(given);
@@ -124,8 +134,13 @@ export class EngineStep implements StepEngine {
 
   #run(given: StepCase, repeated: boolean): { faulted: boolean; retired: number } {
     if (this.#mode === 'step') return this.#runSingly(given, repeated);
-    const faulted = this.#engine.run(BLOCK_BUDGET, true) === 'fault';
-    return { faulted, retired: this.#engine.retired };
+    let retired = 0;
+    for (let piece = 0; ; piece += 1) {
+      const budget = this.#mode === 'block' ? BLOCK_BUDGET : 1 + (piece % PIECE_MAX);
+      const faulted = this.#engine.run(budget, true) === 'fault';
+      retired += this.#engine.retired;
+      if (faulted || retired >= BLOCK_BUDGET) return { faulted, retired };
+    }
   }
 
   #runSingly(given: StepCase, repeated: boolean): { faulted: boolean; retired: number } {

@@ -237,6 +237,7 @@ export function timesLog2PlusOne(y: Float, x: Float, status: FloatStatus): bigin
   if (nan !== undefined) return nan;
   if (x.kind === 'infinity') {
     if (x.negative || y.kind === 'zero') return invalid(F80, status);
+    noteDenormal(status, y);
     return packInfinity(F80, y.negative);
   }
   if (y.kind === 'infinity') {
