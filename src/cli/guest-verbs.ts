@@ -55,7 +55,7 @@ export function addGuestVerbs(program: Command): void {
     )
     .option('--no-reboot', 'end when the guest resets')
     .option('--debug-exit', 'a write of v to port 0xf4 ends with exit code (v << 1) | 1')
-    .option('--record <file>', 'record the run for `replay`')
+    .option('--record <file>', 'record the run for `replay`, up to its first reset')
     .option('--engine <name>', 'auto, interpreter or jit', 'auto')
     .option('--json', 'end with figures as JSON on standard error')
     .action(async (options: RunCommandOptions) => {
@@ -105,13 +105,14 @@ export function addGuestVerbs(program: Command): void {
   debug
     .command('step')
     .description('execute one instruction for each JSON line on standard input')
-    .option('--engine <name>', 'auto, interpreter or jit', 'auto')
+    .option('--engine <name>', 'auto, interpreter, jit or oracle', 'auto')
     .action(async (options: { engine: string }) => {
-      if (accepted(parseEngine(options.engine)) === 'jit') {
+      const engine = options.engine === 'oracle' ? 'oracle' : 'interpreter';
+      if (engine !== 'oracle' && accepted(parseEngine(options.engine)) === 'jit') {
         process.stderr.write('lockstep: there is no JIT yet: use --engine interpreter\n');
         await leave(EXIT_WRONG);
       }
       const reportError = (message: string) => process.stderr.write(`lockstep: ${message}\n`);
-      await leave(await debugStep({ input: process.stdin, output: process.stdout, reportError }));
+      await leave(await debugStep({ input: process.stdin, output: process.stdout, engine, reportError }));
     });
 }

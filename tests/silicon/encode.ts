@@ -71,6 +71,8 @@ export function encode(random: Random, form: Form, mode: 32 | 64, gpr: bigint[])
   }
   const bytes = [...prefixes, ...(rexByte ? [rexByte] : []), ...opcode];
   const immediates = form.immediates.map((kind) => immediate(random, kind, operandSize, addressSize, mode));
+  // INT 80h would be a system call of the harness.
+  if (form.mnemonic === 'int' && immediates[0]?.[0] === 0x80) immediates[0] = [random.below(8)];
   const immediateLength = immediates.reduce((sum, value) => sum + value.length, 0);
 
   const digit = form.digit ?? random.below(8);

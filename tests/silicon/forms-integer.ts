@@ -107,6 +107,8 @@ add('aad', 'D5 ib', { modes: 'legacy', undefined: 'oac', setup: 'ascii' });
 add('salc', 'D6', { modes: 'legacy' });
 add('bound', '62 /r m', { modes: 'legacy' });
 
+add('int', 'CC, CD ib');
+add('int', 'CE', { modes: 'legacy' });
 // What user mode may not do.
 add('privileged', 'F4, FA, FB, 0F 06, 0F 08, 0F 09, 0F 30, 0F 32, 0F 20 /0 r, 0F 22 /0 r, 0F 21 /0 r');
 add('in', 'E4 ib, E5 ib, EC, ED, 6C, 6D');

@@ -21,7 +21,7 @@ const RDI = 7;
 const NO_BRANCH = new Set(['jmp', 'call', 'ret', 'loop', 'jcc', 'enter', 'leave', 'pushf', 'popf', 'xlat']);
 /** What stores pointers of the last x87 instruction or undefined condition bits. */
 const TELLS = new Set(['fxsave', 'fxrstor', 'fnsave', 'fnstenv', 'fnstsw', 'frstor', 'fldenv']);
-const DULL = new Set(['ud', 'privileged', 'invalid-in-64', 'in', 'out', 'bound']);
+const DULL = new Set(['ud', 'privileged', 'invalid-in-64', 'in', 'out', 'bound', 'int']);
 
 function usable({ mnemonic, modes, inexact, setup }: Form): boolean {
   if (modes === 'legacy' || inexact !== undefined) return false;

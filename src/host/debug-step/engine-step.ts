@@ -6,6 +6,7 @@ import { createOracle } from '../../engine/oracle.ts';
 import { PhysicalMap } from '../../engine/physical-map.ts';
 import { instantiate, sharedMemory } from '../../wasm/webassembly.ts';
 import type { Environment } from '../../x86/cpu.ts';
+import { decode } from '../../x86/decoder.ts';
 import { OPCODES } from '../../x86/instructions/all.ts';
 import { MICRO_OPERATIONS } from '../../x86/micro-operations/all.ts';
 import {
@@ -112,8 +113,14 @@ export class EngineStep implements StepEngine {
       const behind = several ? rip === given.at + BigInt(given.code.length) : rip !== given.at;
       const sentinel = this.#mode !== 'step' && behind;
       if (!sentinel) {
-        const cr2 = fault.vector === 14 ? fault.address : 0n;
-        exception = { vector: fault.vector, errorCode: fault.errorCode, cr2 };
+        const trap = softwareInterrupt(given, fault);
+        if (trap === undefined) {
+          const cr2 = fault.vector === 14 ? fault.address : 0n;
+          exception = { vector: fault.vector, errorCode: fault.errorCode, cr2 };
+        } else {
+          exception = { vector: trap.vector, errorCode: 0, cr2: 0n };
+          this.#state.set64(RIP, given.at + BigInt(trap.length));
+        }
       }
     }
     return { ...this.#leave(given), exception, retired };
@@ -284,6 +291,26 @@ export class EngineStep implements StepEngine {
     }
     return bytes;
   }
+}
+
+const GENERAL_PROTECTION = 13;
+/** Interrupts whose gates user mode may use under every operating system. */
+const USER_GATES = new Set([3, 4]);
+
+/**
+ * There is no interrupt table here, so an interrupt instruction ends in #GP with the gate's error code. For those
+ * that any system lets through, this is the trap that they are.
+ */
+function softwareInterrupt(
+  given: StepCase,
+  fault: { vector: number; errorCode: number },
+): { vector: number; length: number } | undefined {
+  if (fault.vector !== GENERAL_PROTECTION) return undefined;
+  const decoded = decode(given.code, given.mode, OPCODES);
+  if (typeof decoded === 'string') return undefined;
+  const { opcode, immediate, length } = decoded.instruction;
+  const gate = opcode === 0xcd ? Number(immediate & 0xffn) : opcode === 0xce ? 4 : opcode === 0xcc ? 3 : -1;
+  return USER_GATES.has(gate) ? { vector: gate, length } : undefined;
 }
 
 /** ST(index) in the stack whose top the status word holds [SDM 1 8.1.2]. */
