@@ -185,9 +185,8 @@ describe('direct boot of Linux', () => {
 
 /** A kernel unpacked by the image builder, when there is one. */
 function cachedKernel(): string | undefined {
-  const cache = join(import.meta.dirname, '../../../.cache');
-  if (!existsSync(cache)) return undefined;
-  const names = readdirSync(cache, { recursive: true, encoding: 'utf8' });
-  const name = names.find((path) => /(^|\/)vmlinuz-[^/]*amd64$/.test(path));
-  return name && join(cache, name);
+  const images = join(import.meta.dirname, '../../../.cache/images');
+  if (!existsSync(images)) return undefined;
+  const kernels = readdirSync(images).map((name) => join(images, name, 'vmlinuz'));
+  return kernels.find((path) => existsSync(path));
 }
