@@ -1,9 +1,10 @@
 import type { Bench, BenchResult } from './bench.ts';
 import { boot } from './boot.ts';
+import { log } from './log.ts';
 import { output } from './output.ts';
 
 /** npm run bench -- NAME [--json] [--rounds N]: one benchmark; the exit code says whether it may be believed. */
-const BENCHES: readonly Bench[] = [boot, output];
+const BENCHES: readonly Bench[] = [boot, output, log];
 
 const { names, json, rounds, problem } = parse(process.argv.slice(2));
 const bench = BENCHES.find(({ name }) => name === names[0]);

@@ -8,7 +8,8 @@ import { type PrimaryWatch, pause, reaches, watchPrimary, withPair } from './pai
 import { CORES, pinClients } from './placing.ts';
 import { requestLatencies } from './requests.ts';
 
-const WARM_REQUESTS = 50;
+/** Host B's program has to be warm as well: its first seconds are those of a compiler. */
+const WARM_REQUESTS = 500;
 const REQUESTS = 300;
 /** The logging channel's way is made longer by this much, each way. */
 const DELAY_MS = 50;

@@ -40,6 +40,16 @@ export function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
+/** One of host A's status lines with figures, and when it came. */
+export interface Sample {
+  readonly ms: number;
+  /** Bytes of log frames since the start. */
+  readonly logBytes: number;
+  readonly count: number;
+  /** The share of host time that the vCPU was allowed. */
+  readonly share: number;
+}
+
 /** What host A measured of its outputs and its vCPU [src/ft/output-waits.ts, src/host/vm-process.ts]. */
 export interface PrimaryWatch {
   readonly heldMs: number[];
@@ -47,6 +57,7 @@ export interface PrimaryWatch {
   readonly roundTripsMs: number[];
   readonly standstillsMs: number[];
   readonly lagsMs: number[];
+  readonly samples: Sample[];
   /** States that host A went through. */
   readonly states: string[];
 }
@@ -59,12 +70,15 @@ export function watchPrimary(guest: ProtectedGuest): PrimaryWatch {
     roundTripsMs: [],
     standstillsMs: [],
     lagsMs: [],
+    samples: [],
     states: [],
   };
   let first = true;
   guest.hosts[0].process.listen((line: StatusLine) => {
     if (line.kind === 'state') watch.states.push(String(line.state));
     if (line.kind !== 'figures') return;
+    const { logBytes, count, share } = line as unknown as Sample;
+    watch.samples.push({ ms: performance.now(), logBytes, count, share });
     // The first line tells of the time before.
     if (first) {
       first = false;

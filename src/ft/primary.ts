@@ -46,6 +46,8 @@ export interface PrimaryFigures {
   readonly heldOutputs: number;
   readonly released: bigint;
   readonly logEntries: bigint;
+  /** How far the guest got, as the log tells. */
+  readonly count: bigint;
 }
 
 /** The primary's half of the protocol: events in, actions out. */
@@ -123,6 +125,7 @@ export class Primary {
       heldOutputs: this.#hold.length,
       released: this.#hold.released,
       logEntries: this.#end,
+      count: this.#endAt ?? 0n,
     };
   }
 
