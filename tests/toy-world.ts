@@ -139,7 +139,9 @@ export class Node {
   machine: ToyMachine | undefined;
   alive = true;
   stepMs: number;
-  paused = false;
+  #paused = false;
+  /** What came while it was stopped, in order. */
+  #parked: (() => void)[] = [];
   readonly links = new Map<Link, FakeLink>();
   channel!: ChannelEvents;
   #heartbeats!: HeartbeatEvents;
@@ -205,9 +207,24 @@ export class Node {
   /** Runs later in this instance, unless it has died by then. */
   later(delay: number, run: () => void): void {
     this.world.schedule(delay, () => {
-      if (!this.alive) return;
-      if (this.paused) this.later(1, run);
-      else run();
+      if (this.#paused || this.#parked.length > 0) this.#parked.push(run);
+      else if (this.alive) run();
+    });
+  }
+
+  get paused(): boolean {
+    return this.#paused;
+  }
+
+  /** SIGSTOP and SIGCONT. */
+  set paused(paused: boolean) {
+    this.#paused = paused;
+    if (paused) return;
+    this.world.schedule(0, () => {
+      while (!this.#paused && this.#parked.length > 0) {
+        if (this.alive) this.#parked[0]?.();
+        this.#parked.shift();
+      }
     });
   }
 

@@ -1,10 +1,14 @@
 import { failed, ok, type Result } from '../base/result.ts';
 import type { NumberedOutput } from '../replay/numbered-output.ts';
 import type { MachineSnapshot } from './event.ts';
+import { outputBytes } from './hold-queue.ts';
 import type { Message } from './message.ts';
 
 /** More than any guest with 3.5 GiB of RAM can need: a length above it is refused before memory is taken. */
 const SNAPSHOT_MAX_BYTES = 4 * 1024 * 1024 * 1024 - 1;
+
+/** Several times what a primary's hold queue may hold. */
+const HELD_MAX_BYTES = 256 * 1024 * 1024;
 
 export interface ReceivedSnapshot {
   readonly snapshot: MachineSnapshot;
@@ -24,6 +28,7 @@ export class SnapshotReception {
   #machine = new Uint8Array(0);
   #filled = 0;
   #held: NumberedOutput[] = [];
+  #heldBytes = 0;
 
   /** Undefined until the last part is there. */
   receive(message: SnapshotMessage): Result<ReceivedSnapshot | undefined> {
@@ -44,6 +49,8 @@ export class SnapshotReception {
       const expected = begin.released + BigInt(this.#held.length) + 1n;
       if (message.output.number !== expected)
         return failed(`held output ${message.output.number} is not ${expected}`);
+      this.#heldBytes += outputBytes(message.output.output);
+      if (this.#heldBytes > HELD_MAX_BYTES) return failed('more held outputs than a primary may hold');
       this.#held.push(message.output);
       return ok(undefined);
     }

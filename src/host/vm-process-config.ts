@@ -9,7 +9,7 @@ import type { GuestFiles } from './guest-files.ts';
 export interface VmProcessConfig {
   readonly role: 'primary' | 'backup';
   readonly vm: string;
-  /** Random when absent; a restarted process is a new instance. */
+  /** Stands before the random part of the instance's name. */
   readonly instance: string | undefined;
   readonly machine: MachineConfig;
   /** What a primary boots. */

@@ -170,7 +170,8 @@ async function start(config: VmProcessConfig): Promise<void> {
       : { kind: 'backup' };
   const side = {
     vm,
-    instance: instanceId(config.instance ?? randomUUID()),
+    // A restarted process is a new instance, whatever it is called: its questions must not repeat an older one's.
+    instance: instanceId(`${config.instance === undefined ? '' : `${config.instance}/`}${randomUUID()}`),
     machine: `${config.identity}/${buildIdentity()}`,
     timing: config.timing,
     limits: config.limits,

@@ -170,7 +170,9 @@ export class Driver {
     if (name !== TICK || this.#halted) return;
     this.#tickLater();
     this.#event({ kind: 'tick' });
-    if (this.#role === 'primary' && this.#ports.clock.now() >= this.#entropyAt) this.#seed();
+    // A guest that may not run yet takes no inputs, and its first seed would be lost.
+    const takes = this.#role === 'primary' && this.#core.state !== 'START';
+    if (takes && this.#ports.clock.now() >= this.#entropyAt) this.#seed();
   }
 
   #tickLater(): void {
@@ -292,7 +294,8 @@ export class Driver {
           role: this.#role,
           state: action.state,
           detail: action.detail,
-          protection: protection(action.state),
+          protection:
+            protection(action.state) ?? protection(this.#core.state) ?? 'Not Protected: Need Secondary',
         });
         break;
       case 'halt':
@@ -343,7 +346,8 @@ export class Driver {
   }
 }
 
-function protection(state: string): Protection {
+/** Undefined for what is no state but happened in one: a connection broke or was refused. */
+function protection(state: string): Protection | undefined {
   switch (state) {
     case 'PAIR':
     case 'BACK':
@@ -357,7 +361,12 @@ function protection(state: string): Protection {
       return 'Not Protected: Starting';
     case 'HALT':
       return 'Not Protected: VM not Running';
-    default:
+    case 'SOLE':
+    case 'ASK':
+    case 'OPEN':
+    case 'LIVE':
       return 'Not Protected: Need Secondary';
+    default:
+      return undefined;
   }
 }

@@ -68,3 +68,17 @@ test('a slow backup that reads nothing for long is not taken for a cut channel',
   expect([a.driver.state, b.driver.state]).toEqual(['PAIR', 'BACK']);
   expect(requests.done()).toBe(true);
 });
+
+test('a connection that breaks and is resumed leaves a pair protected, in words too', () => {
+  const world = new World();
+  const { a, b } = startPair(world);
+  client(world, 60);
+  world.runUntil(60);
+  const before = a.statuses.length;
+  a.breakLinks('reset');
+  world.runUntil(120);
+  const said = [...a.statuses.slice(before), ...b.statuses].filter((status) => status.kind === 'state');
+  const broken = said.filter(({ state }) => state === 'channel-broken');
+  expect(broken.map(({ role }) => role).sort()).toEqual(['backup', 'primary']);
+  expect(broken.map(({ protection }) => protection)).toEqual(['Protected', 'Protected']);
+});

@@ -222,6 +222,25 @@ test('heartbeats reach the other side, and are answered where they came from', a
   b.close();
 });
 
+test('a stranger with a heartbeat does not turn away the one who was told its partner', async () => {
+  const [a, b, stranger] = [vmId('vm'), vmId('vm'), vmId('vm')].map((vm) => new UdpHeartbeats(vm));
+  if (!a || !b || !stranger) throw new Error('three ends');
+  const heartbeat: Heartbeat = { ...envelope, received: 7n, replayed: 3n };
+  const bind = (end: UdpHeartbeats): Promise<number> =>
+    new Promise((resolve, reject) => end.bind({ host: '127.0.0.1', port: 0 }, resolve, reject));
+  const [primary, backup] = [await bind(a), await bind(b)];
+  await bind(stranger);
+  a.setPeer({ host: '127.0.0.1', port: backup });
+  stranger.setPeer({ host: '127.0.0.1', port: primary });
+  const deceived = new Promise<void>((resolve) => a.listen({ heartbeat: () => resolve() }));
+  stranger.send(heartbeat);
+  await deceived;
+  const reached = new Promise<Heartbeat>((resolve) => b.listen({ heartbeat: resolve }));
+  a.send(heartbeat);
+  expect(await reached).toEqual(heartbeat);
+  for (const end of [a, b, stranger]) end.close();
+});
+
 test('addresses are checked', () => {
   expect(parseHostPort('127.0.0.1:70')).toEqual({ ok: true, value: { host: '127.0.0.1', port: 70 } });
   expect(parseHostPort('[::1]:70')).toEqual({ ok: true, value: { host: '::1', port: 70 } });

@@ -17,6 +17,8 @@ export class UdpHeartbeats implements HeartbeatPort {
   readonly #vm: VmId;
   #events: HeartbeatEvents | undefined;
   #peer: HostPort | undefined;
+  /** Who was told its partner does not learn another from datagrams: anyone can send those. */
+  #told = false;
   #closed = false;
 
   constructor(vm: VmId, family: 'udp4' | 'udp6' = 'udp4') {
@@ -45,6 +47,7 @@ export class UdpHeartbeats implements HeartbeatPort {
 
   setPeer(peer: HostPort): void {
     this.#peer = peer;
+    this.#told = true;
   }
 
   send(heartbeat: Heartbeat): void {
@@ -66,7 +69,7 @@ export class UdpHeartbeats implements HeartbeatPort {
     if (!frame.ok || !frame.value || !reader.atFrameBoundary) return;
     const heartbeat = decodeHeartbeat(frame.value);
     if (!heartbeat.ok || heartbeat.value.vm !== this.#vm) return;
-    this.#peer = from;
+    if (!this.#told) this.#peer = from;
     this.#events?.heartbeat(heartbeat.value);
   }
 }
