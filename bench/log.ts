@@ -25,6 +25,8 @@ export const log: Bench = {
 interface Round {
   readonly idleKbitPerSecond: number;
   readonly cpuBoundKbitPerSecond: number;
+  /** The share of its time that a lagging backup left to the primary's vCPU. */
+  readonly vcpuShare: number;
   readonly primarySlowdown: number;
   readonly lagsMs: readonly number[];
 }
@@ -86,6 +88,7 @@ async function oneRound(
     return {
       idleKbitPerSecond: rounded(idle.kbitPerSecond),
       cpuBoundKbitPerSecond: rounded(busy.kbitPerSecond),
+      vcpuShare: rounded(busy.share),
       primarySlowdown: rounded(1 / speed),
       lagsMs: busy.watch.lagsMs,
     };

@@ -1,0 +1,59 @@
+import { expect, test } from 'vitest';
+import { QUICK } from '../../tests/toy-world.ts';
+import { hostMilliseconds, instructionCount } from '../base/units.ts';
+import type { DiskRequestOutput } from '../machine/door.ts';
+import { epoch, instanceId, vmId } from './identity.ts';
+import { Primary } from './primary.ts';
+import { DEFAULT_LIMITS } from './timing.ts';
+
+const now = hostMilliseconds(0);
+const side = {
+  vm: vmId('vm'),
+  instance: instanceId('a'),
+  machine: 'm',
+  timing: QUICK,
+  limits: DEFAULT_LIMITS,
+};
+const write: DiskRequestOutput = {
+  kind: 'disk-request',
+  disk: 0,
+  request: 3,
+  operation: 'write',
+  offset: 0,
+  length: 1,
+  data: Uint8Array.of(9),
+};
+
+test('a saved guest asks for its generation first; then what its disks owe it is issued again, and it runs', () => {
+  const resumed = { outputs: 7n, started: [write] };
+  const start = { kind: 'power-on', expected: epoch(0), waitForBackup: false, resumed } as const;
+  const primary = new Primary(side, start, now);
+  const [ask, ...rest] = primary.start(now);
+  expect(rest).toEqual([]);
+  if (ask?.kind !== 'ask') throw new Error('nothing was asked');
+  const answer = { nonce: ask.request.nonce, verdict: 'won', epoch: epoch(1) } as const;
+  expect(primary.step({ kind: 'answered', answer }, now).map(({ kind }) => kind)).toEqual(['open-disks']);
+  const opened = primary.step({ kind: 'disks-opened', epoch: epoch(1), verdict: 'ok' }, now);
+  expect(opened.map(({ kind }) => kind)).toEqual([
+    'issue-again',
+    'state',
+    'open-network',
+    'announce',
+    'vcpu-run',
+  ]);
+
+  // Its outputs are numbered on, and a completion reaches the guest once.
+  const frame = { kind: 'frame', nic: 0, frame: Uint8Array.of(1) } as const;
+  const output = { number: 8n, at: instructionCount(100n), output: frame, hash: '0'.repeat(32) };
+  expect(primary.step({ kind: 'output', output }, now)).toEqual([{ kind: 'hand-over', output }]);
+  const completion = {
+    kind: 'disk-completed',
+    disk: 0,
+    request: 3,
+    status: 'ok',
+    data: new Uint8Array(),
+  } as const;
+  const completed = { kind: 'disk-completed', completion } as const;
+  expect(primary.step(completed, now)).toEqual([{ kind: 'vcpu-input', input: completion }]);
+  expect(primary.step(completed, now)).toEqual([]);
+});
