@@ -33,21 +33,19 @@ export function replay(options: ReplayVerbOptions): number {
   };
   const opened = openRecording(options.file);
   if (!opened.ok) return finish(EXIT_WRONG, opened.error);
-  const { file, size } = opened.value;
-  let read = 0;
+  const file = opened.value;
   let toldAt = startedAt;
   const progress = (figures: ReplayFigures) => {
     const now = performance.now();
     if (now - toldAt < PROGRESS_EVERY_MS) return;
     toldAt = now;
-    say(`${Math.floor((100 * read) / size)} %: ${place(figures)}`);
+    say(`replaying: ${place(figures)}`);
   };
   try {
     const outcome = replayRecording(
       () => {
         const chunk = Buffer.allocUnsafe(CHUNK_BYTES);
         const length = readSync(file, chunk, 0, CHUNK_BYTES, null);
-        read += length;
         return length === 0 ? undefined : chunk.subarray(0, length);
       },
       {
@@ -105,11 +103,10 @@ function report(exit: number, reason: string, startedAt: number, outcome: Replay
   };
 }
 
-function openRecording(path: string): Result<{ file: number; size: number }> {
+function openRecording(path: string): Result<number> {
   try {
     const file = openSync(path, 'r');
-    const status = fstatSync(file);
-    if (status.isFile()) return ok({ file, size: Math.max(1, status.size) });
+    if (fstatSync(file).isFile()) return ok(file);
     closeSync(file);
     return failed(`recording ${path} is not a file`);
   } catch (error) {
