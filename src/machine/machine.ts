@@ -70,7 +70,8 @@ import { Timers } from './timers.ts';
 /** The TSC counts guest nanoseconds, so reading it costs no division. */
 const TSC_FREQUENCY_HZ = 1_000_000_000;
 const SNAPSHOT_MAGIC = 0x4b4c_534c;
-const SNAPSHOT_VERSION = 1;
+const SNAPSHOT_VERSION = 2;
+const DIGEST_BYTES = 16;
 /** The stop word is looked at this often, in counts. */
 const STOP_CHECK = 65_536n;
 
@@ -436,11 +437,17 @@ export class LockstepMachine implements Machine {
       if (!empty) pages.push(page);
     }
     // As large as it will be, and handed out as it is: copies of it would be a good part of what a guest costs.
-    const size = 64 + header.length + state.length + pages.length * (PAGE + 4);
+    const size = 128 + header.length + state.length + pages.length * (PAGE + 4);
     const writer = new ByteWriter(size);
-    writer.u32(SNAPSHOT_MAGIC).u32(SNAPSHOT_VERSION).bytes(header).bytes(state.finish());
+    writer
+      .u32(SNAPSHOT_MAGIC)
+      .u32(SNAPSHOT_VERSION)
+      .bytes(header)
+      .raw(hexBytes(hash128(header)));
+    writer.bytes(state.finish());
     for (const page of pages) writer.u32(page).raw(this.#ram.subarray(page * PAGE, (page + 1) * PAGE));
-    return writer.u32(0xffff_ffff).take();
+    // The digest at the end tells a damaged snapshot from a sound one.
+    return writer.u32(0xffff_ffff).raw(hexBytes(this.digest())).take();
   }
 
   /** For a machine just made: puts a kernel into RAM and the processor at its entry. */
@@ -466,6 +473,10 @@ export class LockstepMachine implements Machine {
     }
     return ok(undefined);
   }
+}
+
+function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, index) => byte === b[index]);
 }
 
 const POWER_STATES = ['off', 'reset', 'debug-exit', 'triple-fault'] as const;
@@ -494,11 +505,19 @@ export function restoreMachine(
     const version = reader.u32();
     if (version !== SNAPSHOT_VERSION)
       return failed(`the snapshot has version ${version}, this is ${SNAPSHOT_VERSION}`);
-    const config = decodeConfig(reader.bytes());
+    const configBytes = reader.bytes();
+    if (!equalBytes(reader.raw(DIGEST_BYTES), hexBytes(hash128(configBytes))))
+      return failed('the snapshot is damaged: its configuration does not have its hash');
+    const config = decodeConfig(configBytes);
     if (!config.ok) return config;
     const machine = new LockstepMachine(config.value, sink, options);
     const restored = machine.restore(reader);
-    return restored.ok ? ok(machine) : restored;
+    if (!restored.ok) return restored;
+    const digest = reader.raw(DIGEST_BYTES);
+    if (reader.remaining > 0) return failed('the snapshot is damaged: there is more behind its end');
+    if (!equalBytes(digest, hexBytes(machine.digest())))
+      return failed('the snapshot is damaged: the machine in it does not have its digest');
+    return ok(machine);
   } catch (error) {
     return failed(`the snapshot is damaged: ${error instanceof Error ? error.message : String(error)}`);
   }

@@ -198,6 +198,7 @@ export class GuestMachine {
     reader.u32();
     reader.u32();
     reader.bytes();
+    reader.raw(16);
     const restored = this.machine.restore(reader);
     if (!restored.ok) throw new Error(restored.error);
     this.outputs.length = 0;
