@@ -118,7 +118,7 @@ function exceptionText(outcome: StepOutcome): string {
   let { errorCode } = exception;
   // The host's kernel hides from programs which of its own pages are mapped.
   if (exception.vector === 14 && exception.cr2 >= KERNEL_HALF) errorCode &= ~1;
-  // Non-canonical stack addresses raise #GP here where processors raise #SS (docs/LIMITS.md).
+  // Non-canonical stack addresses raise #GP here where processors raise #SS (docs/DESIGN_NOTES.md).
   const vector = exception.vector === 12 && errorCode === 0 ? 13 : exception.vector;
   const address = exception.vector === 14 ? ` at 0x${exception.cr2.toString(16)}` : '';
   return `#${vector}(${errorCode})${address}`;
