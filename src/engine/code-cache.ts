@@ -36,8 +36,8 @@ const INSTRUCTION_BYTES = 15;
 
 interface CodePage {
   readonly blocks: Set<Block>;
-  /** One byte for each 64-byte granule: does code lie in it? */
-  readonly granules: Uint8Array;
+  /** For each 64-byte granule the blocks that have bytes in it. */
+  readonly granules: (Set<Block> | undefined)[];
 }
 
 /** Bytes of a second page, asked for only when the first instruction of a block needs them. */
@@ -230,12 +230,16 @@ export class CodeCache implements RecordWriter {
   #register(page: number, block: Block, from: number, to: number): void {
     let code = this.#pages.get(page);
     if (code === undefined) {
-      code = { blocks: new Set(), granules: new Uint8Array(PAGE / GRANULE) };
+      code = { blocks: new Set(), granules: new Array(PAGE / GRANULE) };
       this.#pages.set(page, code);
       this.#pageChanged(page, true);
     }
     code.blocks.add(block);
-    code.granules.fill(1, Math.floor(from / GRANULE), Math.ceil(to / GRANULE));
+    for (let granule = Math.floor(from / GRANULE); granule * GRANULE < to; granule++) {
+      const blocks = code.granules[granule];
+      if (blocks === undefined) code.granules[granule] = new Set([block]);
+      else blocks.add(block);
+    }
   }
 
   /** Would a store to these bytes of a RAM page touch a granule that holds code? */
@@ -244,7 +248,7 @@ export class CodeCache implements RecordWriter {
     if (code === undefined) return false;
     const last = Math.min(from + length - 1, PAGE - 1);
     for (let granule = Math.floor(from / GRANULE); granule <= Math.floor(last / GRANULE); granule++) {
-      if (code.granules[granule]) return true;
+      if (code.granules[granule] !== undefined) return true;
     }
     return false;
   }
@@ -253,15 +257,11 @@ export class CodeCache implements RecordWriter {
   invalidate(page: number, from: number, length: number): void {
     const code = this.#pages.get(page);
     if (code === undefined) return;
-    for (const block of code.blocks) {
-      const [start, end] = extent(block, page);
-      if (start < from + length && from < end) this.#kill(block);
-    }
-    if (!this.#pages.has(page)) return;
-    code.granules.fill(0);
-    for (const block of code.blocks) {
-      const [start, end] = extent(block, page);
-      code.granules.fill(1, Math.floor(start / GRANULE), Math.ceil(end / GRANULE));
+    const last = Math.min(from + length - 1, PAGE - 1);
+    for (let granule = Math.floor(from / GRANULE); granule <= Math.floor(last / GRANULE); granule++) {
+      const blocks = code.granules[granule];
+      if (blocks === undefined) continue;
+      for (const block of blocks) if (holds(block, page, from, from + length)) this.#kill(block);
     }
   }
 
@@ -274,6 +274,14 @@ export class CodeCache implements RecordWriter {
       const code = this.#pages.get(page);
       if (code === undefined) continue;
       code.blocks.delete(block);
+      const [from, to] =
+        page === block.secondPage
+          ? [0, PAGE]
+          : [block.start % PAGE, block.end - Math.floor(block.start / PAGE) * PAGE];
+      for (let granule = Math.floor(from / GRANULE); granule * GRANULE < to; granule++) {
+        const blocks = code.granules[granule];
+        if (blocks?.delete(block) && blocks.size === 0) code.granules[granule] = undefined;
+      }
       if (code.blocks.size === 0) {
         this.#pages.delete(page);
         this.#pageChanged(page, false);
@@ -335,8 +343,9 @@ export class CodeCache implements RecordWriter {
   }
 }
 
-function extent(block: Block, page: number): [number, number] {
+/** Has the block any of these bytes of a page? Both its parts may lie in one page that is mapped twice. */
+function holds(block: Block, page: number, from: number, to: number): boolean {
   const base = Math.floor(block.start / PAGE);
-  if (page === base) return [block.start - base * PAGE, block.end - base * PAGE];
-  return [0, Math.max(block.secondEnd, 1)];
+  if (page === base && block.start - base * PAGE < to && from < block.end - base * PAGE) return true;
+  return page === block.secondPage && from < Math.max(block.secondEnd, 1);
 }

@@ -59,6 +59,17 @@ describe('a store into code', () => {
     expect([machine.register(rdx), machine.register(rbx)]).toEqual([0n, 1n]);
   });
 
+  it('of a repeated string overwrites the repeated string itself, and leaves the page without code', () => {
+    const { image } = guestWith((out) => {
+      out.set(rdi, 0x1_2001).set(rcx, 30).set(rax, NOP).jump('string');
+      out.padTo(0x1_2000).label('string').raw(0xf3, 0xaa);
+      for (let index = 0; index < 40; index++) out.raw(NOP);
+      out.inc(rbx).hlt();
+    });
+    // F3 90 is PAUSE: one iteration.
+    expect(expectAgreement(image, 4 + 1 + 1 + 40 + 2).register(rcx)).toBe(29n);
+  });
+
   it('of a vector that spans two instructions and two pages takes effect', () => {
     const { image } = guestWith((out) => {
       out.op([0x0f, 0x10], 0, { displacement: DATA }, 4); // movups xmm0
@@ -138,6 +149,14 @@ describe('an instruction that crosses into the next page', () => {
     const { image } = crossing((out) => out.storeImmediate({ displacement: WINDOW + 2 * PAGE }, 0x77, 1));
     const machine = expectAgreement(image, 13);
     expect([machine.register(rbx), machine.register(rcx)]).toEqual([0x0403_0201n, 0x0403_7701n]);
+  });
+
+  it('sees new content when both its parts lie in one page that is mapped twice', () => {
+    const { image } = crossing((out) => out.storeImmediate({ displacement: DATA }, 0x66, 1));
+    image.window(1, DATA, P | W);
+    image.put(DATA, Uint8Array.of(0x03, 0x04, 0x05, 0xc3));
+    const machine = expectAgreement(image, 13);
+    expect([machine.register(rbx), machine.register(rcx)]).toEqual([0x0504_0301n, 0x0504_6601n]);
   });
 
   it('sees another page mapped behind it', () => {
