@@ -1,4 +1,5 @@
 import { StartMachine, type StartOutcome, startPlan } from '../tests/hostile/start-machine.ts';
+import { StartState } from '../tests/hostile/start-state.ts';
 import { Random } from '../tests/silicon/random.ts';
 
 /**
@@ -29,6 +30,7 @@ function main(): number {
   const one = new StartMachine({ tlbEntries: 1024 });
   const other = new StartMachine({ tlbEntries: 16 });
   const oracle = options.oracle ? new StartMachine({ tlbEntries: 1024, engine: 'oracle' }) : undefined;
+  const state = new StartState();
   const ends: Record<string, number> = {};
   const modes: Record<string, Record<string, number>> = {};
   let counts = 0;
@@ -37,9 +39,10 @@ function main(): number {
   let failures = 0;
   for (let number = options.first; number < options.first + options.cases; number++) {
     const plan = startPlan(number);
+    state.generate(number);
     try {
-      const outcome = one.run(number, plan, () => plan.total);
-      const { mode, handler, broken } = one.state;
+      const outcome = one.run(state, plan, () => plan.total);
+      const { mode, handler, broken } = state;
       if (options.show)
         process.stdout.write(
           `${number}: ${mode}, ${handler}, template ${plan.template}, ${broken}: ${JSON.stringify(outcome)}\n`,
@@ -50,13 +53,13 @@ function main(): number {
       const size = random.pick([1, 3, 10, 100]);
       expectSame(
         outcome,
-        other.run(number, plan, () => 1 + random.below(size)),
+        other.run(state, plan, () => 1 + random.below(size)),
         `in pieces of up to ${size}`,
       );
       if (oracle)
         expectSame(
           outcome,
-          oracle.run(number, plan, () => plan.total),
+          oracle.run(state, plan, () => plan.total),
           'in the oracle',
         );
       ends[outcome.end] = (ends[outcome.end] ?? 0) + 1;
@@ -66,7 +69,7 @@ function main(): number {
       wakes += outcome.wakes;
       outputs += outcome.outputs;
     } catch (error) {
-      const { mode, broken } = one.state;
+      const { mode, broken } = state;
       const what = error instanceof Error ? error.stack : String(error);
       process.stderr.write(`start-states: case ${number} (${mode}; ${broken}): ${what}\n`);
       if (++failures === FAILURES_MAX) break;

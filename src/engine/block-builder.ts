@@ -22,6 +22,10 @@ export interface RecordWriter {
   setLink(index: number, value: number): void;
 }
 
+/** One 64-bit value as its halves, in the byte order of the wasm memory. */
+const WHOLE = new BigInt64Array(1);
+const HALVES = new Int32Array(WHOLE.buffer);
+
 /** Receives the micro-operations of one block. */
 export class BlockBuilder implements Lowering {
   readonly #records: RecordWriter;
@@ -56,8 +60,10 @@ export class BlockBuilder implements Lowering {
     operation: MicroOperation,
     fields: { a?: number; b?: number; c?: number; low: number; high: number },
   ): void {
-    const imm = (BigInt(fields.high | 0) << 32n) | BigInt.asUintN(32, BigInt(fields.low | 0));
-    this.emit(operation, { ...fields, imm });
+    // Every operand comes through here: put together in memory, not with bigints.
+    HALVES[0] = fields.low;
+    HALVES[1] = fields.high;
+    this.emit(operation, { ...fields, imm: WHOLE[0]! });
   }
 
   call(operation: SystemOperation, fields: { b?: number; c?: number; imm?: bigint } = {}): void {

@@ -1,13 +1,14 @@
 import { ByteReader, ByteWriter } from '../../src/base/bytes.ts';
 import { hash128 } from '../../src/base/hash.ts';
 import { guestNanoseconds, instructionCount } from '../../src/base/units.ts';
+import { engineLayout } from '../../src/engine/layout.ts';
 import type { EngineOptions, MachineConfig } from '../../src/machine/config.ts';
 import type { Input, Output } from '../../src/machine/door.ts';
 import { LockstepMachine } from '../../src/machine/machine.ts';
-import { ARCHITECTURAL_END, RIP } from '../../src/x86/state.ts';
+import { RIP } from '../../src/x86/state.ts';
 import { Random } from '../silicon/random.ts';
 import { RAM_BYTES } from './start-memory.ts';
-import { StartState } from './start-state.ts';
+import type { StartState } from './start-state.ts';
 
 const CONFIG: MachineConfig = {
   memoryBytes: RAM_BYTES,
@@ -131,10 +132,13 @@ export class StartMachine {
   readonly machine: LockstepMachine;
   readonly #outputs: Output[] = [];
   readonly #templates: Uint8Array[];
-  readonly #state = new StartState();
+  /** The machine's RAM itself: reading it a million times costs no copies. */
+  readonly #ram: Uint8Array;
 
   constructor(options: EngineOptions) {
     this.machine = new LockstepMachine(CONFIG, { output: (output) => this.#outputs.push(output) }, options);
+    const { ram } = engineLayout(RAM_BYTES, options.tlbEntries ?? 1024);
+    this.#ram = new Uint8Array(this.machine.processor.bytes.buffer, ram, RAM_BYTES);
     const blank = withoutRam(this.machine.snapshot());
     this.#templates = TEMPLATES.map((writes) => {
       this.#restore(blank);
@@ -166,26 +170,20 @@ export class StartMachine {
     if (!restored.ok) throw new Error(restored.error);
   }
 
-  #load(number: number, plan: StartPlan): void {
-    this.#state.generate(number);
+  #load(state: StartState, plan: StartPlan): void {
     this.#restore(this.#templates[plan.template]!);
     this.#outputs.length = 0;
-    const { bytes } = this.#state.memory;
-    const { memory } = this.machine;
+    const { bytes } = state.memory;
     for (let at = 0; at < RAM_BYTES; at += PAGE) {
-      const wanted = bytes.subarray(at, at + PAGE);
-      if (Buffer.compare(memory.read(at, PAGE)!, wanted) !== 0) memory.write(at, wanted);
+      if (Buffer.compare(this.#ram.subarray(at, at + PAGE), bytes.subarray(at, at + PAGE)) !== 0)
+        this.machine.memory.write(at, bytes.subarray(at, at + PAGE));
     }
-    this.machine.processor.bytes.set(this.#state.registers.subarray(0, ARCHITECTURAL_END));
-  }
-
-  get state(): StartState {
-    return this.#state;
+    this.machine.processor.bytes.set(state.registers);
   }
 
   /** Runs a case in pieces of up to `pieces` counts. */
-  run(number: number, plan: StartPlan, pieces: () => number): StartOutcome {
-    this.#load(number, plan);
+  run(state: StartState, plan: StartPlan, pieces: () => number): StartOutcome {
+    this.#load(state, plan);
     const { machine } = this;
     const first = Number(machine.count);
     const end = first + plan.total;

@@ -82,7 +82,8 @@ export class StartMemory {
 
   /** Tables that a system could run with: low memory mapped onto itself, devices where they are. */
   plain(random: Random, width: Width, handler: HandlerKind): void {
-    this.bytes.fill(0);
+    // Where there is nothing: INT3, and page-table entries that are not present.
+    this.bytes.fill(0xcc);
     this.#pageTables();
     for (const [index, value] of DESCRIPTORS.entries()) this.word64(PLACE.gdt + index * 8, value);
     this.#gate(PLACE.gdt + SELECTOR.callGate, PLACE.code, SELECTOR.code64, 0xec, 64);

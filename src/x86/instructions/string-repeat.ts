@@ -142,7 +142,8 @@ function repeated(name: string, prepare: Prepare): SystemOperation {
     const repetition = prepare(cpu, form, source, destination);
     let total = 0;
     let stopped = false;
-    while (total < limit && !stopped) {
+    let alone = false;
+    while (total < limit && !stopped && !alone) {
       const count = Math.min(limit - total, ...repetition.cursors.map((cursor) => cursor.room));
       let progress = count > 0 ? repetition.bulk(count) : undefined;
       if (progress === undefined) {
@@ -150,6 +151,8 @@ function repeated(name: string, prepare: Prepare): SystemOperation {
         if (total > 0) break;
         progress = repetition.one();
         if (progress === undefined) return ABORTED;
+        // It may have overwritten this very instruction, or brought an interrupt: look before the next one.
+        alone = true;
       }
       for (const cursor of repetition.cursors) cursor.advance(progress.done);
       remaining -= BigInt(progress.done);
