@@ -50,7 +50,7 @@ function cut(bytes: Uint8Array): Frames {
   const entries: number[] = [];
   for (let from = RECORDING_MAGIC.length; from < bytes.length; ) {
     const to = from + FRAME_HEADER_BYTES + view.getUint32(from, true);
-    if (view.getUint8(from + 5) <= FRAME_TAG.end) entries.push(frames.length);
+    if (view.getUint8(from + 5) < FRAME_TAG['recording-header']) entries.push(frames.length);
     frames.push(bytes.slice(from, to));
     from = to;
   }
@@ -181,6 +181,6 @@ describe('with every proof but the machine taken away, divergence is what report
       const changed = { ...entry, input: { ...entry.input, guestTime, cap } };
       expect(replay(unproved(recording.frames.with(at, encodeEntry(changed)))).verdict).toBe('diverged');
     }
-    expect(clocks.length).toBeGreaterThan(1);
+    expect(clocks.length).toBeGreaterThan(10);
   });
 });
