@@ -1,10 +1,8 @@
 import { readFile } from 'node:fs/promises';
-import { buildImage, type GuestImage } from '../src/host/image/build-image.ts';
-import type { ProtectedGuest, SavedGuest } from '../tools/pair/protected-guest.ts';
-import { savedGuest } from '../tools/pair/saved-guest.ts';
+import type { ProtectedGuest } from '../tools/pair/protected-guest.ts';
+import { withPair } from '../tools/pair/with-pair.ts';
 import { type Bench, type BenchOptions, type BenchResult, median, percentile, rounded } from './bench.ts';
-import { type PrimaryWatch, pause, reaches, watchPrimary, withPair } from './pair-rounds.ts';
-import { CORES, pinClients } from './placing.ts';
+import { type Ground, type PrimaryWatch, pause, prepare, reaches, watchPrimary } from './pair-rounds.ts';
 
 /** Each phase is so long, after the programs of both hosts have become warm. */
 const PHASE_MS = 8_000;
@@ -34,17 +32,14 @@ interface Round {
 async function runLog({ say, rounds }: BenchOptions): Promise<BenchResult> {
   const complaints: string[] = [];
   const rows: Record<string, number>[] = [];
-  const image = await buildImage('demo', { progress: say });
-  if (!image.ok) return { bench: 'log', ok: false, figures: {}, rows, complaints: [image.error] };
-  const saved = await savedGuest(image.value, say);
-  const unpinned = await pinClients();
-  if (unpinned !== undefined) complaints.push(unpinned);
-  const cores = unpinned === undefined ? { cores: CORES } : {};
+  const ground = await prepare(say);
+  if (!ground.ok) return { bench: 'log', ok: false, figures: {}, rows, complaints: [ground.error] };
+  complaints.push(...ground.value.complaints);
   const measured: Round[] = [];
   for (let round = 1; round <= rounds; round++) {
     say(`round ${round} of ${rounds}: a busy guest alone, then with a backup an idle and a busy one`);
     try {
-      const { lagsMs, ...figures } = await oneRound(image.value, saved, cores);
+      const { lagsMs, ...figures } = await oneRound(ground.value);
       measured.push({ lagsMs, ...figures });
       rows.push({ round, ...figures, lagMsP50: percentile(lagsMs, 0.5), lagMsP99: percentile(lagsMs, 0.99) });
     } catch (error) {
@@ -63,11 +58,7 @@ async function runLog({ say, rounds }: BenchOptions): Promise<BenchResult> {
   return { bench: 'log', ok: complaints.length === 0, figures, rows, complaints };
 }
 
-async function oneRound(
-  image: GuestImage,
-  from: SavedGuest,
-  cores: { cores?: typeof CORES },
-): Promise<Round> {
+async function oneRound({ image, from, cores }: Ground): Promise<Round> {
   return withPair(image, { from, protectAtStart: false, ...cores }, async (guest) => {
     await reaches(guest, 'SOLE');
     guest.type(START_LOOP);

@@ -1,11 +1,8 @@
-import { buildImage, type GuestImage } from '../src/host/image/build-image.ts';
-import type { SavedGuest } from '../tools/pair/protected-guest.ts';
 import { RedisConnection } from '../tools/pair/redis-connection.ts';
-import { savedGuest } from '../tools/pair/saved-guest.ts';
+import { withPair } from '../tools/pair/with-pair.ts';
 import { type Bench, type BenchOptions, type BenchResult, percentile, rounded } from './bench.ts';
 import { DelayedChannel } from './delayed-channel.ts';
-import { type PrimaryWatch, pause, reaches, watchPrimary, withPair } from './pair-rounds.ts';
-import { CORES, pinClients } from './placing.ts';
+import { type Ground, type PrimaryWatch, pause, prepare, reaches, watchPrimary } from './pair-rounds.ts';
 import { requestLatencies } from './requests.ts';
 
 /** Host B's program has to be warm as well: its first seconds are those of a compiler. */
@@ -44,18 +41,15 @@ interface Measured {
 async function runOutput({ say, rounds }: BenchOptions): Promise<BenchResult> {
   const complaints: string[] = [];
   const rows: Record<string, string | number | boolean>[] = [];
-  const image = await buildImage('demo', { progress: say });
-  if (!image.ok) return { bench: 'output', ok: false, figures: {}, rows, complaints: [image.error] };
-  const saved = await savedGuest(image.value, say);
-  const unpinned = await pinClients();
-  if (unpinned !== undefined) complaints.push(unpinned);
-  const cores = unpinned === undefined ? { cores: CORES } : {};
+  const ground = await prepare(say);
+  if (!ground.ok) return { bench: 'output', ok: false, figures: {}, rows, complaints: [ground.error] };
+  complaints.push(...ground.value.complaints);
 
   const all: Measured = { off: [], on: [], roundTripsMs: [] };
   for (let round = 1; round <= rounds; round++) {
     say(`round ${round} of ${rounds}: ${REQUESTS} requests without and ${REQUESTS} with fault tolerance`);
     try {
-      const measured = await offAndOn(image.value, saved, cores);
+      const measured = await offAndOn(ground.value);
       for (const name of ['off', 'on', 'roundTripsMs'] as const) all[name].push(...measured[name]);
       rows.push({ round, ...latencies('off', measured.off), ...latencies('on', measured.on) });
     } catch (error) {
@@ -65,7 +59,7 @@ async function runOutput({ say, rounds }: BenchOptions): Promise<BenchResult> {
   let held: Record<string, number> = {};
   try {
     say(`a channel with ${ROUND_TRIP_MS} ms more of round trip: the outputs wait, the guest does not`);
-    const slow = await onSlowChannel(image.value, saved, cores);
+    const slow = await onSlowChannel(ground.value);
     complaints.push(...slow.complaints);
     held = slow.figures;
   } catch (error) {
@@ -84,11 +78,7 @@ async function runOutput({ say, rounds }: BenchOptions): Promise<BenchResult> {
 }
 
 /** One guest, one connection: first alone, then with a backup. */
-async function offAndOn(
-  image: GuestImage,
-  from: SavedGuest,
-  cores: { cores?: typeof CORES },
-): Promise<Measured> {
+async function offAndOn({ image, from, cores }: Ground): Promise<Measured> {
   return withPair(image, { from, protectAtStart: false, ...cores }, async (guest) => {
     await reaches(guest, 'SOLE');
     // The network has to hear of the guest first.
@@ -111,11 +101,11 @@ async function offAndOn(
 }
 
 /** First an idle guest, whose requests cost the round trip more; then a busy one, which must not stand still. */
-async function onSlowChannel(
-  image: GuestImage,
-  from: SavedGuest,
-  cores: { cores?: typeof CORES },
-): Promise<{ figures: Record<string, number>; complaints: string[] }> {
+async function onSlowChannel({
+  image,
+  from,
+  cores,
+}: Ground): Promise<{ figures: Record<string, number>; complaints: string[] }> {
   let channel: DelayedChannel | undefined;
   const channelVia = async (address: string) => {
     channel = await DelayedChannel.open(address, DELAY_MS);

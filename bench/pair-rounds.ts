@@ -1,28 +1,11 @@
-import type { GuestImage } from '../src/host/image/build-image.ts';
+import { failed, ok, type Result } from '../src/base/result.ts';
+import { buildImage, type GuestImage } from '../src/host/image/build-image.ts';
 import type { StatusLine } from '../tools/pair/json-process.ts';
-import { ProtectedGuest, type ProtectedGuestOptions } from '../tools/pair/protected-guest.ts';
+import type { ProtectedGuest, SavedGuest } from '../tools/pair/protected-guest.ts';
+import { savedGuest } from '../tools/pair/saved-guest.ts';
+import { CORES, pinClients } from './placing.ts';
 
 const STATE_MS_MAX = 60_000;
-
-/** A pair of real processes for one round, gone at its end whatever happens. */
-export async function withPair<Value>(
-  image: GuestImage,
-  options: ProtectedGuestOptions,
-  round: (guest: ProtectedGuest) => Promise<Value>,
-): Promise<Value> {
-  let undo: () => Promise<void> = () => Promise.resolve();
-  const interrupted = () => void undo().finally(() => process.exit(130));
-  for (const signal of SIGNALS) process.once(signal, interrupted);
-  try {
-    const guest = await ProtectedGuest.start(image, (undoStart) => (undo = undoStart), options);
-    return await round(guest);
-  } finally {
-    for (const signal of SIGNALS) process.off(signal, interrupted);
-    await undo();
-  }
-}
-
-const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /** Resolves when host A is in this state. */
 export async function reaches(guest: ProtectedGuest, state: 'SOLE' | 'PAIR'): Promise<void> {
@@ -93,4 +76,31 @@ export function watchPrimary(guest: ProtectedGuest): PrimaryWatch {
     watch.lagsMs.push(line.lagMs as number);
   });
   return watch;
+}
+
+/** What every round starts from, or why there can be none. */
+export interface Ground {
+  readonly image: GuestImage;
+  readonly from: SavedGuest;
+  /** Absent where nothing can be pinned; that is a complaint. */
+  readonly cores: { readonly cores?: typeof CORES };
+  readonly complaints: readonly string[];
+}
+
+export async function prepare(say: (line: string) => void): Promise<Result<Ground>> {
+  const image = await buildImage('demo', { progress: say });
+  if (!image.ok) return image;
+  try {
+    const from = await savedGuest(image.value, say);
+    const unpinned = await pinClients();
+    const pinned = unpinned === undefined;
+    return ok({
+      image: image.value,
+      from,
+      cores: pinned ? { cores: CORES } : {},
+      complaints: pinned ? [] : [unpinned],
+    });
+  } catch (error) {
+    return failed((error as Error).message);
+  }
 }

@@ -1,10 +1,11 @@
-import { existsSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { copyFile, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { buildIdentity } from '../../src/host/build-identity.ts';
 import type { GuestImage } from '../../src/host/image/build-image.ts';
 import { cacheFolder } from '../../src/host/image/repository.ts';
-import { ProtectedGuest, type SavedGuest } from './protected-guest.ts';
+import type { ProtectedGuest, SavedGuest } from './protected-guest.ts';
+import { withPair } from './with-pair.ts';
 
 const READY = 'LOCKSTEP-GUEST-READY';
 const BOOT_MS_MAX = 240_000;
@@ -21,27 +22,20 @@ export async function savedGuest(image: GuestImage, say: (line: string) => void)
   if (cached !== undefined) return cached;
   say('booting the guest once; later runs start from its saved state');
   const work = `${folder}.partial-${process.pid}`;
-  await mkdir(work, { recursive: true });
-  let undo: () => Promise<void> = () => Promise.resolve();
+  // Ctrl-C ends the process without coming back here.
+  const removeWork = () => rmSync(work, { recursive: true, force: true });
+  process.once('exit', removeWork);
   try {
-    const started = (undoStart: () => Promise<void>) => (undo = undoStart);
-    const guest = await ProtectedGuest.start(image, started, { protectAtStart: false });
-    await booted(guest);
-    const host = guest.hosts[0].process;
-    const saved = host.first(({ kind, what }) => kind === 'saved' || what === 'save');
-    host.order({ order: 'save', file: join(work, 'guest.snapshot') });
-    const answer = await saved;
-    if (answer.kind !== 'saved') throw new Error(`the guest cannot be saved: ${answer.detail}`);
-    await host.ended;
-    // With its server gone the disk stands still.
-    await Promise.all(guest.services.map((service) => service.end()));
-    await copyFile(guest.disk, join(work, 'disk.img'));
-    await writeFile(join(work, 'machine.json'), JSON.stringify(guest.machine), { mode: 0o600 });
+    await mkdir(work, { recursive: true });
+    await withPair(image, { protectAtStart: false }, async (guest) => {
+      await booted(guest);
+      await save(guest, work);
+    });
     await removeOlder(folder);
     await rename(work, folder);
   } finally {
-    await undo();
-    await rm(work, { recursive: true, force: true });
+    process.off('exit', removeWork);
+    removeWork();
   }
   const made = await readSaved(folder);
   if (made === undefined) throw new Error(`the saved guest cannot be read back from ${folder}`);
@@ -57,6 +51,19 @@ async function booted(guest: ProtectedGuest): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
   await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
+}
+
+async function save(guest: ProtectedGuest, folder: string): Promise<void> {
+  const host = guest.hosts[0].process;
+  const answer = host.first(({ kind, what }) => kind === 'saved' || what === 'save');
+  host.order({ order: 'save', file: join(folder, 'guest.snapshot') });
+  const { kind, detail } = await answer;
+  if (kind !== 'saved') throw new Error(`the guest cannot be saved: ${detail}`);
+  await host.ended;
+  // With its server gone the disk stands still.
+  await Promise.all(guest.services.map((service) => service.end()));
+  await copyFile(guest.disk, join(folder, 'disk.img'));
+  await writeFile(join(folder, 'machine.json'), JSON.stringify(guest.machine), { mode: 0o600 });
 }
 
 async function readSaved(folder: string): Promise<SavedGuest | undefined> {
