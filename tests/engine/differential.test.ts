@@ -5,7 +5,7 @@ import { Differential } from './differential.ts';
  * Random guests in machines that must not be told apart. By hand: LOCKSTEP_GUESTS=20000 LOCKSTEP_SEED=1 npx vitest
  * run tests/engine/differential.test.ts
  */
-const GUESTS = Number(process.env.LOCKSTEP_GUESTS ?? 150);
+const GUESTS = Number(process.env.LOCKSTEP_GUESTS ?? 500);
 const SEED = Number(process.env.LOCKSTEP_SEED ?? 1);
 
 describe('random guests', () => {

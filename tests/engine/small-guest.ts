@@ -48,6 +48,9 @@ export const WINDOW = 0x20_0000;
 export const LARGE = 0x40_0000;
 export const APIC = 0xfee0_0000;
 
+/** So often a HLT is given another timer's time. */
+const WAKES_MAX = 4;
+
 export const P = 1n;
 export const W = 2n;
 export const U = 4n;
@@ -245,7 +248,10 @@ export class GuestMachine {
    */
   runTo(count: bigint | number): boolean {
     const until = instructionCount(BigInt(count));
-    for (;;) {
+    // A timer that is masked never ends a HLT.
+    for (let wakes = 0, before = -1n; wakes < WAKES_MAX; wakes++) {
+      if (this.machine.count !== before) wakes = 0;
+      before = this.machine.count;
       const reason = this.machine.runUntil(until);
       if (this.machine.count > until) throw new Error(`${this.machine.count} instead of ${until}`);
       if (reason === 'count') return true;
@@ -254,6 +260,7 @@ export class GuestMachine {
       if (deadline === undefined || !this.interruptible) return false;
       this.clock(deadline, deadline + (1n << 40n));
     }
+    return false;
   }
 
   get interruptible(): boolean {
