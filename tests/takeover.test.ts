@@ -332,11 +332,19 @@ test('rubbish on the channel and on the heartbeat port changes nothing', async (
   expect(oneJournal(a.console, b.console)).toBeDefined();
 });
 
-test('a guest that powers off ends both sides in good order', async () => {
+test.each(['q', 'r'])('a guest that powers off or resets (%s) ends both sides in good order', async (key) => {
   const { a, b } = await pair();
-  a.order({ order: 'console', port: 0, text: 'xyzq' });
+  a.order({ order: 'console', port: 0, text: `xyz${key}` });
   expect([await a.ended, await b.ended]).toEqual([0, 0]);
   expect([a.reason, b.reason]).toEqual(['powered off', 'the VM was powered off']);
   expect(isJournal(a.console)).toBe(true);
   expect(b.console).toBe('');
+});
+
+test('a disk that the server does not have is one line', async () => {
+  const disks = await Disks.create();
+  const storage = { address: `127.0.0.1:${disks.port}`, disks: ['sda'] };
+  const lost = new Vm({ role: 'primary', storage, boot: { kernel: join(folder, 'journal') } });
+  await lost.until(() => lost.reports.some(({ detail }) => /no such disk/.test(detail ?? '')), 'said so');
+  expect(lost.console).toBe('');
 });

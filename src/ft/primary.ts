@@ -676,6 +676,9 @@ export class Primary {
     if (this.#state === 'COPY' || this.#state === 'GATE') {
       const silent = this.#joining?.link !== undefined && this.#detector?.check(this.#now) === true;
       if (silent) this.#joiningLost('it is silent');
+      // In GATE outputs wait for it already.
+      else if (this.#state === 'GATE' && this.#channelFails(this.#joining))
+        this.#joiningLost('nothing is acked');
       else if (this.#now >= this.#joinDeadline) this.#joiningLost('it was not ready in time');
     } else if (this.#state === 'PAIR') {
       if (this.#detector?.check(this.#now)) this.#suspect('the backup is silent');
@@ -695,18 +698,23 @@ export class Primary {
    * otherwise outputs would wait for ever. One that is open and brings no ack is broken first.
    */
   #checkChannel(stream: LogStream | undefined): void {
-    if (!stream || !this.#channel) return;
-    const progress = stream.acked + stream.replayed;
-    const works = stream.link !== undefined && (stream.bytes === 0 || progress !== this.#progress);
-    this.#progress = progress;
-    if (works) this.#channel.heard(this.#now);
-    if (!this.#channel.check(this.#now)) return;
+    if (!stream || !this.#channelFails(stream)) return;
     if (stream.link === undefined) {
       this.#suspect('the logging channel stays broken');
       return;
     }
-    this.#channel.heard(this.#now);
+    this.#channel?.heard(this.#now);
     this.#breakLink(stream, stream.link, 'nothing is acked');
+  }
+
+  /** True when for a whole failure time-out it was broken, or had something to ack and no ack came. */
+  #channelFails(stream: LogStream | undefined): boolean {
+    if (!stream || !this.#channel) return false;
+    const progress = stream.acked + stream.replayed;
+    const works = stream.link !== undefined && (stream.bytes === 0 || progress !== this.#progress);
+    this.#progress = progress;
+    if (works) this.#channel.heard(this.#now);
+    return this.#channel.check(this.#now);
   }
 
   #throttle(): void {

@@ -17,6 +17,7 @@ import { SwitchNetworkPort } from '../network/switch-port.ts';
 import { DiskServerArbiter } from '../storage/arbiter-port.ts';
 import { DiskClient } from '../storage/disk-client.ts';
 import { ServedDiskPort } from '../storage/disk-port.ts';
+import type { NbdAddress } from '../storage/nbd-client-connection.ts';
 import { parseHostPort } from '../transport/address.ts';
 import { TcpChannel } from '../transport/tcp-channel.ts';
 import { UdpHeartbeats } from '../transport/udp-heartbeats.ts';
@@ -102,6 +103,15 @@ function loneArbiter(): ArbiterPort {
   };
 }
 
+/** A disk that the server does not have, or has for another VM, is one line and not a silence. */
+function diskServerArbiter(address: NbdAddress): ArbiterPort {
+  let told = '';
+  return new DiskServerArbiter(address, (reason) => {
+    if (reason !== told) report({ kind: 'event', what: 'arbiter', detail: reason });
+    told = reason;
+  });
+}
+
 async function start(config: VmProcessConfig): Promise<void> {
   const boot = config.role === 'primary' && config.boot ? await readBootImage(config.boot) : undefined;
   if (boot && !boot.ok) {
@@ -143,7 +153,7 @@ async function start(config: VmProcessConfig): Promise<void> {
       ? new SwitchNetworkPort({ vm, nics: config.machine.nics.length, ...config.network })
       : NO_NETWORK,
     console,
-    arbiter: storage ? new DiskServerArbiter({ ...storage.address, disk: storage.disks[0]! }) : loneArbiter(),
+    arbiter: storage ? diskServerArbiter({ ...storage.address, disk: storage.disks[0]! }) : loneArbiter(),
     channel,
     heartbeats,
     clock: new HostClock(),

@@ -82,3 +82,32 @@ test('a connection that breaks and is resumed leaves a pair protected, in words 
   expect(broken.map(({ role }) => role).sort()).toEqual(['backup', 'primary']);
   expect(broken.map(({ protection }) => protection)).toEqual(['Protected', 'Protected']);
 });
+
+test('a new backup whose channel is cut at the gate does not hold up a primary that ran alone', () => {
+  let cuts = 0;
+  for (let seed = 0; seed < 25; seed++) {
+    const world = new World();
+    new Node(world, 'b', { role: { kind: 'backup' } });
+    const start = { kind: 'power-on', expected: epoch(0), waitForBackup: false } as const;
+    const a = new Node(world, 'a', { role: { kind: 'primary', start } });
+    const requests = client(world, 120);
+    world.runUntil(30 + seed * 1.3);
+    a.driver.protect('b');
+    let cut = false;
+    world.cutChannel = () => cut;
+    world.beforeEvent = () => {
+      if (!cut && a.driver.state === 'GATE') {
+        cut = true;
+        cuts++;
+      }
+    };
+    world.runUntil(1600);
+    expect({ seed, cut, done: requests.done(), problems: world.problems }).toEqual({
+      seed,
+      cut,
+      done: true,
+      problems: [],
+    });
+  }
+  expect(cuts).toBeGreaterThan(5);
+});

@@ -2,7 +2,7 @@ import type { ArbiterRequest } from '../ft/arbiter.ts';
 import type { Nonce } from '../ft/identity.ts';
 import type { ArbiterEvents, ArbiterPort } from '../hypervisor/ports.ts';
 import { parseAnswer } from './arbiter-message.ts';
-import { type NbdAddress, NbdClientConnection } from './nbd-client-connection.ts';
+import { type NbdAddress, NbdClientConnection, NbdRefusedError } from './nbd-client-connection.ts';
 
 const ANSWER_TIMEOUT_MS = 2_000;
 
@@ -12,14 +12,17 @@ const ANSWER_TIMEOUT_MS = 2_000;
  */
 export class DiskServerArbiter implements ArbiterPort {
   readonly #address: NbdAddress;
+  readonly #refused: (reason: string) => void;
   readonly #queue = new Map<Nonce, ArbiterRequest>();
   #events: ArbiterEvents | undefined;
   #connection: NbdClientConnection | undefined;
   #busy = false;
   #closed = false;
 
-  constructor(address: NbdAddress) {
+  /** `refused`: the server has no such disk, or it is another VM's. Asking again may help once that is mended. */
+  constructor(address: NbdAddress, refused: (reason: string) => void = () => {}) {
     this.#address = address;
+    this.#refused = refused;
   }
 
   listen(events: ArbiterEvents): void {
@@ -56,7 +59,8 @@ export class DiskServerArbiter implements ArbiterPort {
       connection ??= await NbdClientConnection.connect(this.#address);
       this.#connection = connection;
       return parseAnswer(await connection.arbitrate(this.#address.disk, request));
-    } catch {
+    } catch (error) {
+      if (error instanceof NbdRefusedError && !this.#closed) this.#refused(error.message);
       connection?.close();
       this.#connection = undefined;
       return undefined;
