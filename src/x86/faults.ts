@@ -84,10 +84,10 @@ export function deliverSingleStep(cpu: Cpu): Delivery {
 
 /**
  * Does the trap of TF follow the instruction that was just completed? Not MOV SS and POP SS, which hold it for one
- * more instruction, and not what entered a more privileged level: INT n, SYSCALL [SDM 3B 17.3.1.4].
+ * more instruction (STI does not: it only holds maskable interrupts [SDM 2B STI]), and not what entered a more privileged level: INT n, SYSCALL [SDM 3B 17.3.1.4].
  */
 export function singleStepDue(cpu: Cpu, privilegeBefore: number): boolean {
-  return cpu.state.get32(INTERRUPT_SHADOW) === 0 && cpu.state.get32(CPL) >= privilegeBefore;
+  return cpu.state.get32(INTERRUPT_SHADOW) !== 1 && cpu.state.get32(CPL) >= privilegeBefore;
 }
 
 export function singleStepping(cpu: Cpu): boolean {

@@ -68,7 +68,7 @@ export const DR6 = 0x260;
 export const DR7 = 0x268;
 /** 32-bit: current privilege level. */
 export const CPL = 0x270;
-/** 32-bit: nonzero for one instruction after STI or a load of SS: interrupts are held. */
+/** 32-bit: nonzero for one instruction after a load of SS (1) or STI (2): interrupts are held. */
 export const INTERRUPT_SHADOW = 0x274;
 /** 32-bit: nonzero while HLT waits. */
 export const HALTED = 0x278;

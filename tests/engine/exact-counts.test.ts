@@ -6,6 +6,7 @@ import {
   CODE,
   DATA,
   GuestImage,
+  guestWith,
   KERNEL_CS,
   KERNEL_SS,
   RESUME,
@@ -18,15 +19,9 @@ import {
 
 const { rax, rbx, rcx, rdx, rsi, rdi, rsp } = REG;
 
-function guest(write: (out: Assembler) => void): { image: GuestImage; code: Assembler } {
-  const image = new GuestImage();
-  image.loggingHandlers();
-  return { image, code: image.code(CODE, write) };
-}
-
 describe('the count', () => {
   it('is one for each instruction, also where a branch leaves the middle of a block', () => {
-    const { image } = guest((out) => {
+    const { image } = guestWith((out) => {
       out.set(rcx, 10).set(rax, 0);
       out.label('loop').aluImmediate(ALU.cmp, rcx, 3).jumpIf(CONDITION.e, 'skip');
       out.inc(rax).inc(rax).label('skip').dec(rcx).jumpIf(CONDITION.ne, 'loop').hlt();
@@ -39,7 +34,7 @@ describe('the count', () => {
   });
 
   it('is one for each iteration of a repeated string, and one for none at all', () => {
-    const { image } = guest((out) => {
+    const { image } = guestWith((out) => {
       out
         .set(rcx, 40)
         .set(rdi, DATA + 4090)
@@ -58,7 +53,7 @@ describe('the count', () => {
   });
 
   it('is one for the delivery of an exception, and none for the instruction that raised it', () => {
-    const { image, code } = guest((out) => {
+    const { image, code } = guestWith((out) => {
       out.set(rax, 1).ud2().label('next').hlt();
     });
     image.view.setUint32(RESUME, code.addressOf('next'), true);
@@ -81,7 +76,7 @@ describe('the count', () => {
   });
 
   it('is exact for RDTSC in the middle of a block', () => {
-    const { image } = guest((out) => {
+    const { image } = guestWith((out) => {
       out.nop().nop().nop().rdtsc().mov(rbx, rax).nop().rdtsc().nop().hlt();
     });
     const machine = expectAgreement(image, 9);
@@ -90,7 +85,7 @@ describe('the count', () => {
   });
 
   it('is exact for a fault in the middle of a block', () => {
-    const { image, code } = guest((out) => {
+    const { image, code } = guestWith((out) => {
       out.set(rax, 7).inc(rax).store({ displacement: WINDOW }, rax).label('next').inc(rax).hlt();
     });
     image.view.setUint32(RESUME, code.addressOf('next'), true);
@@ -102,7 +97,7 @@ describe('the count', () => {
 
 describe('a repeated string', () => {
   it('can be cut between any two iterations: copies that overlap, both directions', () => {
-    const { image } = guest((out) => {
+    const { image } = guestWith((out) => {
       out
         .set(rsi, DATA)
         .set(rdi, DATA + 3)
@@ -121,7 +116,7 @@ describe('a repeated string', () => {
   });
 
   it('that faults has done its iterations before', () => {
-    const { image, code } = guest((out) => {
+    const { image, code } = guestWith((out) => {
       out
         .set(rdi, WINDOW + 4096 - 8 * 5)
         .set(rcx, 9)
@@ -138,7 +133,7 @@ describe('a repeated string', () => {
   });
 
   it('ends a comparison at the same iteration', () => {
-    const { image } = guest((out) => {
+    const { image } = guestWith((out) => {
       out
         .set(rdi, DATA + 4000)
         .set(rcx, 500)
@@ -162,7 +157,7 @@ describe('interrupts', () => {
   };
 
   it('of a timer come at the exact count', () => {
-    const { image } = guest((out) => {
+    const { image } = guestWith((out) => {
       out.sti();
       arm(out, 500);
       out.label('busy').inc(rax).jump('busy');
@@ -178,7 +173,7 @@ describe('interrupts', () => {
   });
 
   it('wait one instruction behind STI and MOV SS, at every cut', () => {
-    const { image } = guest((out) => {
+    const { image } = guestWith((out) => {
       arm(out, 100);
       out.set(rdx, KERNEL_SS);
       for (let round = 0; round < 8; round++) out.nop();
@@ -192,7 +187,7 @@ describe('interrupts', () => {
   });
 
   it('are not taken between STI and the HLT behind it', () => {
-    const { image } = guest((out) => {
+    const { image } = guestWith((out) => {
       arm(out, 40);
       for (let round = 0; round < 8; round++) out.nop();
       out.sti().hlt().inc(rdx).cli().hlt();
@@ -203,7 +198,7 @@ describe('interrupts', () => {
   });
 
   it('are opened by POPF and IRET at the same boundary', () => {
-    const { image } = guest((out) => {
+    const { image } = guestWith((out) => {
       arm(out, 40);
       for (let round = 0; round < 8; round++) out.nop();
       out.set(rax, 0x202).push(rax).raw(0x9d).inc(rcx).inc(rcx).cli();
@@ -218,7 +213,7 @@ describe('interrupts', () => {
   });
 
   it('come between the iterations of a repeated string', () => {
-    const { image, code } = guest((out) => {
+    const { image, code } = guestWith((out) => {
       out.sti();
       arm(out, 300);
       out.set(rdi, DATA).set(rcx, 100).label('string').raw(0xf3, 0xaa).hlt();
@@ -235,7 +230,7 @@ describe('interrupts', () => {
 
 describe('HLT', () => {
   it('with nothing to wake it is reported, at its count', () => {
-    const { image } = guest((out) => out.nop().cli().hlt().nop());
+    const { image } = guestWith((out) => out.nop().cli().hlt().nop());
     const machine = expectAgreement(image, 10);
     expect(machine.count).toBe(3n);
     expect(machine.machine.runUntil(10n as never)).toBe('halted');
@@ -256,7 +251,7 @@ describe('a triple fault', () => {
 
 describe('single-stepping', () => {
   it('traps behind each instruction, and a run stops between the instruction and its trap', () => {
-    const { image } = guest((out) => {
+    const { image } = guestWith((out) => {
       out.set(rax, 0x102).push(rax).raw(0x9d).inc(rcx).set(rcx, 3).set(rdi, DATA).raw(0xf3, 0xaa);
       out.raw(0x8e, 0xd2).nop().set(rax, 2).push(rax).raw(0x9d).nop().hlt();
       out.set(rdx, KERNEL_SS);
@@ -269,8 +264,19 @@ describe('single-stepping', () => {
     expect(traps).toEqual([10, 15, 20, 20, 20, 22, 25, 30, 31, 32].map((rip) => [1, rip]));
   });
 
+  it('traps behind STI, which only holds interrupts', () => {
+    const { image } = guestWith((out) => {
+      out.set(rax, 0x102).push(rax).raw(0x9d).sti().nop().hlt();
+    });
+    const machine = expectAgreement(image, 80);
+    expect(machine.log.map(({ vector, rip }) => [vector, rip - CODE]).slice(0, 2)).toEqual([
+      [1, 8],
+      [1, 9],
+    ]);
+  });
+
   it('is not due behind INT n, whose handler runs without it', () => {
-    const { image } = guest((out) => {
+    const { image } = guestWith((out) => {
       out.set(rax, 0x102).push(rax).raw(0x9d).raw(0xcc).nop().hlt();
     });
     const machine = expectAgreement(image, 100);

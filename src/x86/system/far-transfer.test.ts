@@ -222,7 +222,7 @@ describe('the interrupt window', () => {
   it('is opened by STI one instruction late, and only when it was shut [SDM 2B STI]', () => {
     const cpu = longModeCpu();
     expect(cpu.run(SET_INTERRUPT_FLAG)).toBe(DONE);
-    expect([cpu.state.get32(FLAGS_REST) & 0x200, cpu.state.get32(INTERRUPT_SHADOW)]).toEqual([0x200, 1]);
+    expect([cpu.state.get32(FLAGS_REST) & 0x200, cpu.state.get32(INTERRUPT_SHADOW)]).toEqual([0x200, 2]);
     cpu.state.set32(INTERRUPT_SHADOW, 0);
     cpu.run(SET_INTERRUPT_FLAG);
     expect(cpu.state.get32(INTERRUPT_SHADOW)).toBe(0);

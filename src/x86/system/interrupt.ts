@@ -79,7 +79,7 @@ export const SET_INTERRUPT_FLAG = systemOperation('sti', (cpu) => {
   const flags = state.u32[FLAGS_REST >>> 2]!;
   if ((flags & FLAG.if) === 0) {
     state.u32[FLAGS_REST >>> 2] = flags | FLAG.if;
-    state.set32(INTERRUPT_SHADOW, 1);
+    state.set32(INTERRUPT_SHADOW, 2);
   }
   return DONE;
 });
