@@ -100,6 +100,7 @@ test('random faults: one history, never two that run alone, and the survivor goe
       expect({ seed, states, lives: survivor !== undefined }).toEqual({ seed, states, lives: true });
     if (!survivor) continue;
     expect({ seed, states, done: requests.done() }).toEqual({ seed, states, done: true });
+    expect({ seed, pending: survivor.machine?.pendingDiskRequests() }).toEqual({ seed, pending: [] });
     lived++;
     if (survivor.name !== 'a') tookOver++;
   }

@@ -7,6 +7,10 @@ function verdict(world: World): string[] {
   const live = [...world.nodes.values()].filter((node) => node.live);
   const problems = [...world.problems];
   if (live.length !== 1) problems.push(`${live.length} instances are live`);
+  for (const { machine } of live) {
+    const waiting = machine?.pendingDiskRequests().length ?? 0;
+    if (waiting > 0) problems.push(`${waiting} disk operations were never completed`);
+  }
   return problems;
 }
 
