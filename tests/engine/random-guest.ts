@@ -41,6 +41,8 @@ import {
 const PIECE = 32;
 const CODE_PAGES = 3;
 const WINDOW_PAGES = 24;
+/** Data until a directory names them. */
+const SPARE_TABLES = [DATA + 4 * PAGE, DATA + 5 * PAGE];
 /** Handlers: the number of faults, and where to begin again. */
 const FAULTS = 0xe020;
 const { rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi } = REG;
@@ -275,6 +277,7 @@ class RandomGuest {
       [7, () => this.#system(out)],
       [3, () => this.#timer(out)],
       [2, () => this.#privilege(out)],
+      [3, () => this.#generated(out)],
       [1, () => out.raw(...Array.from({ length: 1 + random.below(4) }, () => random.below(256)))],
     ];
     let at = random.below(kinds.reduce((sum, [weight]) => sum + weight, 0));
@@ -556,9 +559,21 @@ class RandomGuest {
     }
   }
 
+  /** Code written where data was a moment ago, and called. */
+  #generated(out: Assembler): void {
+    const random = this.#random;
+    const at = DATA + random.below(4) * PAGE + random.pick([0, 0x200, PAGE - 2]);
+    const body = random.pick([0x90c0_ff48, 0x90c1_ff48, 0x9090_9090, 0xc3c3_c3c3]);
+    if (random.chance(70)) out.storeImmediate({ displacement: at }, body, 4);
+    if (random.chance(70))
+      out.storeImmediate({ displacement: at + random.below(4) }, random.pick([0xc3, 0x90]), 1);
+    if (random.chance(70)) out.storeImmediate({ displacement: at + 4 }, 0xc3, 1);
+    out.set(rax, at).raw(0xff, 0xd0);
+  }
+
   #pageTable(out: Assembler): void {
     const random = this.#random;
-    const table = random.pick([WINDOW_TABLE, WINDOW_TABLE, WINDOW_TABLE_B]);
+    const table = random.pick([WINDOW_TABLE, WINDOW_TABLE, WINDOW_TABLE_B, ...SPARE_TABLES]);
     const at = table + random.below(random.chance(80) ? 10 : WINDOW_PAGES) * 8;
     const through = random.chance(20) ? LARGE : 0;
     switch (random.below(8)) {
@@ -583,7 +598,11 @@ class RandomGuest {
           out
             .set(
               rax,
-              BigInt(random.pick([WINDOW_TABLE, WINDOW_TABLE_B])) | P | W | U | (random.chance(50) ? A : 0n),
+              BigInt(random.pick([WINDOW_TABLE, WINDOW_TABLE_B, ...SPARE_TABLES])) |
+                P |
+                W |
+                U |
+                (random.chance(50) ? A : 0n),
             )
             .store({ displacement: DIRECTORY + 8 }, rax);
         else

@@ -205,6 +205,21 @@ describe('an instruction that crosses into the next page', () => {
   });
 });
 
+describe('data that becomes code', () => {
+  it('and is written again: the store that was quick before is noticed', () => {
+    const { image } = guestWith((out) => {
+      out.set(rcx, 0).set(rsi, DATA).set(rdi, 3).label('loop');
+      // inc ecx; ret, written as data, and stored to twice so that the second store is a quick one.
+      out.storeImmediate({ base: rsi }, 0xc3_c1ff, 4).storeImmediate({ base: rsi, displacement: 8 }, 1, 4);
+      out.raw(0xff, 0xd6); // call rsi
+      out.storeImmediate({ base: rsi, displacement: 1 }, 0xc2, 1).raw(0xff, 0xd6); // inc edx
+      out.dec(rdi).jumpIf(CONDITION.ne, 'loop').hlt();
+    });
+    const machine = expectAgreement(image, 3 + 3 * (2 + 3 + 1 + 3 + 2) + 1);
+    expect([machine.register(rcx), machine.register(rdx)]).toEqual([3n, 3n]);
+  });
+});
+
 describe('other ways to change code', () => {
   it('devices: a store between runs', () => {
     const { image, code } = guestWith((out) => out.label('loop').set(rcx, 1).jump('loop'));

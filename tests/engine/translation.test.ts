@@ -237,6 +237,25 @@ describe('a page-table page', () => {
   });
 });
 
+describe('data that becomes a page table', () => {
+  it('is watched from then on, also where stores to it were quick before', () => {
+    const { image } = guestWith((out) => {
+      const entry = (page: number) => setEntry(out, 0, BigInt(DATA + page * PAGE) | P | W, DATA + 0x4000);
+      entry(1);
+      entry(2);
+      out
+        .set(rdx, (DATA + 0x4000) | 3)
+        .store({ displacement: DIRECTORY + 8 }, rdx)
+        .load(rax, { displacement: WINDOW });
+      entry(3);
+      out.load(rbx, { displacement: WINDOW }).hlt();
+    });
+    values(image);
+    const machine = expectAgreement(image, 11);
+    expect([machine.register(rax), machine.register(rbx)]).toEqual([0x1002n, 0x1003n]);
+  });
+});
+
 describe('address spaces', () => {
   it('are switched by CR3, and change while they are not in use', () => {
     const { image } = guestWith((out) => {
