@@ -248,19 +248,20 @@ export class GuestMachine {
    */
   runTo(count: bigint | number): boolean {
     const until = instructionCount(BigInt(count));
-    // A timer that is masked never ends a HLT.
-    for (let wakes = 0, before = -1n; wakes < WAKES_MAX; wakes++) {
-      if (this.machine.count !== before) wakes = 0;
-      before = this.machine.count;
+    let halted = -1n;
+    let wakes = 0;
+    for (;;) {
       const reason = this.machine.runUntil(until);
       if (this.machine.count > until) throw new Error(`${this.machine.count} instead of ${until}`);
       if (reason === 'count') return true;
       if (reason !== 'halted') return false;
+      if (this.machine.count !== halted) wakes = 0;
+      halted = this.machine.count;
       const deadline = this.machine.nextDeadline;
-      if (deadline === undefined || !this.interruptible) return false;
+      // A timer that is masked never ends a HLT.
+      if (deadline === undefined || !this.interruptible || ++wakes > WAKES_MAX) return false;
       this.clock(deadline, deadline + (1n << 40n));
     }
-    return false;
   }
 
   get interruptible(): boolean {
