@@ -75,6 +75,7 @@ export class Engine implements Cpu, SlowPaths {
   readonly code: CodeCache;
   readonly memory: LinearMemory;
   readonly #layout: EngineLayout;
+  readonly #table: OperationTable;
   readonly #map: PhysicalMap;
   readonly #u8: Uint8Array;
   readonly #u16: Uint16Array;
@@ -106,6 +107,7 @@ export class Engine implements Cpu, SlowPaths {
     this.state = new CpuState(buffer, layout.cpu);
     this.environment = environment;
     this.#layout = layout;
+    this.#table = table;
     this.#map = map;
     this.#hooks = hooks;
     this.#u8 = new Uint8Array(buffer);
@@ -422,10 +424,13 @@ export class Engine implements Cpu, SlowPaths {
     const user = state.get32(CPL) === 3;
     const value = state.bytes.subarray(SLOW_VALUE, SLOW_VALUE + 16);
     const done =
-      (access & ~0xff) === ACCESS.store
+      this.memory.aligned(low, size, user) &&
+      ((access & ~0xff) === ACCESS.store
         ? this.memory.write(low, high, value, size, user)
-        : this.memory.read(low, high, value, size, user, (access & ~0xff) === ACCESS.loadForWrite);
+        : this.memory.read(low, high, value, size, user, (access & ~0xff) === ACCESS.loadForWrite));
     if (done) return 0;
+    const half = record >>> 1;
+    if (this.#table.accessesStack(this.#u16[half]!, this.#u16[half + 2]!)) this.memory.stackFault();
     state.i32[EXIT_REASON >> 2] = EXIT.slow;
     state.i32[EXIT_RECORD >> 2] = record;
     return 1;

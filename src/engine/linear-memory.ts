@@ -1,5 +1,6 @@
 import type { Outcome, PendingFault, Privilege } from '../x86/cpu.ts';
 import { ABORTED } from '../x86/cpu.ts';
+import { VECTOR } from '../x86/faults.ts';
 import { ACCESS_READ, ACCESS_WRITE, type AccessKind } from '../x86/paging.ts';
 import { CPL, type CpuState, type Size } from '../x86/state.ts';
 import type { CodeCache } from './code-cache.ts';
@@ -73,6 +74,11 @@ export class LinearMemory {
     this.raise(this.mmu.faultVector, this.mmu.faultError);
   }
 
+  /** The access that failed was to the stack: what is #GP elsewhere, an address that is not canonical, is #SS there. */
+  stackFault(): void {
+    if (this.#pending === VECTOR.generalProtection) this.fault(VECTOR.stack, 0);
+  }
+
   fault(vector: number, errorCode?: number): Outcome {
     this.#pending = vector;
     this.raise(vector, errorCode ?? -1);
@@ -97,6 +103,16 @@ export class LinearMemory {
     this.raisePageFault(low, high);
     this.#pending = this.mmu.faultVector;
     return -1;
+  }
+
+  /**
+   * False with #AC pending: the running program wants aligned accesses and this one is not. A processor looks at
+   * this before it translates.
+   */
+  aligned(low: number, size: number, user: boolean): boolean {
+    if (!this.mmu.alignmentChecked || !user || (low & (size - 1)) === 0) return true;
+    this.fault(VECTOR.alignment, 0);
+    return false;
   }
 
   /** Reads `size` bytes at a linear address into `into`, zero-padded to 8. */
@@ -279,26 +295,37 @@ export class LinearMemory {
   readonly #scratchView = new DataView(this.#scratch.buffer);
 
   load(size: Size, linear: bigint, privilege?: Privilege): bigint | undefined {
-    const low = Number(linear & 0xffff_ffffn) | 0;
-    const high = Number((linear >> 32n) & 0xffff_ffffn) | 0;
+    const low = lowHalf(linear);
+    const high = highHalf(linear);
+    if (!this.aligned(low, size, this.#user(privilege))) return undefined;
+    return this.#load(low, high, size, privilege);
+  }
+
+  #load(low: number, high: number, size: Size, privilege: Privilege | undefined): bigint | undefined {
     if (!this.read(low, high, this.#scratch, size, this.#user(privilege), false)) return undefined;
     return this.#scratchView.getBigUint64(0, true);
   }
 
   store(size: Size, linear: bigint, value: bigint, privilege?: Privilege): boolean {
-    const low = Number(linear & 0xffff_ffffn) | 0;
-    const high = Number((linear >> 32n) & 0xffff_ffffn) | 0;
+    const low = lowHalf(linear);
+    const high = highHalf(linear);
+    if (!this.aligned(low, size, this.#user(privilege))) return false;
+    return this.#store(low, high, size, value, privilege);
+  }
+
+  #store(low: number, high: number, size: Size, value: bigint, privilege: Privilege | undefined): boolean {
     this.#scratchView.setBigUint64(0, BigInt.asUintN(64, value), true);
     return this.write(low, high, this.#scratch, size, this.#user(privilege));
   }
 
   loadBytes(linear: bigint, length: number, privilege?: Privilege): Uint8Array | undefined {
     const bytes = new Uint8Array(length);
+    if (!this.aligned(Number(linear & 0xfffn), alignmentOf(length), this.#user(privilege))) return undefined;
     for (let at = 0; at < length; ) {
       const address = BigInt.asUintN(64, linear + BigInt(at));
       const part = Math.min(8, length - at, PAGE - Number(address & 0xfffn));
       const size: Size = part >= 8 ? 8 : part >= 4 ? 4 : part >= 2 ? 2 : 1;
-      const value = this.load(size, address, privilege);
+      const value = this.#load(lowHalf(address), highHalf(address), size, privilege);
       if (value === undefined) return undefined;
       for (let index = 0; index < size; index++)
         bytes[at + index] = Number((value >> BigInt(index * 8)) & 0xffn);
@@ -308,6 +335,8 @@ export class LinearMemory {
   }
 
   storeBytes(linear: bigint, bytes: Uint8Array, privilege?: Privilege): boolean {
+    if (!this.aligned(Number(linear & 0xfffn), alignmentOf(bytes.length), this.#user(privilege)))
+      return false;
     if (!this.probe(linear, bytes.length, 'write', privilege)) return false;
     for (let at = 0; at < bytes.length; ) {
       const address = BigInt.asUintN(64, linear + BigInt(at));
@@ -315,7 +344,7 @@ export class LinearMemory {
       const size: Size = part >= 8 ? 8 : part >= 4 ? 4 : part >= 2 ? 2 : 1;
       let value = 0n;
       for (let index = size - 1; index >= 0; index--) value = (value << 8n) | BigInt(bytes[at + index]!);
-      if (!this.store(size, address, value, privilege)) return false;
+      if (!this.#store(lowHalf(address), highHalf(address), size, value, privilege)) return false;
       at += size;
     }
     return true;
@@ -326,8 +355,8 @@ export class LinearMemory {
     const kind = access === 'write' ? ACCESS_WRITE : ACCESS_READ;
     for (let at = 0; at < length; ) {
       const address = BigInt.asUintN(64, linear + BigInt(at));
-      const low = Number(address & 0xffff_ffffn) | 0;
-      const high = Number(address >> 32n) | 0;
+      const low = lowHalf(address);
+      const high = highHalf(address);
       const page = this.#translate(low, high, kind, user);
       if (page < 0) return false;
       const part = Math.min(length - at, PAGE - (low & 0xfff));
@@ -348,9 +377,9 @@ export class LinearMemory {
     access: 'read' | 'write',
     privilege?: Privilege,
   ): Uint8Array | undefined {
-    const low = Number(linear & 0xffff_ffffn) | 0;
-    const high = Number((linear >> 32n) & 0xffff_ffffn) | 0;
-    if (length === 0 || (low & 0xfff) + length > PAGE) return undefined;
+    const low = lowHalf(linear);
+    const high = highHalf(linear);
+    if (length === 0 || (low & 0xfff) + length > PAGE || this.mmu.alignmentChecked) return undefined;
     const kind = access === 'write' ? ACCESS_WRITE : ACCESS_READ;
     const page = this.mmu.translate(low, high, kind, this.#user(privilege));
     if (page < 0) return undefined;
@@ -364,4 +393,18 @@ export class LinearMemory {
     const from = this.#layout.ram + offset + (low & 0xfff);
     return this.#u8.subarray(from, from + length);
   }
+}
+
+function lowHalf(linear: bigint): number {
+  return Number(linear & 0xffff_ffffn) | 0;
+}
+
+function highHalf(linear: bigint): number {
+  return Number((linear >> 32n) & 0xffff_ffffn) | 0;
+}
+
+/** What #AC asks of an operand of many bytes: an 80-bit value as 8, the x87's environment as its fields. */
+function alignmentOf(length: number): number {
+  if (length === 10) return 8;
+  return length === 14 || length === 94 ? 2 : 4;
 }

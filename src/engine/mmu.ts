@@ -6,7 +6,18 @@ import {
   WalkResult,
   walk,
 } from '../x86/paging.ts';
-import { CPL, type CpuState, CR0, CR3, CR4, EFER, EPOCH, TLB_POINTER } from '../x86/state.ts';
+import {
+  CPL,
+  type CpuState,
+  CR0,
+  CR3,
+  CR4,
+  EFER,
+  EPOCH,
+  FLAG,
+  FLAGS_REST,
+  TLB_POINTER,
+} from '../x86/state.ts';
 import { MODES } from './code-mode.ts';
 import { type EngineLayout, PAGE, TLB_CONTEXTS, TLB_ENTRY } from './layout.ts';
 import type { PhysicalMap } from './physical-map.ts';
@@ -47,6 +58,10 @@ interface TableUse {
   stores: number;
 }
 
+/** A bit of a context's controls: its translation cache stays empty. */
+const UNCACHED = 0x1_0000;
+const CR0_AM = 0x4_0000;
+
 /** After this many stores to one watched page everything is dropped once. */
 const TABLE_STORES_MAX = 128;
 
@@ -61,6 +76,8 @@ export class Mmu {
   #uses = 0;
   #nextEpoch = 1;
   readonly #tables = new Map<number, TableUse>();
+  /** Misaligned accesses of the running program are #AC: CR0.AM, RFLAGS.AC and privilege 3 [SDM 3A 6.15 AC]. */
+  alignmentChecked = false;
   /** One byte of PAGE_FLAG bits for each RAM page. */
   readonly flags: Uint8Array;
   /** Written since the last digest. */
@@ -129,10 +146,15 @@ export class Mmu {
     const cr0 = state.get32(CR0);
     const paging = cr0 >>> 31;
     const user = state.get32(CPL) === 3 ? 1 : 0;
+    // A program that asks for alignment checks has no translation cached: every access is looked at (LinearMemory).
+    const checked = user === 1 && (cr0 & CR0_AM) !== 0 && (state.get32(FLAGS_REST) & FLAG.ac) !== 0;
+    this.alignmentChecked = checked;
     // CR0.WP, CR4.PSE PAE PGE, EFER.LMA NXE.
-    const controls = paging
-      ? user | ((cr0 >>> 15) & 2) | ((state.get32(CR4) & 0xb0) << 2) | (state.get32(EFER) & 0xc00)
-      : user | 0x8000;
+    const controls =
+      (checked ? UNCACHED : 0) |
+      (paging
+        ? user | ((cr0 >>> 15) & 2) | ((state.get32(CR4) & 0xb0) << 2) | (state.get32(EFER) & 0xc00)
+        : user | 0x8000);
     const root = paging ? state.get32(CR3) + (state.get32(CR3 + 4) & 0xfffff) * 2 ** 32 : 0;
     const current = this.#context;
     if (current.root !== root || current.controls !== controls) this.#context = this.#find(root, controls);
@@ -246,6 +268,7 @@ export class Mmu {
    */
   fill(low: number, high: number, ramOffset: number, user: boolean): void {
     const context = this.#context;
+    if ((context.controls & UNCACHED) !== 0) return;
     // Slow-path code may access memory with another privilege than the running code's (descriptor tables, the stack
     // of an interrupt): what that may see must not become visible to the running code.
     if (user !== ((context.controls & 1) === 1)) return;

@@ -1,6 +1,9 @@
 import { assert } from '../base/assert.ts';
 import { Code } from '../wasm/code.ts';
+import { STACK_OPERATIONS } from '../x86/micro-operations/control.ts';
+import { PUSH_FLAGS64 } from '../x86/micro-operations/system.ts';
 import type { MicroOperation } from '../x86/semantics.ts';
+import { RBP, RSP } from '../x86/state.ts';
 import { type Frame, WasmSemantics } from './wasm-semantics.ts';
 
 /** Operations that only the engine knows. Their numbers come before the micro-operations'. */
@@ -18,6 +21,7 @@ export class OperationTable {
   readonly list: readonly MicroOperation[];
   readonly #numbers = new Map<MicroOperation, number>();
   readonly #branches = new Set<MicroOperation>();
+  readonly #stack = new Set<number>();
 
   constructor(operations: readonly MicroOperation[]) {
     this.list = operations;
@@ -31,6 +35,15 @@ export class OperationTable {
       operation.meaning(semantics);
       if (semantics.branches) this.#branches.add(operation);
     });
+    for (const operation of [...STACK_OPERATIONS, PUSH_FLAGS64]) {
+      const number = this.#numbers.get(operation);
+      if (number !== undefined) this.#stack.add(number);
+    }
+  }
+
+  /** Is an access of the record with this operation and field b to the stack segment, in 64-bit code? */
+  accessesStack(number: number, fieldB: number): boolean {
+    return this.#stack.has(number) || fieldB === RSP || fieldB === RBP;
   }
 
   number(operation: MicroOperation): number {

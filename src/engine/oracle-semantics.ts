@@ -23,6 +23,9 @@ export interface OracleMemory {
   /** Checks as a write would. */
   loadForWrite(size: Size, linear: bigint): bigint | undefined;
   store(size: Size, linear: bigint, value: bigint): boolean;
+  /** 128 bits as one access, where the memory tells them from two of 64 (#AC does). */
+  loadVector?(linear: bigint): bigint | undefined;
+  storeVector?(linear: bigint, value: bigint): boolean;
 }
 
 /** How a micro-operation ended. */
@@ -313,11 +316,16 @@ export class OracleSemantics implements Semantics<bigint, boolean, bigint> {
 
   loadVector(address: bigint, aligned: boolean): bigint {
     this.#checkAlignment(address, aligned);
+    if (this.#memory.loadVector !== undefined) return this.#loaded(this.#memory.loadVector(address));
     return this.load(8, address) | (this.load(8, cut(address + 8n)) << 64n);
   }
 
   storeVector(address: bigint, value: bigint, aligned: boolean): void {
     this.#checkAlignment(address, aligned);
+    if (this.#memory.storeVector !== undefined) {
+      if (!this.#memory.storeVector(address, value)) this.#abort();
+      return;
+    }
     const upper = cut(address + 8n);
     // Both halves must be writable before the first is written.
     this.loadForWrite(8, address);

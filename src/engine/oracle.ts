@@ -37,7 +37,7 @@ export function createOracle(
   let remaining = 0;
   let record = 0;
 
-  const access = (kind: number, size: Size, linear: bigint): boolean => {
+  const access = (kind: number, size: Size | 16, linear: bigint): boolean => {
     state.set64(SLOW_ADDRESS, linear);
     state.i32[REMAINING >> 2] = remaining;
     return slow.slow(record, kind | size) === 0;
@@ -49,6 +49,15 @@ export function createOracle(
     store: (size, linear, value) => {
       state.set64(SLOW_VALUE, value);
       return access(ACCESS.store, size, linear);
+    },
+    loadVector: (linear) =>
+      access(ACCESS.load, 16, linear)
+        ? state.get64(SLOW_VALUE) | (state.get64(SLOW_VALUE + 8) << 64n)
+        : undefined,
+    storeVector: (linear, value) => {
+      state.set64(SLOW_VALUE, BigInt.asUintN(64, value));
+      state.set64(SLOW_VALUE + 8, BigInt.asUintN(64, value >> 64n));
+      return access(ACCESS.store, 16, linear);
     },
   });
 

@@ -118,6 +118,9 @@ export const BRANCH_IF_NONZERO = microOperation('branch-if-nonzero', (s) =>
   s.branchIf(s.not(s.isZero(s.get('b', 8)))),
 );
 
+/** Those that access the stack whatever their field b says. */
+export const STACK_OPERATIONS = [CALL, CALL_INDIRECT, RETURN, PUSH, PUSH_IMMEDIATE, POP, LEAVE];
+
 export const CONTROL_OPERATIONS = [
   BRANCH,
   JUMP,
