@@ -385,6 +385,8 @@ export class LinearMemory {
     if (page < 0) return undefined;
     const offset = this.#map.ramOffset(page);
     if (offset < 0) return undefined;
+    // Bytes stored in bulk may be entries of the very tables that the accesses go through.
+    this.mmu.watchTables(low, high);
     const index = Math.floor(offset / PAGE);
     if (access === 'write') {
       if (this.mmu.flags[index] !== 0) return undefined;

@@ -241,7 +241,7 @@ export class Mmu {
   }
 
   /** Marks the tables of the last successful walk: from now on stores to them are watched. */
-  #watchTables(low: number, high: number): void {
+  watchTables(low: number, high: number): void {
     const result = this.#walk;
     const linearPage = (high >>> 0) * 2 ** 20 + (low >>> 12);
     for (let index = 0; index < result.entryCount; index++) {
@@ -272,7 +272,7 @@ export class Mmu {
     // Slow-path code may access memory with another privilege than the running code's (descriptor tables, the stack
     // of an interrupt): what that may see must not become visible to the running code.
     if (user !== ((context.controls & 1) === 1)) return;
-    this.#watchTables(low, high);
+    this.watchTables(low, high);
     const write = (this.#walk.allowed & (user ? ALLOW.userWrite : ALLOW.supervisorWrite)) !== 0;
     context.filled = true;
     const entry = context.tlb + ((low >>> 12) & (this.#layout.tlbEntries - 1)) * TLB_ENTRY.size;
@@ -296,7 +296,7 @@ export class Mmu {
 
   /** Notes that code runs from this linear page, by the last walk. */
   watchCode(low: number, high: number): void {
-    this.#watchTables(low, high);
+    this.watchTables(low, high);
     this.#context.codePages.add((high >>> 0) * 2 ** 20 + (low >>> 12));
   }
 

@@ -186,6 +186,29 @@ describe('an entry changed without INVLPG', () => {
     expect([machine.register(rax), machine.read64(DATA + 8)]).toEqual([0x1000n, 5n]);
   });
 
+  it('is seen between two iterations of a repeated string that writes its own page tables', () => {
+    const { image } = guestWith((out) => {
+      // Window page 1 is the table of the window. The sixth quadword copied there redirects page 5, the source.
+      out
+        .set(rsi, WINDOW + 5 * PAGE)
+        .set(rdi, WINDOW + PAGE + 0)
+        .set(rcx, 12)
+        .raw(0xf3, 0x48, 0xa5)
+        .hlt();
+    });
+    image.window(1, WINDOW_TABLE, P | W);
+    image.window(5, DATA, P);
+    for (let word = 0; word < 12; word++) {
+      image.view.setBigUint64(DATA + word * 8, BigInt(word === 1 ? WINDOW_TABLE : DATA + PAGE) | P | W, true);
+      image.view.setBigUint64(DATA + PAGE + word * 8, BigInt(0x100 * word), true);
+    }
+    const machine = expectAgreement(image, 3 + 12 + 1);
+    expect([machine.read64(WINDOW_TABLE + 6 * 8), machine.read64(WINDOW_TABLE + 11 * 8)]).toEqual([
+      0x600n,
+      0xb00n,
+    ]);
+  });
+
   it('is seen by code after very many stores to other entries', () => {
     // Enough stores that everything cached is dropped once, then the code's own mapping changes.
     const { image } = guestWith((out) => {
