@@ -215,6 +215,7 @@ export class Engine implements Cpu, SlowPaths {
   #step(): RunExit | undefined {
     const state = this.state;
     this.memory.stepping = true;
+    this.memory.breakpointsMet = 0;
     this.#left -= 1;
     state.set64(BLOCK_PC, state.get64(RIP));
     this.mmu.selectEpoch(this.#mode | MODE.step, this.#codeBase);
@@ -278,6 +279,7 @@ export class Engine implements Cpu, SlowPaths {
     this.memory.stepping = true;
     this.memory.begin();
     const result = delivery();
+    this.memory.breakpointsMet = 0;
     this.memory.stepping = false;
     return result;
   }
@@ -288,6 +290,7 @@ export class Engine implements Cpu, SlowPaths {
     this.#setPc(offset + this.code.instructionLength(record));
     if ((this.#mode & MODE.codeMask) !== MODE.code64) state.i32[(RIP >> 2) + 1] = 0;
     const wasStepping = this.memory.stepping;
+    if (!wasStepping) this.memory.breakpointsMet = 0;
     this.memory.stepping = true;
     this.memory.begin();
     this.retired = this.#budget - this.#left - 1;
@@ -424,7 +427,7 @@ export class Engine implements Cpu, SlowPaths {
     const user = state.get32(CPL) === 3;
     const value = state.bytes.subarray(SLOW_VALUE, SLOW_VALUE + 16);
     const done =
-      this.memory.aligned(low, size, user) &&
+      this.memory.permitted(low, high, size, user, (access & ~0xff) !== ACCESS.load) &&
       ((access & ~0xff) === ACCESS.store
         ? this.memory.write(low, high, value, size, user)
         : this.memory.read(low, high, value, size, user, (access & ~0xff) === ACCESS.loadForWrite));

@@ -2,7 +2,7 @@ import type { Outcome, PendingFault, Privilege } from '../x86/cpu.ts';
 import { ABORTED } from '../x86/cpu.ts';
 import { VECTOR } from '../x86/faults.ts';
 import { ACCESS_READ, ACCESS_WRITE, type AccessKind } from '../x86/paging.ts';
-import { CPL, type CpuState, type Size } from '../x86/state.ts';
+import { CPL, type CpuState, DR0, DR7, type Size } from '../x86/state.ts';
 import type { CodeCache } from './code-cache.ts';
 import { type EngineLayout, PAGE } from './layout.ts';
 import { type Mmu, PAGE_FLAG, RESTART } from './mmu.ts';
@@ -25,6 +25,8 @@ export class LinearMemory {
 
   /** True while one instruction runs alone, so accesses with side effects may be made. */
   stepping = false;
+  /** Data breakpoints that the instruction met, as bits 3:0 of DR6; their trap follows it. */
+  breakpointsMet = 0;
   /** A vector, or RESTART: nothing was changed, and the access has to be made by a single step. */
   #pending: number | undefined;
   /** The fault that is to be taken; vector -1 when there is none, error code -1 when it has none. */
@@ -113,6 +115,23 @@ export class LinearMemory {
     if (!this.mmu.alignmentChecked || !user || (low & (size - 1)) === 0) return true;
     this.fault(VECTOR.alignment, 0);
     return false;
+  }
+
+  /**
+   * False with a restart pending: the access meets a data breakpoint, so its instruction has to run alone
+   * [SDM 3B 17.2.4, 17.2.5]. Met when a byte of it is in the range that DR0..3 and DR7 tell.
+   */
+  #watched(low: number, high: number, size: number, write: boolean): boolean {
+    const met = this.mmu.breakpoints === 0 ? 0 : breakpointsAt(this.#state, low, high, size, write);
+    if (met === 0) return true;
+    this.breakpointsMet |= met;
+    if (!this.stepping) this.#pending = RESTART;
+    return this.stepping;
+  }
+
+  /** What an access has to pass before it is translated; false: something is pending. */
+  permitted(low: number, high: number, size: number, user: boolean, write: boolean): boolean {
+    return this.aligned(low, size, user) && this.#watched(low, high, size, write);
   }
 
   /** Reads `size` bytes at a linear address into `into`, zero-padded to 8. */
@@ -297,7 +316,7 @@ export class LinearMemory {
   load(size: Size, linear: bigint, privilege?: Privilege): bigint | undefined {
     const low = lowHalf(linear);
     const high = highHalf(linear);
-    if (!this.aligned(low, size, this.#user(privilege))) return undefined;
+    if (!this.permitted(low, high, size, this.#user(privilege), false)) return undefined;
     return this.#load(low, high, size, privilege);
   }
 
@@ -309,7 +328,7 @@ export class LinearMemory {
   store(size: Size, linear: bigint, value: bigint, privilege?: Privilege): boolean {
     const low = lowHalf(linear);
     const high = highHalf(linear);
-    if (!this.aligned(low, size, this.#user(privilege))) return false;
+    if (!this.permitted(low, high, size, this.#user(privilege), true)) return false;
     return this.#store(low, high, size, value, privilege);
   }
 
@@ -321,6 +340,7 @@ export class LinearMemory {
   loadBytes(linear: bigint, length: number, privilege?: Privilege): Uint8Array | undefined {
     const bytes = new Uint8Array(length);
     if (!this.aligned(Number(linear & 0xfffn), alignmentOf(length), this.#user(privilege))) return undefined;
+    if (!this.#watched(lowHalf(linear), highHalf(linear), length, false)) return undefined;
     for (let at = 0; at < length; ) {
       const address = BigInt.asUintN(64, linear + BigInt(at));
       const part = Math.min(8, length - at, PAGE - Number(address & 0xfffn));
@@ -338,6 +358,7 @@ export class LinearMemory {
     if (!this.aligned(Number(linear & 0xfffn), alignmentOf(bytes.length), this.#user(privilege)))
       return false;
     if (!this.probe(linear, bytes.length, 'write', privilege)) return false;
+    if (!this.#watched(lowHalf(linear), highHalf(linear), bytes.length, true)) return false;
     for (let at = 0; at < bytes.length; ) {
       const address = BigInt.asUintN(64, linear + BigInt(at));
       const part = Math.min(8, bytes.length - at, PAGE - Number(address & 0xfffn));
@@ -379,7 +400,13 @@ export class LinearMemory {
   ): Uint8Array | undefined {
     const low = lowHalf(linear);
     const high = highHalf(linear);
-    if (length === 0 || (low & 0xfff) + length > PAGE || this.mmu.alignmentChecked) return undefined;
+    if (
+      length === 0 ||
+      (low & 0xfff) + length > PAGE ||
+      this.mmu.alignmentChecked ||
+      this.mmu.breakpoints !== 0
+    )
+      return undefined;
     const kind = access === 'write' ? ACCESS_WRITE : ACCESS_READ;
     const page = this.mmu.translate(low, high, kind, this.#user(privilege));
     if (page < 0) return undefined;
@@ -396,6 +423,24 @@ export class LinearMemory {
     return this.#u8.subarray(from, from + length);
   }
 }
+
+/** The enabled data breakpoints that an access meets, as bits 3:0. */
+function breakpointsAt(state: CpuState, low: number, high: number, size: number, write: boolean): number {
+  const control = state.get32(DR7);
+  const first = (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
+  let met = 0;
+  for (let index = 0; index < 4; index++) {
+    // R/W: 1 writes, 3 reads and writes; LEN: 1, 2, 8, 4 bytes, the address aligned to it.
+    const kind = (control >>> (16 + index * 4)) & 3;
+    if (((control >>> (index * 2)) & 3) === 0 || (kind & 1) === 0 || (kind === 1 && !write)) continue;
+    const length = BREAKPOINT_LENGTHS[(control >>> (18 + index * 4)) & 3]!;
+    const from = state.get64(DR0 + index * 8) & ~BigInt(length - 1);
+    if (first < from + BigInt(length) && from < first + BigInt(size)) met |= 1 << index;
+  }
+  return met;
+}
+
+const BREAKPOINT_LENGTHS = [1, 2, 8, 4] as const;
 
 function lowHalf(linear: bigint): number {
   return Number(linear & 0xffff_ffffn) | 0;

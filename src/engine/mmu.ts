@@ -12,6 +12,7 @@ import {
   CR0,
   CR3,
   CR4,
+  DR7,
   EFER,
   EPOCH,
   FLAG,
@@ -78,6 +79,8 @@ export class Mmu {
   readonly #tables = new Map<number, TableUse>();
   /** Misaligned accesses of the running program are #AC: CR0.AM, RFLAGS.AC and privilege 3 [SDM 3A 6.15 AC]. */
   alignmentChecked = false;
+  /** The enable bits of DR7. */
+  breakpoints = 0;
   /** One byte of PAGE_FLAG bits for each RAM page. */
   readonly flags: Uint8Array;
   /** Written since the last digest. */
@@ -146,12 +149,14 @@ export class Mmu {
     const cr0 = state.get32(CR0);
     const paging = cr0 >>> 31;
     const user = state.get32(CPL) === 3 ? 1 : 0;
-    // A program that asks for alignment checks has no translation cached: every access is looked at (LinearMemory).
+    // A program that asks for alignment checks, or with breakpoints, has no translation cached: every access is looked at (LinearMemory).
     const checked = user === 1 && (cr0 & CR0_AM) !== 0 && (state.get32(FLAGS_REST) & FLAG.ac) !== 0;
     this.alignmentChecked = checked;
+    this.breakpoints = state.get32(DR7) & 0xff;
+    const uncached = checked || this.breakpoints !== 0;
     // CR0.WP, CR4.PSE PAE PGE, EFER.LMA NXE.
     const controls =
-      (checked ? UNCACHED : 0) |
+      (uncached ? UNCACHED : 0) |
       (paging
         ? user | ((cr0 >>> 15) & 2) | ((state.get32(CR4) & 0xb0) << 2) | (state.get32(EFER) & 0xc00)
         : user | 0x8000);

@@ -253,7 +253,7 @@ export class LockstepMachine implements Machine {
 
   #runEngine(budget: number, exact: boolean): void {
     const engine = this.#engine;
-    const { state } = engine;
+    const { memory, state } = engine;
     // The instruction behind STI or a load of SS runs alone; then interrupts are looked at again.
     const shadow = state.get32(INTERRUPT_SHADOW) !== 0;
     const single = singleStepping(engine);
@@ -267,6 +267,10 @@ export class LockstepMachine implements Machine {
     this.#count += BigInt(engine.retired);
     if (single && (exit === 'fault' || engine.retired === 0 || !singleStepDue(engine, privilege)))
       state.set32(SINGLE_STEP_TRAP, 0);
+    // A fault is taken instead of the trap: the instruction will run once more.
+    if (exit !== 'fault')
+      state.set32(SINGLE_STEP_TRAP, state.get32(SINGLE_STEP_TRAP) | (memory.breakpointsMet << 1));
+    memory.breakpointsMet = 0;
     if (exit === 'fault') {
       const fault = engine.takeFault();
       assert(fault !== undefined, 'a fault ended the run');
@@ -274,12 +278,13 @@ export class LockstepMachine implements Machine {
     }
   }
 
-  /** Delivers the trap of TF, at a count of its own: a run may end between the instruction and its trap. */
+  /** Delivers the trap of TF and of data breakpoints, at a count of its own: a run may end between the instruction and its trap. */
   #deliverTrap(): boolean {
     const engine = this.#engine;
-    if (engine.state.get32(SINGLE_STEP_TRAP) === 0) return false;
+    const causes = engine.state.get32(SINGLE_STEP_TRAP);
+    if (causes === 0) return false;
     engine.state.set32(SINGLE_STEP_TRAP, 0);
-    this.#deliver(() => deliverSingleStep(engine));
+    this.#deliver(() => deliverSingleStep(engine, causes));
     return true;
   }
 
@@ -314,6 +319,7 @@ export class LockstepMachine implements Machine {
     return (
       this.#attention ||
       this.#power !== undefined ||
+      this.#engine.memory.breakpointsMet !== 0 ||
       state.get32(HALTED) !== 0 ||
       (state.get32(FLAGS_REST) & 0x100) !== 0 ||
       ((state.get32(FLAGS_REST) & 0x200) !== 0 && this.#platform.interrupts.pending())

@@ -76,9 +76,13 @@ export function deliverFault(cpu: Cpu, fault: PendingFault): Delivery {
   return deliver(cpu, fault.vector, 'exception', fault.errorCode);
 }
 
-/** Delivers the #DB trap of TF after an instruction; RIP is the next instruction's address. */
-export function deliverSingleStep(cpu: Cpu): Delivery {
-  cpu.state.set64(DR6, cpu.state.get64(DR6) | 0x4000n);
+/**
+ * Delivers the #DB trap after an instruction; RIP is the next instruction's address. `causes`: bit 0 TF, bits 4:1 the
+ * data breakpoints 3 to 0, as SINGLE_STEP_TRAP keeps them.
+ */
+export function deliverSingleStep(cpu: Cpu, causes = 1): Delivery {
+  const status = ((causes & 1) << 14) | ((causes >>> 1) & 0xf);
+  cpu.state.set64(DR6, cpu.state.get64(DR6) | BigInt(status));
   return deliver(cpu, VECTOR.debug, 'exception', 0);
 }
 

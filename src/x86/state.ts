@@ -72,7 +72,10 @@ export const CPL = 0x270;
 export const INTERRUPT_SHADOW = 0x274;
 /** 32-bit: nonzero while HLT waits. */
 export const HALTED = 0x278;
-/** 32-bit: nonzero between an instruction that was completed with TF set and the trap that follows it. */
+/**
+ * 32-bit: nonzero between an instruction that was completed and the #DB that follows it. Bit 0: TF was set; bits 4:1:
+ * it met the data breakpoints 3 to 0.
+ */
 export const SINGLE_STEP_TRAP = 0x27c;
 /** MTRR and other plain storage MSRs, 8 bytes each; the system code owns the meaning. */
 export const MSR_STORAGE = 0x280;
