@@ -237,6 +237,8 @@ function withoutRam(snapshot: Uint8Array): Uint8Array {
   reader.u32();
   reader.u32();
   reader.bytes();
+  // The header's hash.
+  reader.raw(16);
   return new ByteWriter(16384).bytes(reader.bytes()).u32(0xffff_ffff).finish();
 }
 
