@@ -6,7 +6,7 @@ import { Random } from '../tests/silicon/random.ts';
  * Starts a machine in any state, legal or not, and runs it: the host survives, the count goes on, and however the
  * run is cut, whatever the engine, the same state comes out.
  *
- *   node dist/fuzz/start-states.js --cases N [--first NUMBER] [--oracle] [--show] [--json]
+ *   node dist/fuzz/start-states.js --cases N [--first NUMBER] [--counts N] [--oracle] [--show] [--json]
  *
  * The last line of standard output tells how the cases ended, as a JSON object with --json. Exit code 1: some
  * failed, and their numbers are on standard error.
@@ -14,6 +14,8 @@ import { Random } from '../tests/silicon/random.ts';
 interface Options {
   cases: number;
   first: number;
+  /** How long each runs; by itself that depends on its number. */
+  counts: number | undefined;
   /** Also in the oracle, which is slow. */
   oracle: boolean;
   /** Prints each case. */
@@ -38,7 +40,7 @@ function main(): number {
   let outputs = 0;
   let failures = 0;
   for (let number = options.first; number < options.first + options.cases; number++) {
-    const plan = startPlan(number);
+    const plan = startPlan(number, options.counts);
     state.generate(number);
     try {
       const outcome = one.run(state, plan, () => plan.total);
@@ -86,7 +88,14 @@ function expectSame(wanted: StartOutcome, actual: StartOutcome, how: string): vo
 }
 
 function readOptions(words: readonly string[]): Options {
-  const options: Options = { cases: 1000, first: 0, oracle: false, show: false, json: false };
+  const options: Options = {
+    cases: 1000,
+    first: 0,
+    counts: undefined,
+    oracle: false,
+    show: false,
+    json: false,
+  };
   for (let index = 0; index < words.length; index += 1) {
     const word = words[index];
     if (word === '--oracle') options.oracle = true;
@@ -94,6 +103,7 @@ function readOptions(words: readonly string[]): Options {
     else if (word === '--json') options.json = true;
     else if (word === '--cases') options.cases = Number(words[++index]);
     else if (word === '--first') options.first = Number(words[++index]);
+    else if (word === '--counts') options.counts = Number(words[++index]);
     else throw new Error(`what is ${word}?`);
   }
   return options;

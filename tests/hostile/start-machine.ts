@@ -38,9 +38,10 @@ export interface StartPlan {
   readonly inputs: readonly { readonly at: number; readonly input: Input }[];
 }
 
-export function startPlan(number: number): StartPlan {
+export function startPlan(number: number, counts?: number): StartPlan {
   const random = new Random(number, 0x91a4);
-  const total = random.chance(3) ? 5000 : random.pick([100, 200, 400]);
+  const usual = random.chance(3) ? 5000 : random.pick([100, 200, 400]);
+  const total = counts ?? usual;
   const inputs: { at: number; input: Input }[] = [{ at: 0, input: clock(random, 0) }];
   for (let times = random.below(4); times > 0; times--) {
     const at = random.below(total);
