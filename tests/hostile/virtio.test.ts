@@ -257,7 +257,7 @@ describe('hostile virtio drivers', () => {
 });
 
 /** What breaks a rule for every device; the last queue takes what the driver sends. */
-const BROKEN: readonly (readonly [string, (driver: BoardDriver) => boolean | undefined | void])[] = [
+const BROKEN: readonly (readonly [string, (driver: BoardDriver) => unknown])[] = [
   [
     'an available index more than the queue ahead',
     (driver) => last(driver).setAvailableIndex(QUEUE_SIZE + 1),
