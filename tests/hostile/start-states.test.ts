@@ -48,11 +48,11 @@ describe('a machine that starts in any state', () => {
       expect(summary.outputs).toBeGreaterThan(CASES / 10);
       for (const mode of START_MODES) {
         const ends = summary.modes[mode]!;
-        expect(ends['ran'], mode).toBeGreaterThan(CASES / 20);
-        expect(ends['halted'], mode).toBeGreaterThan(CASES / 200);
+        expect(ends.ran, mode).toBeGreaterThan(CASES / 20);
+        expect(ends.halted, mode).toBeGreaterThan(CASES / 200);
         expect(ends['triple-fault'], mode).toBeGreaterThan(CASES / 500);
       }
-      expect(summary.ends['reset']).toBeGreaterThan(CASES / 200);
+      expect(summary.ends.reset).toBeGreaterThan(CASES / 200);
     },
     15 * MINUTES,
   );
