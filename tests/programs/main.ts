@@ -65,6 +65,8 @@ await rm(folder, { recursive: true, force: true });
 function consoleOf(program: string, args: readonly string[]): Promise<string> {
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+    // Ctrl-C and the like end the guest, and with it this program in order.
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => child.kill(signal));
     let text = '';
     child.stdout.on('data', (chunk: Buffer) => {
       text += chunk.toString('latin1');
