@@ -281,18 +281,11 @@ describe('what must not be there is noticed', () => {
   });
 
   it('and nothing in the machine reads a clock, a random number or a transcendental of Math', async () => {
-    const pure = [
-      'base',
-      'wasm',
-      'x86',
-      'engine',
-      'device',
-      'machine',
-      'replay',
-      'ft',
-      'cluster',
-      'hypervisor',
-    ];
+    // Whatever lies above the line of ports (ARCHITECTURE.md) must be a function of its inputs.
+    const withHostAccess = new Set(['cli', 'host', 'network', 'storage', 'transport']);
+    const pure = (await readdir(join(repositoryRoot(), 'src'))).filter(
+      (area) => !withHostAccess.has(area) && !area.includes('.'),
+    );
     const exact = /^Math\.(abs|ceil|clz32|floor|imul|max|min|sign|sqrt|trunc|round|fround)$/;
     const found: string[] = [];
     let files = 0;
