@@ -1,5 +1,6 @@
 import { assert } from '../base/assert.ts';
 import type { WasmMemory } from '../wasm/webassembly.ts';
+import { STACK_ADDRESS_TEMP } from '../x86/address.ts';
 import {
   ABORTED,
   AGAIN,
@@ -325,7 +326,10 @@ export class Engine implements Cpu, SlowPaths {
     const half = record >>> 1;
     const operation = this.code.systemOperations[this.#u16[half + 1]!]!;
     const immediate = this.#view.getBigInt64(record + RECORD.immediate, true);
-    return operation.run(this, this.#u16[half + 2]!, this.#u16[half + 3]!, immediate);
+    const b = this.#u16[half + 2]!;
+    const outcome = operation.run(this, b, this.#u16[half + 3]!, immediate);
+    if (outcome === ABORTED && b === STACK_ADDRESS_TEMP) this.memory.stackFault();
+    return outcome;
   }
 
   // ------------------------------------------------------------------------------------------ finding code

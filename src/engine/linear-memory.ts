@@ -3,6 +3,7 @@ import { ABORTED } from '../x86/cpu.ts';
 import { VECTOR } from '../x86/faults.ts';
 import { ACCESS_READ, ACCESS_WRITE, type AccessKind } from '../x86/paging.ts';
 import { CPL, type CpuState, DR0, DR7, type Size } from '../x86/state.ts';
+import { code64 } from '../x86/system/mode.ts';
 import type { CodeCache } from './code-cache.ts';
 import { type EngineLayout, PAGE } from './layout.ts';
 import { type Mmu, PAGE_FLAG, RESTART } from './mmu.ts';
@@ -29,6 +30,8 @@ export class LinearMemory {
   breakpointsMet = 0;
   /** A vector, or RESTART: nothing was changed, and the access has to be made by a single step. */
   #pending: number | undefined;
+  /** What is pending says that the address cannot be: it is not canonical, or beyond the segment's limit. */
+  #outOfRange = false;
   /** The fault that is to be taken; vector -1 when there is none, error code -1 when it has none. */
   #faultVector = -1;
   #faultError = -1;
@@ -76,12 +79,13 @@ export class LinearMemory {
     this.raise(this.mmu.faultVector, this.mmu.faultError);
   }
 
-  /** The access that failed was to the stack: what is #GP elsewhere, an address that is not canonical, is #SS there. */
+  /** The access that failed was to the stack: what is #GP elsewhere, an address out of range, is #SS there. */
   stackFault(): void {
-    if (this.#pending === VECTOR.generalProtection) this.fault(VECTOR.stack, 0);
+    if (this.#outOfRange && this.#pending === VECTOR.generalProtection) this.fault(VECTOR.stack, 0);
   }
 
   fault(vector: number, errorCode?: number): Outcome {
+    this.#outOfRange = false;
     this.#pending = vector;
     this.raise(vector, errorCode ?? -1);
     return ABORTED;
@@ -104,7 +108,19 @@ export class LinearMemory {
     if (page >= 0) return page;
     this.raisePageFault(low, high);
     this.#pending = this.mmu.faultVector;
+    this.#outOfRange = true;
     return -1;
+  }
+
+  /**
+   * False with #GP pending: outside of 64-bit code an access reaches beyond 4 GiB. The limit of a flat segment ends
+   * there [SDM 3A 5.3].
+   */
+  #withinLimit(low: number, high: number, size: number): boolean {
+    if (high !== 0 || (low >>> 0) + size <= 0x1_0000_0000 || code64(this.#state)) return true;
+    this.fault(VECTOR.generalProtection, 0);
+    this.#outOfRange = true;
+    return false;
   }
 
   /**
@@ -131,7 +147,11 @@ export class LinearMemory {
 
   /** What an access has to pass before it is translated; false: something is pending. */
   permitted(low: number, high: number, size: number, user: boolean, write: boolean): boolean {
-    return this.aligned(low, size, user) && this.#watched(low, high, size, write);
+    return (
+      this.#withinLimit(low, high, size) &&
+      this.aligned(low, size, user) &&
+      this.#watched(low, high, size, write)
+    );
   }
 
   /** Reads `size` bytes at a linear address into `into`, zero-padded to 8. */
@@ -339,6 +359,7 @@ export class LinearMemory {
 
   loadBytes(linear: bigint, length: number, privilege?: Privilege): Uint8Array | undefined {
     const bytes = new Uint8Array(length);
+    if (!this.#withinLimit(lowHalf(linear), highHalf(linear), length)) return undefined;
     if (!this.aligned(Number(linear & 0xfffn), alignmentOf(length), this.#user(privilege))) return undefined;
     if (!this.#watched(lowHalf(linear), highHalf(linear), length, false)) return undefined;
     for (let at = 0; at < length; ) {
@@ -374,6 +395,7 @@ export class LinearMemory {
   probe(linear: bigint, length: number, access: 'read' | 'write', privilege?: Privilege): boolean {
     const user = this.#user(privilege);
     const kind = access === 'write' ? ACCESS_WRITE : ACCESS_READ;
+    if (!this.#withinLimit(lowHalf(linear), highHalf(linear), length)) return false;
     for (let at = 0; at < length; ) {
       const address = BigInt.asUintN(64, linear + BigInt(at));
       const low = lowHalf(address);

@@ -1,5 +1,6 @@
 import { assert } from '../base/assert.ts';
 import { Code } from '../wasm/code.ts';
+import { STACK_ADDRESS_TEMP } from '../x86/address.ts';
 import { STACK_OPERATIONS } from '../x86/micro-operations/control.ts';
 import { PUSH_FLAGS64 } from '../x86/micro-operations/system.ts';
 import type { MicroOperation } from '../x86/semantics.ts';
@@ -41,9 +42,9 @@ export class OperationTable {
     }
   }
 
-  /** Is an access of the record with this operation and field b to the stack segment, in 64-bit code? */
+  /** Is an access of the record with this operation and field b to the stack segment? */
   accessesStack(number: number, fieldB: number): boolean {
-    return this.#stack.has(number) || fieldB === RSP || fieldB === RBP;
+    return this.#stack.has(number) || fieldB === STACK_ADDRESS_TEMP || fieldB === RSP || fieldB === RBP;
   }
 
   number(operation: MicroOperation): number {

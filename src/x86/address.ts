@@ -20,6 +20,8 @@ export interface AddressFields {
 
 /** The temporary that holds an address which does not fit base + index * scale + displacement. */
 export const ADDRESS_TEMP = TEMP + 7 * 8;
+/** The same for an address in the stack segment: what is #GP elsewhere is #SS there. */
+export const STACK_ADDRESS_TEMP = TEMP + 6 * 8;
 
 /** a = effective address, 64 bits. */
 export const LEA64 = microOperation('lea64', (s) => s.set('a', 8, effectiveAddress(s)));
@@ -78,12 +80,20 @@ export function linearAddress(instruction: Instruction, out: Lowering): AddressF
   if (!based && instruction.addressSize === 8 && memory.absolute === undefined && inRange) {
     return fields(instruction, out);
   }
-  emitOffset(instruction, out, ADDRESS_TEMP);
+  const address = memory.segment === 'ss' ? STACK_ADDRESS_TEMP : ADDRESS_TEMP;
+  emitOffset(instruction, out, address);
   if (based) {
     const base = SEGMENT_BASE + SEGMENT[memory.segment] * 8;
-    out.emit(long ? ADD_BASE : ADD_BASE32, { a: ADDRESS_TEMP, b: ADDRESS_TEMP, c: base });
+    out.emit(long ? ADD_BASE : ADD_BASE32, { a: address, b: address, c: base });
   }
-  return { b: ADDRESS_TEMP, c: ZERO, low: 0, high: 0 };
+  return { b: address, c: ZERO, low: 0, high: 0 };
+}
+
+/** The linear address alone, in a temporary that tells whether it is in the stack segment: the `b` of a call. */
+export function emitOperandAddress(instruction: Instruction, out: Lowering): number {
+  const target = instruction.memory!.segment === 'ss' ? STACK_ADDRESS_TEMP : ADDRESS_TEMP;
+  emitLinearAddress(instruction, out, target);
+  return target;
 }
 
 /** The linear address alone, in `target`: for slow-path code that takes an address from the state. */

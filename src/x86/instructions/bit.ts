@@ -1,4 +1,4 @@
-import { emitLinearAddress, emitOffset, SET64 } from '../address.ts';
+import { emitOffset, emitOperandAddress, SET64 } from '../address.ts';
 import type { Instruction, Lowering, MemoryOperand, Row } from '../instruction.ts';
 import {
   BIT_MASK,
@@ -33,10 +33,12 @@ function bitTest(change: MicroOperation | undefined, immediateForm: boolean): Lo
     const constant = immediateForm ? instruction.immediate & imm : undefined;
     const index = regOperand(instruction, size);
     let value = rmRegister(instruction, size);
-    const address = { b: T3, c: ZERO, low: 0, high: 0 };
+    const address = { b: ZERO, c: ZERO, low: 0, high: 0 };
     if (instruction.memory !== undefined) {
-      if (constant === undefined) emitBitStringAddress(instruction, out, index);
-      else emitLinearAddress(instruction, out, T3);
+      address.b =
+        constant === undefined
+          ? emitBitStringAddress(instruction, out, index)
+          : emitOperandAddress(instruction, out);
       if (change !== undefined) out.emit32(LOAD_FOR_WRITE[size], { a: T0, ...address });
       else out.emit32(size === 2 ? LOAD_ZERO[2] : LOAD[size], { a: T0, ...address });
       value = T0;
@@ -60,8 +62,8 @@ function bitTest(change: MicroOperation | undefined, immediateForm: boolean): Lo
   };
 }
 
-/** Temporary 3 = linear address of the element that holds the bit; the offset wraps as addresses do. */
-function emitBitStringAddress(instruction: Instruction, out: Lowering, index: number): void {
+/** The temporary with the linear address of the element that holds the bit; the offset wraps as addresses do. */
+function emitBitStringAddress(instruction: Instruction, out: Lowering, index: number): number {
   const size = instruction.operandSize;
   let c = index;
   if (size !== 8) {
@@ -80,7 +82,7 @@ function emitBitStringAddress(instruction: Instruction, out: Lowering, index: nu
     ripRelative: false,
     segment: instruction.memory!.segment,
   };
-  emitLinearAddress({ ...instruction, memory }, out, T3);
+  return emitOperandAddress({ ...instruction, memory }, out);
 }
 
 /** TZCNT and LZCNT, which this processor does not offer, execute as BSF and BSR. */

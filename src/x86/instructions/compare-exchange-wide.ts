@@ -1,8 +1,8 @@
-import { emitLinearAddress } from '../address.ts';
+import { emitOperandAddress } from '../address.ts';
 import { ABORTED, DONE, type Outcome, systemOperation } from '../cpu.ts';
 import type { Instruction, Lowering, Row } from '../instruction.ts';
 import { FLAG, RAX, RBX, RCX, RDX } from '../state.ts';
-import { modrmRow, T0 } from './operand.ts';
+import { modrmRow } from './operand.ts';
 
 /** CMPXCHG8B [SDM 2A CMPXCHG8B]; b holds the linear address. CMPXCHG16B is not offered. */
 export const COMPARE_EXCHANGE_8B = systemOperation('cmpxchg8b', (cpu, b): Outcome => {
@@ -28,8 +28,7 @@ function lower(instruction: Instruction, out: Lowering): void {
     out.fault(6);
     return;
   }
-  emitLinearAddress(instruction, out, T0);
-  out.call(COMPARE_EXCHANGE_8B, { b: T0 });
+  out.call(COMPARE_EXCHANGE_8B, { b: emitOperandAddress(instruction, out) });
 }
 
 export const COMPARE_EXCHANGE_WIDE_ROWS: readonly Row[] = [

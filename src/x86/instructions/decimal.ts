@@ -3,14 +3,26 @@ import type { Row } from '../instruction.ts';
 import { type CpuState, FLAG, RAX } from '../state.ts';
 import { plainRow } from './operand.ts';
 
-/** Decimal adjustments, in legacy code only [SDM 1 5.1.3]. Flags left undefined come from the result. */
+/**
+ * Decimal adjustments, in legacy code only [SDM 1 5.1.3]. Flags that the manual leaves undefined are those of the
+ * addition or subtraction that AMD Zen processors adjust with, measured.
+ */
 
 const AH = RAX + 1;
 
-/** SF, ZF and PF of a byte. */
-function resultFlags(value: number): number {
+/** SF, ZF and PF of a result of `bits` bits. */
+function resultFlags(value: number, bits: 8 | 16): number {
   const even = (0x9669 >> ((value ^ (value >> 4)) & 15)) & 1;
-  return (value & 0x80 ? FLAG.sf : 0) | (value === 0 ? FLAG.zf : 0) | (even ? FLAG.pf : 0);
+  const negative = (value >> (bits - 1)) & 1;
+  return (negative ? FLAG.sf : 0) | (value === 0 ? FLAG.zf : 0) | (even ? FLAG.pf : 0);
+}
+
+/** OF, SF, ZF and PF of old + change. */
+function adjustmentFlags(old: number, change: number, bits: 8 | 16): number {
+  const value = (old + change) & (2 ** bits - 1);
+  // The sign of the operand that is added: a change of 0 has none.
+  const overflow = ((change < 0 ? old & ~value : ~old & value) >> (bits - 1)) & 1;
+  return (overflow ? FLAG.of : 0) | resultFlags(value, bits);
 }
 
 function setFlags(state: CpuState, arithmetic: number): void {
@@ -23,39 +35,23 @@ export const ADJUST_PACKED = systemOperation('adjust-packed', ({ state }, _b, _c
   const sign = Number(BigInt.asIntN(64, imm));
   const flags = Number(state.rflags);
   const old = state.bytes[RAX]!;
-  let value = old;
-  let carry = 0;
-  let auxiliary = 0;
-  if ((old & 15) > 9 || flags & FLAG.af) {
-    value += 6 * sign;
-    auxiliary = FLAG.af;
-    if (flags & FLAG.cf || value < 0 || value > 0xff) carry = FLAG.cf;
-  }
-  if (old > 0x99 || flags & FLAG.cf) {
-    value += 0x60 * sign;
-    carry = FLAG.cf;
-  } else if (sign > 0) {
-    carry = 0;
-  }
-  value &= 0xff;
-  state.bytes[RAX] = value;
-  setFlags(state, resultFlags(value) | carry | auxiliary);
+  const low = (old & 15) > 9 || (flags & FLAG.af) !== 0;
+  const high = old > 0x99 || (flags & FLAG.cf) !== 0;
+  const change = sign * ((low ? 6 : 0) + (high ? 0x60 : 0));
+  const carry = high || (sign < 0 && low && old < 6);
+  state.bytes[RAX] = old + change;
+  setFlags(state, adjustmentFlags(old, change, 8) | (carry ? FLAG.cf : 0) | (low ? FLAG.af : 0));
   return DONE;
 });
 
 /** AAA and AAS: imm is +1 or -1. */
 export const ADJUST_UNPACKED = systemOperation('adjust-unpacked', ({ state }, _b, _c, imm): Outcome => {
   const sign = Number(BigInt.asIntN(64, imm));
-  const flags = Number(state.rflags);
-  let ax = Number(state.get(RAX, 2));
-  let result = 0;
-  if ((ax & 15) > 9 || flags & FLAG.af) {
-    ax = (ax + (sign > 0 ? 0x106 : -0x106)) & 0xffff;
-    result = FLAG.af | FLAG.cf;
-  }
-  ax &= 0xff0f;
-  state.set(RAX, 2, BigInt(ax));
-  setFlags(state, resultFlags(ax & 0xff) | result);
+  const ax = Number(state.get(RAX, 2));
+  const adjusts = (ax & 15) > 9 || (state.rflags & BigInt(FLAG.af)) !== 0n;
+  const change = adjusts ? sign * 0x106 : 0;
+  state.set(RAX, 2, BigInt((ax + change) & 0xff0f));
+  setFlags(state, adjustmentFlags(ax, change, 16) | (adjusts ? FLAG.af | FLAG.cf : 0));
   return DONE;
 });
 
@@ -66,15 +62,20 @@ export const ADJUST_MULTIPLY = systemOperation('adjust-multiply', (cpu, _b, _c, 
   const al = cpu.state.bytes[RAX]!;
   cpu.state.bytes[AH] = Math.trunc(al / base);
   cpu.state.bytes[RAX] = al % base;
-  setFlags(cpu.state, resultFlags(al % base));
+  setFlags(cpu.state, resultFlags(al % base, 8));
   return DONE;
 });
 
 /** AAD: imm is the base. */
 export const ADJUST_DIVIDE = systemOperation('adjust-divide', ({ state }, _b, _c, imm): Outcome => {
-  const value = (state.bytes[RAX]! + state.bytes[AH]! * Number(imm & 0xffn)) & 0xff;
-  state.set(RAX, 2, BigInt(value));
-  setFlags(state, resultFlags(value));
+  const al = state.bytes[RAX]!;
+  const tens = (state.bytes[AH]! * Number(imm & 0xffn)) & 0xff;
+  const sum = al + tens;
+  state.set(RAX, 2, BigInt(sum & 0xff));
+  const overflow = ~(al ^ tens) & (al ^ sum) & 0x80;
+  const auxiliary = (al & 15) + (tens & 15) > 15;
+  const carries = (sum > 0xff ? FLAG.cf : 0) | (auxiliary ? FLAG.af : 0) | (overflow ? FLAG.of : 0);
+  setFlags(state, resultFlags(sum & 0xff, 8) | carries);
   return DONE;
 });
 

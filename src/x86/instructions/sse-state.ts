@@ -1,10 +1,10 @@
-import { emitLinearAddress } from '../address.ts';
+import { emitOperandAddress } from '../address.ts';
 import { ABORTED, type Cpu, DONE, type Outcome, type SystemOperation, systemOperation } from '../cpu.ts';
 import { registersFromBytes, registersToBytes } from '../float/x87-environment.ts';
 import { loadControlWord, loadStatusWord } from '../float/x87-unit.ts';
 import type { Row } from '../instruction.ts';
 import { STORE_MXCSR } from '../micro-operations/sse-move.ts';
-import { type CpuState, FCW, FDP, FIP, FOP, FSW, FTW, MXCSR, TEMP, XMM } from '../state.ts';
+import { type CpuState, FCW, FDP, FIP, FOP, FSW, FTW, MXCSR, XMM } from '../state.ts';
 import { emitMemory, sseRow } from './sse-operand.ts';
 
 /** Group 15 (0F AE): MXCSR, FXSAVE and FXRSTOR. */
@@ -100,9 +100,8 @@ function areaRow(digit: number, operation: SystemOperation): Row {
     'np',
     operation.name,
     (instruction, out) => {
-      emitLinearAddress(instruction, out, TEMP);
       const imm = (instruction.rexW ? WIDE_POINTERS : 0n) | (instruction.codeSize === 64 ? LONG_MODE : 0n);
-      out.call(operation, { b: TEMP, imm });
+      out.call(operation, { b: emitOperandAddress(instruction, out), imm });
     },
     { digit, operand: 'memory', unit: 'x87' },
   );
@@ -115,10 +114,7 @@ export const SSE_STATE_ROWS: readonly Row[] = [
     0x0fae,
     'np',
     'ldmxcsr',
-    (instruction, out) => {
-      emitLinearAddress(instruction, out, TEMP);
-      out.call(LDMXCSR, { b: TEMP });
-    },
+    (instruction, out) => out.call(LDMXCSR, { b: emitOperandAddress(instruction, out) }),
     { digit: 2, operand: 'memory' },
   ),
   sseRow(0x0fae, 'np', 'stmxcsr', (instruction, out) => emitMemory(instruction, out, STORE_MXCSR, 0), {

@@ -1,4 +1,4 @@
-import { emitLinearAddress, linearAddress } from '../address.ts';
+import { emitOperandAddress, linearAddress } from '../address.ts';
 import type { Instruction, Lowering, Row } from '../instruction.ts';
 import { LOAD_FOR_WRITE, LOAD_ZERO, MOVE, STORE } from '../micro-operations/move.ts';
 import {
@@ -92,9 +92,8 @@ function popSegment(segment: number) {
 
 function loadFarPointer(segment: number) {
   return (instruction: Instruction, out: Lowering): void => {
-    emitLinearAddress(instruction, out, T0);
     const fields = {
-      b: T0,
+      b: emitOperandAddress(instruction, out),
       c: GPR + instruction.reg * 8,
       imm: BigInt(instruction.operandSize | (segment << 4)),
     };
@@ -106,8 +105,7 @@ function loadFarPointer(segment: number) {
 /** LGDT, LIDT, SGDT, SIDT. */
 function table(operation: typeof LOAD_GDT) {
   return (instruction: Instruction, out: Lowering): void => {
-    emitLinearAddress(instruction, out, T0);
-    out.system(operation, { b: T0, c: instruction.operandSize });
+    out.system(operation, { b: emitOperandAddress(instruction, out), c: instruction.operandSize });
   };
 }
 

@@ -1,4 +1,4 @@
-import { emitLinearAddress } from '../address.ts';
+import { emitOperandAddress } from '../address.ts';
 import type { Instruction, Lowering, Row } from '../instruction.ts';
 import { CLEAR_INTERRUPT, PUSH_FLAGS64 } from '../micro-operations/system.ts';
 import { GPR } from '../state.ts';
@@ -18,7 +18,7 @@ import {
   SET_INTERRUPT_FLAG,
   SOFTWARE_INTERRUPT,
 } from '../system/interrupt.ts';
-import { modrmRow, plainRow, T0 } from './operand.ts';
+import { modrmRow, plainRow } from './operand.ts';
 
 /** System calls, software interrupts, far transfers, and the interrupt flag. */
 
@@ -29,8 +29,7 @@ function farDirect(operation: typeof FAR_JUMP) {
 
 function farIndirect(operation: typeof FAR_JUMP_INDIRECT) {
   return (instruction: Instruction, out: Lowering): void => {
-    emitLinearAddress(instruction, out, T0);
-    out.system(operation, { b: T0, c: instruction.operandSize });
+    out.system(operation, { b: emitOperandAddress(instruction, out), c: instruction.operandSize });
   };
 }
 
@@ -44,9 +43,8 @@ function pushFlags({ codeSize, operandSize }: Instruction, out: Lowering): void 
 }
 
 function checkBound(instruction: Instruction, out: Lowering): void {
-  emitLinearAddress(instruction, out, T0);
   out.call(CHECK_BOUND, {
-    b: T0,
+    b: emitOperandAddress(instruction, out),
     c: GPR + instruction.reg * 8,
     imm: BigInt(instruction.operandSize),
   });

@@ -1,8 +1,7 @@
-import { emitLinearAddress } from '../address.ts';
+import { emitOperandAddress } from '../address.ts';
 import { ABORTED, type Cpu, DONE, type Outcome, type SystemOperation, systemOperation } from '../cpu.ts';
 import { notePointers, X87Unit } from '../float/x87-unit.ts';
 import type { Instruction, Lowering, Row } from '../instruction.ts';
-import { TEMP } from '../state.ts';
 
 /** Rows of the x87 instructions (opcodes D8 to DF); all of them are slow-path code over X87Unit. */
 
@@ -52,9 +51,8 @@ function emitCall(instruction: Instruction, out: Lowering, operation: SystemOper
     out.call(operation, { c: instruction.modrm & 7, imm });
     return;
   }
-  emitLinearAddress(instruction, out, TEMP);
   // Control instructions take the operand size in c.
-  out.call(operation, { b: TEMP, c: instruction.operandSize, imm });
+  out.call(operation, { b: emitOperandAddress(instruction, out), c: instruction.operandSize, imm });
 }
 
 export function x87Memory(opcode: number, digit: number, operation: SystemOperation): Row {

@@ -89,9 +89,10 @@ function stringPort(cpu: Cpu, b: number, c: number, imm: bigint, input: boolean)
   const addressSize = c as 2 | 4 | 8;
   const repeated = (imm & 1n) !== 0n;
   const count = state.get(RCX, addressSize);
-  if (repeated && count === 0n) return DONE;
   const port = state.view.getUint16(RDX, true);
+  // Looked at before the count, as AMD Zen processors do (measured).
   if (!permitted(cpu, port, size)) return ABORTED;
+  if (repeated && count === 0n) return DONE;
 
   const pointer = input ? RDI : RSI;
   const segment = input ? SEGMENT.es : Number(imm >> 1n);
