@@ -5,6 +5,8 @@ export interface BenchResult {
   readonly ok: boolean;
   readonly figures: Readonly<Record<string, number>>;
   readonly rows: readonly Readonly<Record<string, string | number | boolean>>[];
+  /** The rows as people read them, where there is a better way than names and values. */
+  readonly table?: readonly string[];
   /** Why it is not ok. */
   readonly complaints: readonly string[];
 }
@@ -14,12 +16,16 @@ export interface BenchOptions {
   readonly say: (line: string) => void;
   /** How often each thing is measured; the figures are medians. */
   readonly rounds: number;
+  /** What the user said for the bench's own options. */
+  readonly settings: Readonly<Partial<Record<string, string>>>;
 }
 
 export interface Bench {
   readonly name: string;
   readonly summary: string;
   readonly rounds: number;
+  /** Options with a value that only this bench has, and what they take. */
+  readonly settings?: Readonly<Record<string, string>>;
   run(options: BenchOptions): Promise<BenchResult>;
 }
 

@@ -1,0 +1,16 @@
+/** The ten of bench/guest, in the order in which they run. */
+export const WORKLOADS = [
+  'syscall',
+  'forkexec',
+  'integer',
+  'sha256',
+  'sort',
+  'gzip',
+  'memcpy',
+  'chase',
+  'nbody',
+  'matmul',
+] as const;
+
+/** From the first instruction, or the firmware's, to the first line of /init. */
+export const BOOT = 'init';
