@@ -113,11 +113,12 @@ export class LinearMemory {
   }
 
   /**
-   * False with #GP pending: outside of 64-bit code an access reaches beyond 4 GiB. The limit of a flat segment ends
-   * there [SDM 3A 5.3].
+   * False with #GP pending: the access reaches beyond what an address can be. In 64-bit code the lower half of the
+   * canonical addresses ends at 2^47, elsewhere a flat segment at 4 GiB [SDM 1 3.3.7.1, 3A 5.3].
    */
   #withinLimit(low: number, high: number, size: number): boolean {
-    if (high !== 0 || (low >>> 0) + size <= 0x1_0000_0000 || code64(this.#state)) return true;
+    if ((low >>> 0) + size <= 0x1_0000_0000) return true;
+    if (high === 0 ? code64(this.#state) : high !== CANONICAL_END_HIGH) return true;
     this.fault(VECTOR.generalProtection, 0);
     this.#outOfRange = true;
     return false;
@@ -445,6 +446,9 @@ export class LinearMemory {
     return this.#u8.subarray(from, from + length);
   }
 }
+
+/** Upper half of the last canonical addresses below 2^47. */
+const CANONICAL_END_HIGH = 0x7fff;
 
 /** The enabled data breakpoints that an access meets, as bits 3:0. */
 function breakpointsAt(state: CpuState, low: number, high: number, size: number, write: boolean): number {

@@ -1,4 +1,4 @@
-import { linearAddress, SET64 } from '../address.ts';
+import { linearAddress, SET64, STACK_ADDRESS_TEMP } from '../address.ts';
 import { ABORTED, type Cpu, DONE, type Outcome, systemOperation } from '../cpu.ts';
 import type { Instruction, Lowering, Row } from '../instruction.ts';
 import { LEAVE, PUSH_IMMEDIATE } from '../micro-operations/control.ts';
@@ -117,7 +117,7 @@ function enter(instruction: Instruction, out: Lowering): void {
   const { operandSize, codeSize, immediate, immediate2 } = instruction;
   const imm =
     BigInt(operandSize | (codeSize << 8)) | ((immediate & 0xffffn) << 16n) | (BigInt(immediate2 & 31) << 32n);
-  out.call(ENTER, { imm });
+  out.call(ENTER, { b: STACK_ADDRESS_TEMP, imm });
 }
 
 /** PUSHA: the eight registers, with the stack pointer as it was before. imm as for ENTER. */
@@ -144,7 +144,11 @@ export const POP_ALL = systemOperation('pop-all', (cpu, _b, _c, imm): Outcome =>
   return DONE;
 });
 
-const sizes = ({ operandSize, codeSize }: Instruction) => ({ imm: BigInt(operandSize | (codeSize << 8)) });
+/** b says that the accesses are to the stack. */
+const sizes = ({ operandSize, codeSize }: Instruction) => ({
+  b: STACK_ADDRESS_TEMP,
+  imm: BigInt(operandSize | (codeSize << 8)),
+});
 
 export const STACK_ROWS: readonly Row[] = [
   ...rowsOf(0x50, 8, (opcode) => plainRow(opcode, 'push', pushRm, { defaults64: true })),

@@ -1,4 +1,4 @@
-import { emitOperandAddress } from '../address.ts';
+import { emitOperandAddress, STACK_ADDRESS_TEMP } from '../address.ts';
 import type { Instruction, Lowering, Row } from '../instruction.ts';
 import { CLEAR_INTERRUPT, PUSH_FLAGS64 } from '../micro-operations/system.ts';
 import { GPR } from '../state.ts';
@@ -20,7 +20,10 @@ import {
 } from '../system/interrupt.ts';
 import { modrmRow, plainRow } from './operand.ts';
 
-/** System calls, software interrupts, far transfers, and the interrupt flag. */
+/**
+ * System calls, software interrupts, far transfers, and the interrupt flag. What takes its operands from the stack
+ * says so in b: an address that is out of range is #SS then.
+ */
 
 function farDirect(operation: typeof FAR_JUMP) {
   return ({ immediate, immediate2, operandSize }: Instruction, out: Lowering): void =>
@@ -34,12 +37,12 @@ function farIndirect(operation: typeof FAR_JUMP_INDIRECT) {
 }
 
 function farReturn({ operandSize, immediate }: Instruction, out: Lowering): void {
-  out.system(FAR_RETURN, { c: operandSize, imm: immediate & 0xffffn });
+  out.system(FAR_RETURN, { b: STACK_ADDRESS_TEMP, c: operandSize, imm: immediate & 0xffffn });
 }
 
 function pushFlags({ codeSize, operandSize }: Instruction, out: Lowering): void {
   if (codeSize === 64 && operandSize === 8) out.emit(PUSH_FLAGS64);
-  else out.call(PUSH_FLAGS, { c: operandSize });
+  else out.call(PUSH_FLAGS, { b: STACK_ADDRESS_TEMP, c: operandSize });
 }
 
 function checkBound(instruction: Instruction, out: Lowering): void {
@@ -67,7 +70,9 @@ export const SYSTEM_TRANSFER_ROWS: readonly Row[] = [
   ),
   plainRow(0xce, 'into', (_, out) => out.system(OVERFLOW_INTERRUPT), { modes: 'legacy' }),
   plainRow(0xf1, 'int1', (_, out) => out.system(DEBUG_INTERRUPT)),
-  plainRow(0xcf, 'iret', ({ operandSize }, out) => out.system(INTERRUPT_RETURN, { c: operandSize })),
+  plainRow(0xcf, 'iret', ({ operandSize }, out) =>
+    out.system(INTERRUPT_RETURN, { b: STACK_ADDRESS_TEMP, c: operandSize }),
+  ),
   modrmRow(0x62, 'bound', checkBound, { operand: 'memory', modes: 'legacy' }),
 
   plainRow(0x9a, 'callf', farDirect(FAR_CALL), { immediate: 'far', modes: 'legacy' }),
@@ -80,7 +85,12 @@ export const SYSTEM_TRANSFER_ROWS: readonly Row[] = [
   plainRow(0xfa, 'cli', (_, out) => out.emit(CLEAR_INTERRUPT)),
   plainRow(0xfb, 'sti', (_, out) => out.system(SET_INTERRUPT_FLAG)),
   plainRow(0x9c, 'pushf', pushFlags, { defaults64: true }),
-  plainRow(0x9d, 'popf', ({ operandSize }, out) => out.system(POP_FLAGS, { c: operandSize }), {
-    defaults64: true,
-  }),
+  plainRow(
+    0x9d,
+    'popf',
+    ({ operandSize }, out) => out.system(POP_FLAGS, { b: STACK_ADDRESS_TEMP, c: operandSize }),
+    {
+      defaults64: true,
+    },
+  ),
 ];
