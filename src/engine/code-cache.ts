@@ -23,10 +23,15 @@ export interface Block {
   /** RAM page of the bytes behind the page's end, when the only instruction crosses into it; -2: no RAM; else -1. */
   readonly secondPage: number;
   readonly secondEnd: number;
+  readonly mode: number;
+  /** Address behind its last record. */
+  readonly recordsEnd: number;
 }
 
 /** A header with this many instructions is dead: no budget covers it. */
 const DEAD = 0x7fff_ffff;
+/** Heat of blocks that are never compiled. */
+const NEVER_HOT = 0x7fff_ffff;
 const BLOCK_INSTRUCTIONS = 24;
 /** No instruction lowers to more records than this. */
 const RECORDS_PER_INSTRUCTION = 24;
@@ -63,6 +68,11 @@ export class CodeCache implements RecordWriter {
   #next = 0;
   /** Called when a page begins or ends to hold code. */
   readonly #pageChanged: (page: number, code: boolean) => void;
+  readonly #byHeader = new Map<number, Block>();
+  /** How often a new block is interpreted before the interpreter leaves with EXIT.hot. */
+  heat = NEVER_HOT;
+  onKill: (block: Block) => void = () => {};
+  onClear: () => void = () => {};
 
   constructor(
     buffer: SharedArrayBuffer,
@@ -104,6 +114,30 @@ export class CodeCache implements RecordWriter {
     return this.#refunds[this.#index(record)]!;
   }
 
+  instructionCount(header: number): number {
+    return this.#i32[this.#index(header) * 4 + 2]!;
+  }
+
+  operation(record: number): number {
+    return this.#u16[this.#index(record) * 8]!;
+  }
+
+  fields(record: number): { a: number; b: number; c: number; immediate: bigint } {
+    const index = this.#index(record);
+    const half = index * 8;
+    return {
+      a: this.#u16[half + 1]!,
+      b: this.#u16[half + 2]!,
+      c: this.#u16[half + 3]!,
+      immediate: this.#i64[index * 2 + 1]!,
+    };
+  }
+
+  /** The living block with this header. */
+  blockAt(header: number): Block | undefined {
+    return this.#byHeader.get(header);
+  }
+
   isDead(header: number): boolean {
     return this.#i32[this.#index(header) * 4 + 2] === DEAD;
   }
@@ -131,6 +165,8 @@ export class CodeCache implements RecordWriter {
 
   /** Forgets every block. Links between blocks die with them, so nothing may be running. */
   clear(): void {
+    this.onClear();
+    this.#byHeader.clear();
     for (const page of this.#pages.keys()) this.#pageChanged(page, false);
     this.#pages.clear();
     this.#blocks.clear();
@@ -148,6 +184,7 @@ export class CodeCache implements RecordWriter {
     const codeSize: CodeSize = [16, 32, 64][mode & MODE.codeMask] as CodeSize;
     const limit = mode & MODE.step ? 1 : BLOCK_INSTRUCTIONS;
     const header = this.#append(ENGINE_OPERATION.header, 0, 0, 0, 0n);
+    this.#i32[this.#index(header) * 4 + 3] = mode & MODE.step ? NEVER_HOT : this.heat;
     const builder = new BlockBuilder(this, codeSize);
     let at = start;
     let secondPage = -1;
@@ -206,7 +243,10 @@ export class CodeCache implements RecordWriter {
         : count - retiredBefore - 1;
     }
     builder.linkBranches(mode, start, secondPage !== -1);
-    const block: Block = { header, key: start * MODES + mode, start, end, secondPage, secondEnd };
+    const recordsEnd = this.#layout.arena + this.#next * RECORD.size;
+    const key = start * MODES + mode;
+    const block: Block = { header, key, start, end, secondPage, secondEnd, mode, recordsEnd };
+    this.#byHeader.set(header, block);
     const same = this.#blocks.get(block.key);
     if (same === undefined) this.#blocks.set(block.key, [block]);
     else same.push(block);
@@ -266,6 +306,8 @@ export class CodeCache implements RecordWriter {
   }
 
   #kill(block: Block): void {
+    this.onKill(block);
+    this.#byHeader.delete(block.header);
     this.#i32[this.#index(block.header) * 4 + 2] = DEAD;
     const same = this.#blocks.get(block.key)!.filter((other) => other !== block);
     if (same.length === 0) this.#blocks.delete(block.key);

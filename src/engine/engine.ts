@@ -55,6 +55,14 @@ export interface SlowPaths {
   call(record: number): number;
 }
 
+/** What makes the executor faster without changing what it does. */
+export interface Compiler {
+  /** The block of this header, at BLOCK_PC, has been interpreted often. */
+  hot(header: number): void;
+  /** Finds out whether the compiled block of this header may be entered at BLOCK_PC. */
+  permit(header: number): void;
+}
+
 /** Why a run ended: the budget is used up, something outside wants attention, or an exception is to be delivered. */
 export type RunExit = 'budget' | 'attention' | 'fault';
 
@@ -83,6 +91,7 @@ export class Engine implements Cpu, SlowPaths {
   readonly #i32: Int32Array;
   readonly #view: DataView;
   readonly #hooks: Hooks;
+  #compiler: Compiler | undefined;
   #execute: Execute = () => {
     throw new Error('no engine');
   };
@@ -134,8 +143,9 @@ export class Engine implements Cpu, SlowPaths {
     };
   }
 
-  useExecutor(execute: Execute): void {
+  useExecutor(execute: Execute, compiler?: Compiler): void {
     this.#execute = execute;
+    this.#compiler = compiler;
   }
 
   // ------------------------------------------------------------------------------------------ running
@@ -188,6 +198,14 @@ export class Engine implements Cpu, SlowPaths {
           if (this.#left === 0) return 'budget';
           header = this.#resolve(reason === EXIT.link ? record : 0);
           if (header === 0) return 'fault';
+          break;
+        case EXIT.hot:
+          this.#compiler?.hot(record);
+          header = record;
+          break;
+        case EXIT.permit:
+          this.#compiler?.permit(record);
+          header = record;
           break;
         case EXIT.slow: {
           this.#abandon(record);

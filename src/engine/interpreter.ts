@@ -5,6 +5,7 @@ import { instantiate, type WasmMemory } from '../wasm/webassembly.ts';
 import type { Field, MicroOperation } from '../x86/semantics.ts';
 import {
   BLOCK_PC,
+  COMPILED_COUNT,
   EPOCH,
   EXIT_REASON,
   EXIT_RECORD,
@@ -12,9 +13,12 @@ import {
   FAULT_VECTOR,
   REMAINING,
   TLB_POINTER,
+  UNDONE,
 } from '../x86/state.ts';
 import type { Execute, SlowPaths } from './engine.ts';
-import { type EngineLayout, JUMP_ENTRIES, JUMP_ENTRY, RECORD } from './layout.ts';
+import type { RegionTable } from './jit/jit.ts';
+import { LEFT } from './jit/region-frame.ts';
+import { type EngineLayout, HEADER_REGION, JUMP_ENTRIES, JUMP_ENTRY, RECORD, REGIONS } from './layout.ts';
 import type { OperationTable } from './operation-table.ts';
 import { type Frame, WasmSemantics } from './wasm-semantics.ts';
 
@@ -40,6 +44,10 @@ export const EXIT = {
   system: 5,
   /** EXIT_RECORD raises FAULT_VECTOR. */
   fault: 6,
+  /** The block of the header EXIT_RECORD has been interpreted often; it was not entered. */
+  hot: 7,
+  /** The block of the header EXIT_RECORD is compiled, and whether it may be entered here has to be found out. */
+  permit: 8,
 } as const;
 
 /** In the immediate's high half of a direct branch: a record address, or one of these. */
@@ -51,13 +59,14 @@ export function createInterpreter(
   layout: EngineLayout,
   table: OperationTable,
   paths: SlowPaths,
-): Execute {
+): { run: Execute; regions: RegionTable } {
   const instance = instantiate(buildInterpreter(table, layout), {
     memory,
     slow: (record: number, access: number) => paths.slow(record, access),
     call: (record: number) => paths.call(record),
   });
-  return instance.exports.run as Execute;
+  const { run, regions } = instance.exports as unknown as { run: Execute; regions: RegionTable };
+  return { run, regions };
 }
 
 const PARAMETER = { cpu: 0, header: 1 };
@@ -123,6 +132,11 @@ export function buildInterpreter(table: OperationTable, layout: EngineLayout): U
   code.get(entry).memory('i32.load', JUMP_ENTRY.record).set(record);
   code.close();
 
+  const inside = code.open('block');
+  const interpret = code.open('block');
+  enterRegion();
+  code.close(); // interpret
+
   // The whole block is charged at once; when the budget is smaller, the caller goes on step by step.
   code.get(remaining).get(record).memory('i32.load', RECORD.immediate).op('i32.sub').tee(left);
   code.i32(0).op('i32.lt_s');
@@ -131,6 +145,7 @@ export function buildInterpreter(table: OperationTable, layout: EngineLayout): U
   code.close();
   code.get(left).set(remaining);
   code.get(record).i32(RECORD.size).op('i32.add').set(record);
+  code.close(); // inside
 
   const next = code.open('loop');
   const advance = (records: number): void => {
@@ -232,8 +247,42 @@ export function buildInterpreter(table: OperationTable, layout: EngineLayout): U
   code.close(); // exit
   code.get(cpu).get(remaining).memory('i32.store', REMAINING);
   code.get(cpu).memory('i32.load', EXIT_REASON);
+  module.addTable('regions', REGIONS);
   module.addFunction('run', { parameters: ['i32', 'i32'], results: ['i32'] }, locals, code);
   return module.build();
+
+  /** Calls the compiled region that has the block, if there is one, and does what it returns. */
+  function enterRegion(): void {
+    code.get(record).i32(LEFT.interpret).op('i32.and').open('if');
+    code.get(record).i32(LEFT.interpret).op('i32.xor').set(record).branch(interpret);
+    code.close();
+    code.get(record).memory('i32.load', HEADER_REGION).tee(entry).op('i32.eqz').open('if');
+    code.get(record);
+    code.get(record).memory('i32.load', RECORD.high).i32(1).op('i32.sub').tee(left);
+    code.memory('i32.store', RECORD.high);
+    code.get(left).branchIf(interpret);
+    leave(EXIT.hot, record);
+    code.close();
+    code.get(cpu).get(remaining).memory('i32.store', REMAINING);
+    code.get(cpu).get(record).get(entry).callIndirect(module.typeOf(slow)).set(record);
+    code.get(cpu).get(cpu).memory('i64.load', COMPILED_COUNT);
+    code.get(remaining).get(cpu).memory('i32.load', REMAINING).tee(remaining);
+    code.op('i32.sub').op('i64.extend_i32_s').op('i64.add').memory('i64.store', COMPILED_COUNT);
+    code.get(record).i32(LEFT.branched).op('i32.and').open('if');
+    code.get(record).i32(LEFT.branched).op('i32.xor').tee(from).memory('i32.load', RECORD.high).set(record);
+    code.branch(enter);
+    code.close();
+    code.get(record).i32(LEFT.inside).op('i32.and').open('if');
+    code.get(cpu).get(cpu).memory('i64.load', COMPILED_COUNT);
+    code.get(cpu).memory('i64.load32_u', UNDONE).op('i64.sub').memory('i64.store', COMPILED_COUNT);
+    code.get(record).i32(LEFT.inside).op('i32.xor').set(record).branch(inside);
+    code.close();
+    code.get(record).i32(LEFT.permit).op('i32.and').open('if');
+    code.get(record).i32(LEFT.permit).op('i32.xor').set(record);
+    leave(EXIT.permit, record);
+    code.close();
+    code.branch(enter);
+  }
 
   function emitMeaning(operation: MicroOperation): void {
     const semantics = new WasmSemantics(frame, code);

@@ -11,6 +11,8 @@ export interface EngineLayout {
   readonly tlb: number;
   readonly tlbEntries: number;
   readonly jumpCache: number;
+  /** REGIONS * PERMIT.count permits. */
+  readonly permits: number;
   readonly arena: number;
   readonly arenaRecords: number;
   readonly ram: number;
@@ -42,14 +44,26 @@ export const RECORD = { operation: 0, a: 2, b: 4, c: 6, immediate: 8, high: 12, 
 
 export const PAGE = 4096;
 
+/** A header's record: a is the entry, this the number of the region that has the block, or 0. */
+export const HEADER_REGION = 4;
+/** Compiled regions that can be called at a time. */
+export const REGIONS = 8192;
+/**
+ * For each region `count` slots, chosen by the low bits of the epoch: entering it with this base is given (`yes`) or
+ * denied in the epoch. From `no` on the denials count up to 0, and then the pages are looked at again. Epoch 0 is
+ * never used.
+ */
+export const PERMIT = { base: 0, epoch: 8, given: 12, size: 16, count: 8, yes: 1, no: -100 } as const;
+
 export function engineLayout(ramBytes: number, tlbEntries: number, arenaRecords = 1 << 20): EngineLayout {
   assert(tlbEntries >= 16 && (tlbEntries & (tlbEntries - 1)) === 0, 'the TLB has a power of two of entries');
   assert(ramBytes % PAGE === 0 && ramBytes <= 3.5 * 2 ** 30, 'RAM is whole pages, at most 3.5 GiB');
   const cpu = 0x1000;
   const tlb = 0x10000;
   const jumpCache = tlb + TLB_CONTEXTS * tlbEntries * TLB_ENTRY.size;
-  const arena = jumpCache + JUMP_ENTRIES * JUMP_ENTRY.size;
+  const permits = jumpCache + JUMP_ENTRIES * JUMP_ENTRY.size;
+  const arena = permits + REGIONS * PERMIT.count * PERMIT.size;
   const ram = Math.ceil((arena + arenaRecords * RECORD.size) / 65536) * 65536;
   const pages = Math.ceil((ram + ramBytes) / 65536);
-  return { cpu, tlb, tlbEntries, jumpCache, arena, arenaRecords, ram, ramBytes, pages };
+  return { cpu, tlb, tlbEntries, jumpCache, permits, arena, arenaRecords, ram, ramBytes, pages };
 }

@@ -87,6 +87,9 @@ export class Mmu {
   readonly dirty: Uint8Array;
   readonly #walk: WalkResult = new WalkResult();
   readonly #memory: PhysicalMemory;
+  /** The same, but nothing is stored: it is only noted that something would be. */
+  readonly #untouched: PhysicalMemory;
+  #stored = false;
   /**
    * A store by the walker (A and D bits) is a store like any other for code in that page. False: it may only be
    * made by a single step. `fetches`: no block is running.
@@ -134,6 +137,12 @@ export class Mmu {
         }
         this.#i32[(layout.ram + offset) >>> 2] = value;
         this.dirty[page] = 1;
+      },
+    };
+    this.#untouched = {
+      read32: (address) => this.#memory.read32(address),
+      write32: () => {
+        this.#stored = true;
       },
     };
   }
@@ -243,6 +252,22 @@ export class Mmu {
       return -1;
     }
     return result.page;
+  }
+
+  /**
+   * RAM offset of the page that code at a linear address comes from, when it could be fetched without any effect (its
+   * accessed flags are set); else -1. `watch`: code runs from it from now on.
+   */
+  codeOffset(linear: bigint, watch: boolean): number {
+    const low = Number(linear & 0xffff_ffffn) | 0;
+    const high = Number(linear >> 32n) | 0;
+    this.#stored = false;
+    const user = this.#state.get32(CPL) === 3;
+    if (!walk(this.#untouched, this.#state, low, high, ACCESS_EXECUTE, user, this.#walk) || this.#stored)
+      return -1;
+    const offset = this.#map.ramOffset(this.#walk.page);
+    if (offset >= 0 && watch) this.watchCode(low, high);
+    return offset;
   }
 
   /** Marks the tables of the last successful walk: from now on stores to them are watched. */

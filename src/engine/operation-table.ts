@@ -22,6 +22,7 @@ export class OperationTable {
   readonly list: readonly MicroOperation[];
   readonly #numbers = new Map<MicroOperation, number>();
   readonly #branches = new Set<MicroOperation>();
+  readonly #skips = new Set<MicroOperation>();
   readonly #stack = new Set<number>();
 
   constructor(operations: readonly MicroOperation[]) {
@@ -35,6 +36,7 @@ export class OperationTable {
       const semantics = new WasmSemantics({} as Frame, new Code());
       operation.meaning(semantics);
       if (semantics.branches) this.#branches.add(operation);
+      if (semantics.skips) this.#skips.add(operation);
     });
     for (const operation of [...STACK_OPERATIONS, PUSH_FLAGS64]) {
       const number = this.#numbers.get(operation);
@@ -56,5 +58,10 @@ export class OperationTable {
   /** Does it jump directly? Then field c is its refund and the immediate's high half its link. */
   branches(operation: MicroOperation): boolean {
     return this.#branches.has(operation);
+  }
+
+  /** May it leave out the record behind it? */
+  skips(operation: MicroOperation): boolean {
+    return this.#skips.has(operation);
   }
 }

@@ -292,6 +292,10 @@ export class OracleSemantics implements Semantics<bigint, boolean, bigint> {
     this.#state.set64(FLAGS_AUX, aux);
   }
 
+  knownCondition(): undefined {
+    return undefined;
+  }
+
   // ------------------------------------------------------------------------------------------ memory
 
   load(size: Size, address: bigint): bigint {

@@ -85,7 +85,6 @@ function exitCode(end: Exclude<CycleEnd, { kind: 'failed' }>): number {
 }
 
 async function runUntilItEnds(options: RunOptions): Promise<Result<CycleResult>> {
-  if (options.engine === 'jit') return failed('there is no JIT yet: use --engine interpreter');
   const leaving = new Leaving();
   let devices: LocalDevices | undefined;
   try {
@@ -180,7 +179,7 @@ async function startGuest(
   if (!checked.ok) return checked;
   return cycle.start((sink) => {
     try {
-      return createMachine(config, image.value, sink, { engine: 'interpreter' });
+      return createMachine(config, image.value, sink, { engine: options.engine === 'jit' ? 'jit' : 'interpreter' });
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
       return failed(`this host has no ${options.memoryBytes / 2 ** 20} MiB of memory for the guest`);

@@ -32,7 +32,7 @@ export interface MachineConfig {
 export interface EngineOptions {
   /** Entries of the translation cache: a power of two, at least 16. */
   readonly tlbEntries?: number;
-  readonly engine?: 'interpreter' | 'oracle';
+  readonly engine?: 'interpreter' | 'jit' | 'oracle';
 }
 
 export function encodeConfig(config: MachineConfig): Uint8Array {

@@ -19,12 +19,13 @@ import { RngDevice } from '../device/virtio/rng/device.ts';
 import { VirtioPci } from '../device/virtio/transport.ts';
 import { Engine } from '../engine/engine.ts';
 import { createInterpreter } from '../engine/interpreter.ts';
+import { JIT_DEFAULTS, Jit } from '../engine/jit/jit.ts';
 import { type EngineLayout, engineLayout, PAGE } from '../engine/layout.ts';
 import { OperationTable } from '../engine/operation-table.ts';
 import { createOracle } from '../engine/oracle.ts';
 import { pageHasher } from '../engine/page-hash.ts';
 import { PhysicalMap } from '../engine/physical-map.ts';
-import { sharedMemory } from '../wasm/webassembly.ts';
+import { sharedMemory, type WasmMemory } from '../wasm/webassembly.ts';
 import type { Environment } from '../x86/cpu.ts';
 import {
   deliverFault,
@@ -38,6 +39,7 @@ import { MICRO_OPERATIONS } from '../x86/micro-operations/all.ts';
 import {
   ARCHITECTURAL_END,
   BLOCK_PC,
+  COMPILED_COUNT,
   CPL,
   type CpuState,
   FLAGS_REST,
@@ -137,11 +139,7 @@ export class LockstepMachine implements Machine {
       this.#engine.memory.storePhysical(offset, bytes),
     );
     this.memory = ram;
-    this.#engine.useExecutor(
-      options.engine === 'oracle'
-        ? createOracle(memory.buffer, this.#layout, this.#engine.state, OPERATIONS, this.#engine)
-        : createInterpreter(memory, this.#layout, OPERATIONS, this.#engine),
-    );
+    this.#useEngine(memory, options);
     this.#hashPage = pageHasher(memory, this.#layout);
     this.#pageHashes = new BigUint64Array(config.memoryBytes / PAGE);
 
@@ -208,6 +206,34 @@ export class LockstepMachine implements Machine {
     this.#platform.pci.assignBars();
     this.#devices = this.#platform.devices();
     powerOn(this.#engine.state);
+  }
+
+  /** Instructions that retired in compiled code. */
+  get compiledCount(): bigint {
+    return this.#engine.state.get64(COMPILED_COUNT);
+  }
+
+  #jit: Jit | undefined;
+  get jitStatistics(): Jit['statistics'] | undefined {
+    return this.#jit?.statistics;
+  }
+
+  #useEngine(memory: WasmMemory, options: EngineOptions): void {
+    const engine = this.#engine;
+    const layout = this.#layout;
+    if (options.engine === 'oracle') {
+      engine.useExecutor(createOracle(memory.buffer, layout, engine.state, OPERATIONS, engine));
+      return;
+    }
+    const { run, regions } = createInterpreter(memory, layout, OPERATIONS, engine);
+    if (options.engine !== 'jit') {
+      engine.useExecutor(run);
+      return;
+    }
+    const { code, mmu, state } = engine;
+    const jit = new Jit(memory, layout, OPERATIONS, code, mmu, state, regions, JIT_DEFAULTS);
+    this.#jit = jit;
+    engine.useExecutor(run, jit);
   }
 
   // ------------------------------------------------------------------------------------------ the door

@@ -128,6 +128,14 @@ export class Code {
     return this;
   }
 
+  /** Pops an index into table 0; the function there must be of this type. */
+  callIndirect(typeIndex: number): this {
+    this.bytes.byte(OPCODE.call_indirect);
+    this.bytes.unsigned(typeIndex);
+    this.bytes.byte(0);
+    return this;
+  }
+
   open(kind: 'block' | 'loop' | 'if', result?: ValueType): Label {
     this.bytes.byte(OPCODE[kind]);
     this.bytes.byte(result === undefined ? 0x40 : VALUE_TYPE[result]);

@@ -11,7 +11,7 @@ interface FunctionBody {
   readonly signature: Signature;
   readonly locals: readonly ValueType[];
   readonly code: Code;
-  readonly exported: string;
+  readonly exported: string | undefined;
 }
 
 /** Assembles a WebAssembly module: one imported shared memory, imported functions, exported functions. */
@@ -19,6 +19,7 @@ export class ModuleBuilder {
   readonly #imports: { name: string; signature: Signature }[] = [];
   readonly #functions: FunctionBody[] = [];
   readonly #memoryPages: number;
+  #table: { exported: string; size: number } | undefined;
 
   /** `memoryPages` is the size, in 64 KiB pages, of the shared memory imported as env.memory. */
   constructor(memoryPages: number) {
@@ -32,8 +33,25 @@ export class ModuleBuilder {
     return this.#imports.length - 1;
   }
 
-  addFunction(exported: string, signature: Signature, locals: readonly ValueType[], code: Code): void {
+  /** `exported`: the name it has outside, if any. Returns its function index. */
+  addFunction(
+    exported: string | undefined,
+    signature: Signature,
+    locals: readonly ValueType[],
+    code: Code,
+  ): number {
     this.#functions.push({ signature, locals, code, exported });
+    return this.#imports.length + this.#functions.length - 1;
+  }
+
+  /** The module's table of functions, empty at first, exported under this name. */
+  addTable(exported: string, size: number): void {
+    this.#table = { exported, size };
+  }
+
+  /** Index of the type that call_indirect names: that of the function with this index. */
+  typeOf(functionIndex: number): number {
+    return functionIndex;
   }
 
   build(): Uint8Array<ArrayBuffer> {
@@ -71,13 +89,30 @@ export class ModuleBuilder {
         s.unsigned(this.#imports.length + index);
       });
     });
-    section(out, 7, (s) => {
-      s.unsigned(this.#functions.length);
-      this.#functions.forEach(({ exported }, index) => {
-        s.name(exported);
-        s.byte(0);
-        s.unsigned(this.#imports.length + index);
+    const table = this.#table;
+    if (table !== undefined) {
+      section(out, 4, (s) => {
+        s.unsigned(1);
+        s.byte(0x70); // funcref
+        s.byte(0); // with a minimum only
+        s.unsigned(table.size);
       });
+    }
+    const exported = this.#functions.flatMap(({ exported: name }, index) =>
+      name === undefined ? [] : [{ name, index: this.#imports.length + index }],
+    );
+    section(out, 7, (s) => {
+      s.unsigned(exported.length + (table === undefined ? 0 : 1));
+      for (const { name, index } of exported) {
+        s.name(name);
+        s.byte(0);
+        s.unsigned(index);
+      }
+      if (table !== undefined) {
+        s.name(table.exported);
+        s.byte(1);
+        s.unsigned(0);
+      }
     });
     section(out, 10, (s) => {
       s.unsigned(this.#functions.length);

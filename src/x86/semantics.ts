@@ -72,8 +72,13 @@ export interface Semantics<V, B, X> {
   /** Structured choice; values made inside do not leave it, state does. */
   when(condition: B, then: () => void, otherwise?: () => void): void;
 
-  /** Sets FLAGS_RESULT and FLAGS_AUX (see state.ts). `result` must be sign-extended already. */
-  setFlags(result: V, aux: V): void;
+  /**
+   * Sets FLAGS_RESULT and FLAGS_AUX (see state.ts). `result` must be sign-extended already. `origin` tells again what
+   * `aux` was computed from, for engines that put its computation off until it is read.
+   */
+  setFlags(result: V, aux: V, origin?: FlagsOrigin<V>): void;
+  /** The condition with this even code, by a shorter way than from the flags' words, when the engine knows one. */
+  knownCondition(code: number): B | undefined;
 
   /** Guest memory at a linear address; zero-extended. May fault. */
   load(size: Size, address: V): V;
@@ -132,6 +137,21 @@ export interface Semantics<V, B, X> {
   /** Indirect jump; ends the block. */
   branchTo(target: V): void;
 }
+
+/**
+ * Where flags come from. `add` and `subtract`: the result is x + y or x - y, truncated to `size`, and with `carried`
+ * the carry that went in besides. `step`: INC and DEC; the carry flag stays. `logic`: aux is zero.
+ */
+export type FlagsOrigin<V> =
+  | {
+      readonly kind: 'add' | 'subtract';
+      readonly x: V;
+      readonly y: V;
+      readonly size: Size;
+      readonly carried: boolean;
+    }
+  | { readonly kind: 'increment' | 'decrement'; readonly size: Size }
+  | { readonly kind: 'logic'; readonly size: Size };
 
 export type FloatOperation =
   | 'f32.add'

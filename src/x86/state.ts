@@ -117,6 +117,10 @@ export const TLB_POINTER = 0x62c;
 /** i32: vector and error code (-1: none) of a fault raised by a micro-operation. */
 export const FAULT_VECTOR = 0x630;
 export const FAULT_ERROR = 0x634;
+/** i32: instructions that a compiled region charged and left to the interpreter. */
+export const UNDONE = 0x638;
+/** i64: instructions that retired in compiled regions. */
+export const COMPILED_COUNT = 0x640;
 export const STATE_SIZE = 0x1000;
 
 export type Size = 1 | 2 | 4 | 8;

@@ -1,5 +1,5 @@
 import type { MicroOperation, Semantics } from '../semantics.ts';
-import { FLAGS_AUX, RAX, type Size } from '../state.ts';
+import { RAX, type Size } from '../state.ts';
 import { ALL_SIZES, type BySize, bySize } from './by-size.ts';
 import { addFlags, CARRY, carryIn, logicFlags, subtractFlags } from './flags.ts';
 
@@ -31,7 +31,7 @@ export const ADD = binary('add', (s, x, y, size) => {
 });
 export const ADC = binary('adc', (s, x, y, size) => {
   const r = s.add(s.add(x, y), carryIn(s));
-  addFlags(s, x, y, r, size);
+  addFlags(s, x, y, r, size, true);
   return r;
 });
 export const SUB = binary('sub', (s, x, y, size) => {
@@ -41,7 +41,7 @@ export const SUB = binary('sub', (s, x, y, size) => {
 });
 export const SBB = binary('sbb', (s, x, y, size) => {
   const r = s.sub(s.sub(x, y), carryIn(s));
-  subtractFlags(s, x, y, r, size);
+  subtractFlags(s, x, y, r, size, true);
   return r;
 });
 export const COMPARE = binary('compare', (s, x, y, size) => {
@@ -69,27 +69,34 @@ export const TEST = binary('test', (s, x, y, size) => {
 });
 
 /** INC and DEC keep CF [SDM 2A INC]. `overflowed` has OF in bit 8 * size - 1. */
-function stepFlags<V, B, X>(s: Semantics<V, B, X>, x: V, r: V, overflowed: V, size: Size): void {
-  const carry = s.and(s.state(FLAGS_AUX, 8), s.constant(CARRY));
+function stepFlags<V, B, X>(
+  s: Semantics<V, B, X>,
+  kind: 'increment' | 'decrement',
+  x: V,
+  r: V,
+  overflowed: V,
+  size: Size,
+): void {
+  const carry = s.shl(carryIn(s), s.constant(63));
   const overflow = s.and(s.shl(overflowed, s.constant(64 - 8 * size)), s.constant(CARRY));
   // Adding or subtracting 1 changes bit 4 just when it carries out of bit 3.
   const auxiliary = s.and(s.shrU(s.xor(x, r), s.constant(1)), s.constant(8));
   const pair = s.or(carry, s.shrU(s.xor(carry, overflow), s.constant(1)));
-  s.setFlags(s.signExtend(r, size), s.or(pair, auxiliary));
+  s.setFlags(s.signExtend(r, size), s.or(pair, auxiliary), { kind, size });
 }
 
 /** a = b + 1. */
 export const INC = bySize('inc', ALL_SIZES, (s, size) => {
   const x = s.get('b', size);
   const r = s.add(x, s.constant(1));
-  stepFlags(s, x, r, s.and(r, s.xor(x, s.constant(-1))), size);
+  stepFlags(s, 'increment', x, r, s.and(r, s.xor(x, s.constant(-1))), size);
   s.set('a', size, r);
 });
 /** a = b - 1. */
 export const DEC = bySize('dec', ALL_SIZES, (s, size) => {
   const x = s.get('b', size);
   const r = s.sub(x, s.constant(1));
-  stepFlags(s, x, r, s.and(x, s.xor(r, s.constant(-1))), size);
+  stepFlags(s, 'decrement', x, r, s.and(x, s.xor(r, s.constant(-1))), size);
   s.set('a', size, r);
 });
 /** a = -b. */

@@ -25,20 +25,35 @@ function auxFromCarries<V, B, X>(s: Semantics<V, B, X>, carries: V, size: Size):
  * Flags of r = x + y (+ carry). The carry out of a bit is the majority of x, y and ~r there, which is
  * r ^ ((r ^ x) | (r ^ y)).
  */
-export function addFlags<V, B, X>(s: Semantics<V, B, X>, x: V, y: V, r: V, size: Size): void {
+export function addFlags<V, B, X>(
+  s: Semantics<V, B, X>,
+  x: V,
+  y: V,
+  r: V,
+  size: Size,
+  carried = false,
+): void {
   const carries = s.xor(r, s.or(s.xor(r, x), s.xor(r, y)));
-  s.setFlags(s.signExtend(r, size), auxFromCarries(s, carries, size));
+  s.setFlags(s.signExtend(r, size), auxFromCarries(s, carries, size), { kind: 'add', x, y, size, carried });
 }
 
 /** Flags of r = x - y (- borrow): the borrow out of a bit is the majority of ~x, y and r. */
-export function subtractFlags<V, B, X>(s: Semantics<V, B, X>, x: V, y: V, r: V, size: Size): void {
+export function subtractFlags<V, B, X>(
+  s: Semantics<V, B, X>,
+  x: V,
+  y: V,
+  r: V,
+  size: Size,
+  carried = false,
+): void {
   const borrows = s.xor(x, s.or(s.xor(x, y), s.xor(x, r)));
-  s.setFlags(s.signExtend(r, size), auxFromCarries(s, borrows, size));
+  const aux = auxFromCarries(s, borrows, size);
+  s.setFlags(s.signExtend(r, size), aux, { kind: 'subtract', x, y, size, carried });
 }
 
 /** Flags of a bitwise operation: CF and OF clear; AF, which is undefined, too. */
 export function logicFlags<V, B, X>(s: Semantics<V, B, X>, r: V, size: Size): void {
-  s.setFlags(s.signExtend(r, size), s.constant(0));
+  s.setFlags(s.signExtend(r, size), s.constant(0), { kind: 'logic', size });
 }
 
 /** Replaces CF and OF. `pair` has CF in bit 1 and CF ^ OF in bit 0; its other bits do not matter. */
@@ -57,8 +72,12 @@ export function replaceCarry<V, B, X>(s: Semantics<V, B, X>, carry: V): void {
 
 /** CF as 1 or 0. */
 export function carryIn<V, B, X>(s: Semantics<V, B, X>): V {
-  return s.shrU(s.state(FLAGS_AUX, 8), s.constant(63));
+  const known = s.knownCondition(CONDITION_B);
+  return known !== undefined ? s.value(known) : s.shrU(s.state(FLAGS_AUX, 8), s.constant(63));
 }
+
+/** The condition code that is CF. */
+const CONDITION_B = 2;
 
 /** The count of a shift by CL, masked as for operands of `size` [SDM 2B SAL]. */
 export function countInCl<V, B, X>(s: Semantics<V, B, X>, size: Size): V {
@@ -81,6 +100,8 @@ export function condition<V, B, X>(s: Semantics<V, B, X>, code: number): B {
   /** Bit 63 is OF. */
   const overflow = (a: V) => s.xor(a, s.shl(a, one));
   const even = ((): B => {
+    const known = s.knownCondition(code & ~1);
+    if (known !== undefined) return known;
     switch (code >> 1) {
       case 0:
         return s.ltS(overflow(aux()), zero);

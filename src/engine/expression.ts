@@ -1,0 +1,487 @@
+import type { Code } from '../wasm/code.ts';
+import type { OpcodeName, SimdName, ValueType } from '../wasm/opcode.ts';
+import type {
+  Field,
+  FlagsOrigin,
+  FloatOperation,
+  FloatUnary,
+  Semantics,
+  VectorOperation,
+  VectorShift,
+  VectorUnary,
+} from '../x86/semantics.ts';
+import type { Size } from '../x86/state.ts';
+
+/**
+ * Turns a meaning (x86/semantics.ts) into wasm. The meaning is first recorded as a list of statements over
+ * expression nodes, so that a value used once is computed where it is used and only shared values get a local.
+ * Where registers live and what a memory access or a jump is differs between the interpreter and compiled regions;
+ * this is what they share.
+ */
+export class Node {
+  /** How often it is pushed, once counted by emit(). */
+  uses = 0;
+  local = -1;
+  readonly type: ValueType;
+  readonly operands: readonly Node[];
+  readonly write: (code: Code) => void;
+  /**
+   * `constant`: repeated at each use. `pure`: may move to its only use, and is not computed without one. `fixed`:
+   * computed where it stands.
+   */
+  readonly kind: 'constant' | 'pure' | 'fixed';
+  /** Of a 64-bit constant, unsigned. */
+  readonly constant: bigint | undefined;
+  /** Stands for a local that a later statement may write. */
+  readonly register: boolean;
+
+  constructor(
+    type: ValueType,
+    kind: Node['kind'],
+    operands: readonly Node[],
+    write: (code: Code) => void,
+    constant?: bigint,
+    register = false,
+  ) {
+    this.type = type;
+    this.kind = kind;
+    this.operands = operands;
+    this.write = write;
+    this.constant = constant;
+    this.register = register;
+  }
+}
+
+export type Statement =
+  | { readonly kind: 'bind'; readonly node: Node }
+  /** Evaluates the operands in order, then writes. `later`: pushed by `write`, this many times each. */
+  | {
+      readonly kind: 'effect';
+      readonly operands: readonly Node[];
+      readonly write: (code: Code) => void;
+      readonly later: readonly Node[];
+    }
+  | {
+      readonly kind: 'choice';
+      readonly condition: Node;
+      readonly yes: Statement[];
+      readonly no: Statement[];
+    };
+
+export const LOAD: Record<Size, OpcodeName> = {
+  1: 'i64.load8_u',
+  2: 'i64.load16_u',
+  4: 'i64.load32_u',
+  8: 'i64.load',
+};
+export const LOAD_SIGNED: Record<Size, OpcodeName> = {
+  1: 'i64.load8_s',
+  2: 'i64.load16_s',
+  4: 'i64.load32_s',
+  8: 'i64.load',
+};
+export const STORE: Record<Size, OpcodeName> = {
+  1: 'i64.store8',
+  2: 'i64.store16',
+  4: 'i64.store32',
+  8: 'i64.store',
+};
+
+const ONES = 0xffff_ffff_ffff_ffffn;
+
+export abstract class WasmExpressions implements Semantics<Node, Node, Node> {
+  protected readonly code: Code;
+  protected statements: Statement[] = [];
+  /** Whether registers have to be read where the meaning reads them. */
+  protected keepRegisters = true;
+
+  constructor(code: Code) {
+    this.code = code;
+  }
+
+  protected abstract newLocal(type: ValueType): number;
+
+  abstract get(field: Field, size: Size): Node;
+  abstract getSigned(field: Field, size: Size): Node;
+  abstract set(field: Field, size: Size, value: Node): void;
+  abstract number(field: Field): Node;
+  abstract immediate(): Node;
+  abstract immediateLow(): Node;
+  abstract immediateHigh(): Node;
+  abstract state(offset: number, size: Size): Node;
+  abstract setState(offset: number, size: Size, value: Node): void;
+  abstract setFlags(result: Node, aux: Node, origin?: FlagsOrigin<Node>): void;
+  abstract knownCondition(code: number): Node | undefined;
+  abstract load(size: Size, address: Node): Node;
+  abstract loadForWrite(size: Size, address: Node): Node;
+  abstract store(size: Size, address: Node, value: Node): void;
+  abstract loadVector(address: Node, aligned: boolean): Node;
+  abstract storeVector(address: Node, value: Node, aligned: boolean): void;
+  abstract getVector(field: Field): Node;
+  abstract setVector(field: Field, value: Node): void;
+  abstract skipNext(): void;
+  abstract fault(vector: number, errorCode?: number): void;
+  abstract pc(offset: Node): Node;
+  abstract branch(): void;
+  abstract branchIf(condition: Node): void;
+  abstract branchTo(target: Node): void;
+
+  // ---------------------------------------------------------------------------------------- writing
+
+  /** Writes what was recorded. */
+  emit(): void {
+    this.#countAll(this.statements);
+    this.#emitAll(this.statements);
+    this.statements = [];
+  }
+
+  #countAll(statements: readonly Statement[]): void {
+    for (const statement of statements) {
+      switch (statement.kind) {
+        case 'bind':
+          // A pure value counts when something that is written uses it.
+          if (statement.node.kind === 'fixed')
+            for (const operand of statement.node.operands) this.#count(operand);
+          break;
+        case 'effect':
+          for (const operand of statement.operands) this.#count(operand);
+          for (const operand of statement.later) this.#count(operand);
+          break;
+        case 'choice':
+          this.#count(statement.condition);
+          this.#countAll(statement.yes);
+          this.#countAll(statement.no);
+          break;
+      }
+    }
+  }
+
+  #count(node: Node): void {
+    node.uses++;
+    if (node.uses === 1 && node.kind === 'pure') for (const operand of node.operands) this.#count(operand);
+  }
+
+  #emitAll(statements: readonly Statement[]): void {
+    for (const statement of statements) {
+      switch (statement.kind) {
+        case 'bind': {
+          const { node } = statement;
+          if (node.register ? node.uses === 0 || !this.keepRegisters : node.uses <= 1 && node.kind === 'pure')
+            break;
+          this.#compute(node);
+          node.local = this.newLocal(node.type);
+          this.code.set(node.local);
+          break;
+        }
+        case 'effect':
+          for (const operand of statement.operands) this.push(operand);
+          statement.write(this.code);
+          break;
+        case 'choice':
+          this.push(statement.condition);
+          this.code.open('if');
+          this.#emitAll(statement.yes);
+          if (statement.no.length > 0) {
+            this.code.otherwise();
+            this.#emitAll(statement.no);
+          }
+          this.code.close();
+          break;
+      }
+    }
+  }
+
+  protected push(node: Node): void {
+    if (node.local >= 0) this.code.get(node.local);
+    else this.#compute(node);
+  }
+
+  #compute(node: Node): void {
+    for (const operand of node.operands) this.push(operand);
+    node.write(this.code);
+  }
+
+  protected node(
+    type: ValueType,
+    kind: Node['kind'],
+    operands: readonly Node[],
+    write: (code: Code) => void,
+  ): Node {
+    const node = new Node(type, kind, operands, write);
+    if (kind !== 'constant') this.statements.push({ kind: 'bind', node });
+    return node;
+  }
+
+  #pure(type: ValueType, opcode: OpcodeName, ...operands: Node[]): Node {
+    return this.node(type, 'pure', operands, (code) => code.op(opcode));
+  }
+
+  /** `later`: nodes that `write` pushes itself, once for each time they stand here. */
+  protected effect(
+    operands: readonly Node[],
+    write: (code: Code) => void,
+    later: readonly Node[] = [],
+  ): void {
+    this.statements.push({ kind: 'effect', operands, write, later });
+  }
+
+  // ---------------------------------------------------------------------------------------- arithmetic
+
+  constant(value: bigint | number): Node {
+    const bits = BigInt.asUintN(64, BigInt(value));
+    return new Node('i64', 'constant', [], (code) => code.i64(bits), bits);
+  }
+
+  // Operands that are known, as in compiled code, fold where addresses and masks have them.
+
+  add(x: Node, y: Node): Node {
+    if (x.constant !== undefined && y.constant !== undefined) return this.constant(x.constant + y.constant);
+    if (y.constant === 0n) return x;
+    if (x.constant === 0n) return y;
+    return this.#pure('i64', 'i64.add', x, y);
+  }
+
+  sub(x: Node, y: Node): Node {
+    if (x.constant !== undefined && y.constant !== undefined) return this.constant(x.constant - y.constant);
+    return this.#pure('i64', 'i64.sub', x, y);
+  }
+
+  mul(x: Node, y: Node): Node {
+    return this.#pure('i64', 'i64.mul', x, y);
+  }
+
+  // Divisions stay where they stand: moved out of their guard they could trap.
+  #division(opcode: OpcodeName, x: Node, y: Node): Node {
+    return this.node('i64', 'fixed', [x, y], (code) => code.op(opcode));
+  }
+
+  divU(x: Node, y: Node): Node {
+    return this.#division('i64.div_u', x, y);
+  }
+
+  remU(x: Node, y: Node): Node {
+    return this.#division('i64.rem_u', x, y);
+  }
+
+  divS(x: Node, y: Node): Node {
+    return this.#division('i64.div_s', x, y);
+  }
+
+  remS(x: Node, y: Node): Node {
+    return this.#division('i64.rem_s', x, y);
+  }
+
+  and(x: Node, y: Node): Node {
+    if (x.constant !== undefined && y.constant !== undefined) return this.constant(x.constant & y.constant);
+    if (y.constant === ONES) return x;
+    if (y.constant === 0n) return y;
+    return this.#pure('i64', 'i64.and', x, y);
+  }
+
+  or(x: Node, y: Node): Node {
+    return this.#pure('i64', 'i64.or', x, y);
+  }
+
+  xor(x: Node, y: Node): Node {
+    return this.#pure('i64', 'i64.xor', x, y);
+  }
+
+  shl(x: Node, y: Node): Node {
+    if (x.constant !== undefined && y.constant !== undefined)
+      return this.constant(x.constant << (y.constant & 63n));
+    if (y.constant === 0n || x.constant === 0n) return x;
+    return this.#pure('i64', 'i64.shl', x, y);
+  }
+
+  shrU(x: Node, y: Node): Node {
+    if (x.constant !== undefined && y.constant !== undefined)
+      return this.constant(x.constant >> (y.constant & 63n));
+    if (y.constant === 0n) return x;
+    return this.#pure('i64', 'i64.shr_u', x, y);
+  }
+
+  shrS(x: Node, y: Node): Node {
+    return this.#pure('i64', 'i64.shr_s', x, y);
+  }
+
+  rotl(x: Node, y: Node): Node {
+    return this.#pure('i64', 'i64.rotl', x, y);
+  }
+
+  rotr(x: Node, y: Node): Node {
+    return this.#pure('i64', 'i64.rotr', x, y);
+  }
+
+  clz(x: Node): Node {
+    return this.#pure('i64', 'i64.clz', x);
+  }
+
+  ctz(x: Node): Node {
+    return this.#pure('i64', 'i64.ctz', x);
+  }
+
+  popcnt(x: Node): Node {
+    return this.#pure('i64', 'i64.popcnt', x);
+  }
+
+  signExtend(x: Node, size: Size): Node {
+    switch (size) {
+      case 1:
+        return this.#pure('i64', 'i64.extend8_s', x);
+      case 2:
+        return this.#pure('i64', 'i64.extend16_s', x);
+      case 4:
+        return this.#pure('i64', 'i64.extend32_s', x);
+      case 8:
+        return x;
+    }
+  }
+
+  zeroExtend(x: Node, size: Size): Node {
+    if (size === 8) return x;
+    return this.and(x, this.constant((1n << BigInt(size * 8)) - 1n));
+  }
+
+  // ---------------------------------------------------------------------------------------- conditions
+
+  eq(x: Node, y: Node): Node {
+    return this.#pure('i32', 'i64.eq', x, y);
+  }
+
+  ne(x: Node, y: Node): Node {
+    return this.#pure('i32', 'i64.ne', x, y);
+  }
+
+  ltU(x: Node, y: Node): Node {
+    return this.#pure('i32', 'i64.lt_u', x, y);
+  }
+
+  ltS(x: Node, y: Node): Node {
+    return this.#pure('i32', 'i64.lt_s', x, y);
+  }
+
+  isZero(x: Node): Node {
+    return this.#pure('i32', 'i64.eqz', x);
+  }
+
+  not(x: Node): Node {
+    return this.#pure('i32', 'i32.eqz', x);
+  }
+
+  bothOf(x: Node, y: Node): Node {
+    return this.#pure('i32', 'i32.and', x, y);
+  }
+
+  eitherOf(x: Node, y: Node): Node {
+    return this.#pure('i32', 'i32.or', x, y);
+  }
+
+  differ(x: Node, y: Node): Node {
+    return this.#pure('i32', 'i32.xor', x, y);
+  }
+
+  value(x: Node): Node {
+    return this.#pure('i64', 'i64.extend_i32_u', x);
+  }
+
+  select(condition: Node, yes: Node, no: Node): Node {
+    return this.#pure('i64', 'select', yes, no, condition);
+  }
+
+  when(condition: Node, then: () => void, otherwise?: () => void): void {
+    const outer = this.statements;
+    this.statements = [];
+    then();
+    const yes = this.statements;
+    this.statements = [];
+    otherwise?.();
+    const no = this.statements;
+    this.statements = outer;
+    outer.push({ kind: 'choice', condition, yes, no });
+  }
+
+  // ---------------------------------------------------------------------------------------- vectors
+
+  vector(low: Node, high: Node): Node {
+    const splat = this.node('v128', 'pure', [low], (code) => code.simd('i64x2.splat'));
+    return this.node('v128', 'pure', [splat, high], (code) => code.lane('i64x2.replace_lane', 1));
+  }
+
+  lane(x: Node, index: 0 | 1): Node {
+    return this.node('i64', 'pure', [x], (code) => code.lane('i64x2.extract_lane', index));
+  }
+
+  vectorOp(operation: VectorOperation, x: Node, y: Node): Node {
+    return this.#simd('v128', operation, x, y);
+  }
+
+  vectorUnary(operation: VectorUnary, x: Node): Node {
+    return this.#simd('v128', operation, x);
+  }
+
+  vectorShift(operation: VectorShift, x: Node, count: Node): Node {
+    const wrapped = this.#pure('i32', 'i32.wrap_i64', count);
+    return this.#simd('v128', operation, x, wrapped);
+  }
+
+  #simd(type: ValueType, operation: SimdName, ...operands: Node[]): Node {
+    return this.node(type, 'pure', operands, (code) => code.simd(operation));
+  }
+
+  shuffle(x: Node, y: Node, indices: readonly number[]): Node {
+    return this.node('v128', 'pure', [x, y], (code) => {
+      code.simd('i8x16.shuffle');
+      for (const index of indices) code.bytes.byte(index);
+    });
+  }
+
+  signMask(shape: 'i8x16' | 'i32x4' | 'i64x2', x: Node): Node {
+    const mask = this.#simd('i32', `${shape}.bitmask`, x);
+    return this.#pure('i64', 'i64.extend_i32_u', mask);
+  }
+
+  // ---------------------------------------------------------------------------------------- floating point
+
+  #fromBits(width: 'f32' | 'f64', x: Node): Node {
+    if (width === 'f64') return this.#pure('f64', 'f64.reinterpret_i64', x);
+    return this.#pure('f32', 'f32.reinterpret_i32', this.#pure('i32', 'i32.wrap_i64', x));
+  }
+
+  #toBits(width: 'f32' | 'f64', x: Node): Node {
+    if (width === 'f64') return this.#pure('i64', 'i64.reinterpret_f64', x);
+    return this.#pure('i64', 'i64.extend_i32_u', this.#pure('i32', 'i32.reinterpret_f32', x));
+  }
+
+  float(operation: FloatOperation, x: Node, y: Node): Node {
+    const width = operation.startsWith('f32') ? 'f32' : 'f64';
+    const result = this.#pure(width, operation, this.#fromBits(width, x), this.#fromBits(width, y));
+    return this.#toBits(width, result);
+  }
+
+  floatUnary(operation: FloatUnary, x: Node): Node {
+    switch (operation) {
+      case 'f32.sqrt':
+      case 'f64.sqrt': {
+        const width = operation === 'f32.sqrt' ? 'f32' : 'f64';
+        return this.#toBits(width, this.#pure(width, operation, this.#fromBits(width, x)));
+      }
+      case 'f64.promote_f32':
+        return this.#toBits('f64', this.#pure('f64', operation, this.#fromBits('f32', x)));
+      case 'f32.demote_f64':
+        return this.#toBits('f32', this.#pure('f32', operation, this.#fromBits('f64', x)));
+      case 'f32.convert_i64_s':
+        return this.#toBits('f32', this.#pure('f32', operation, x));
+      case 'f64.convert_i64_s':
+        return this.#toBits('f64', this.#pure('f64', operation, x));
+      // As with divisions: moved out of its guard it could trap.
+      case 'i64.trunc_f32_s':
+        return this.node('i64', 'fixed', [this.#fromBits('f32', x)], (code) => code.op(operation));
+      case 'i64.trunc_f64_s':
+        return this.node('i64', 'fixed', [this.#fromBits('f64', x)], (code) => code.op(operation));
+    }
+  }
+
+  floatLess(width: 'f32' | 'f64', x: Node, y: Node): Node {
+    return this.#pure('i32', `${width}.lt`, this.#fromBits(width, x), this.#fromBits(width, y));
+  }
+}

@@ -1,0 +1,312 @@
+import { instantiate, type WasmMemory } from '../../wasm/webassembly.ts';
+import { CALL, CALL_INDIRECT } from '../../x86/micro-operations/control.ts';
+import type { CpuState } from '../../x86/state.ts';
+import { BLOCK_PC, EPOCH } from '../../x86/state.ts';
+import type { Block, CodeCache } from '../code-cache.ts';
+import { MODE } from '../code-mode.ts';
+import { type EngineLayout, HEADER_REGION, PAGE, PERMIT, RECORD, REGIONS } from '../layout.ts';
+import type { Mmu } from '../mmu.ts';
+import type { OperationTable } from '../operation-table.ts';
+import type { Region, RegionBlock } from './region.ts';
+import { RegionCompiler } from './region-compiler.ts';
+
+/** The table of compiled regions that the interpreter calls. */
+export interface RegionTable {
+  set(index: number, region: unknown): void;
+}
+
+export interface JitOptions {
+  /** Times that a block is interpreted before it is compiled. */
+  readonly threshold: number;
+  readonly maxBlocks: number;
+  readonly maxRecords: number;
+}
+
+export const JIT_DEFAULTS: JitOptions = { threshold: 1000, maxBlocks: 64, maxRecords: 1500 };
+
+/** Heat of a block that is not to be compiled on its own (again). */
+const COLD = 0x7fff_ffff;
+/** A block is compiled at most this often: what keeps changing is interpreted. */
+const COMPILES_MAX = 8;
+/** A return compares its target with this many places at most. */
+const RETURN_SITES_MAX = 8;
+
+interface LiveRegion extends Region {
+  readonly number: number;
+  /** Positions whose headers lead here. */
+  readonly owned: Set<Block>;
+}
+
+/** Finds hot blocks, compiles them together with what they lead to, and keeps the compiled regions. */
+export class Jit {
+  readonly #memory: WasmMemory;
+  readonly #layout: EngineLayout;
+  readonly #table: OperationTable;
+  readonly #code: CodeCache;
+  readonly #mmu: Mmu;
+  readonly #state: CpuState;
+  readonly #regions: RegionTable;
+  readonly #compiler: RegionCompiler;
+  readonly #options: JitOptions;
+  readonly #i32: Int32Array;
+  readonly #u16: Uint16Array;
+  readonly #owner = new Map<Block, LiveRegion>();
+  readonly #members = new Map<Block, Set<LiveRegion>>();
+  readonly #compiles = new Map<Block, number>();
+  readonly #live = new Map<number, LiveRegion>();
+  readonly #free: number[] = [];
+  #next = 1;
+  /** For those who tune it. */
+  readonly statistics = { regions: 0, blocks: 0, bytes: 0, dropped: 0 };
+
+  constructor(
+    memory: WasmMemory,
+    layout: EngineLayout,
+    table: OperationTable,
+    code: CodeCache,
+    mmu: Mmu,
+    state: CpuState,
+    regions: RegionTable,
+    options: JitOptions,
+  ) {
+    this.#memory = memory;
+    this.#layout = layout;
+    this.#table = table;
+    this.#code = code;
+    this.#mmu = mmu;
+    this.#state = state;
+    this.#regions = regions;
+    this.#compiler = new RegionCompiler(layout, table, code);
+    this.#options = options;
+    this.#i32 = new Int32Array(memory.buffer);
+    this.#u16 = new Uint16Array(memory.buffer);
+    code.heat = options.threshold;
+    code.onKill = (block) => this.#killed(block);
+    code.onClear = () => this.#clear();
+  }
+
+  // ------------------------------------------------------------------------------------------ hot blocks
+
+  /** The block at BLOCK_PC has been interpreted often. */
+  hot(header: number): void {
+    const seed = this.#code.blockAt(header);
+    this.#setHeat(header, COLD);
+    // A block that crosses pages is one instruction; what follows it is compiled.
+    if (seed === undefined || seed.secondPage !== -1 || (this.#compiles.get(seed) ?? 0) >= COMPILES_MAX) return;
+    const region = this.#grow(seed);
+    const number = this.#free.pop() ?? (this.#next < REGIONS ? this.#next++ : 0);
+    if (number === 0) return;
+    const live: LiveRegion = { ...region, number, owned: new Set() };
+    const bytes = this.#compiler.module(new Map([[number, region]]));
+    const instance = instantiate(bytes, { memory: this.#memory });
+    this.#install(live, instance.exports[String(number)]);
+    this.statistics.regions++;
+    this.statistics.blocks += region.blocks.length;
+    this.statistics.bytes += bytes.length;
+  }
+
+  #install(region: LiveRegion, compiled: unknown): void {
+    this.#regions.set(region.number, compiled);
+    this.#live.set(region.number, region);
+    const permits = this.#layout.permits + region.number * PERMIT.count * PERMIT.size;
+    this.#i32.fill(0, permits >>> 2, (permits + PERMIT.count * PERMIT.size) >>> 2);
+    const entries = new Set(region.entries);
+    region.blocks.forEach(({ block, delta }, position) => {
+      const members = this.#members.get(block);
+      if (members === undefined) this.#members.set(block, new Set([region]));
+      else members.add(region);
+      this.#compiles.set(block, (this.#compiles.get(block) ?? 0) + 1);
+      if (!entries.has(position)) {
+        if (this.#owner.get(block) === undefined) this.#setHeat(block.header, this.#options.threshold * 8);
+        return;
+      }
+      const before = this.#owner.get(block);
+      if (before !== undefined) {
+        before.owned.delete(block);
+        if (before.owned.size === 0) this.#release(before);
+      }
+      this.#owner.set(block, region);
+      region.owned.add(block);
+      this.#u16[(block.header + RECORD.a) >>> 1] = position + 1;
+      this.#i32[(block.header + RECORD.high) >>> 2] = delta;
+      this.#i32[(block.header + HEADER_REGION) >>> 2] = region.number;
+    });
+  }
+
+  #setHeat(header: number, heat: number): void {
+    this.#i32[(header + RECORD.high) >>> 2] = heat;
+  }
+
+  /** May the region be entered from the header, at BLOCK_PC? Notes the answer for this epoch. */
+  permit(header: number): void {
+    const number = this.#i32[(header + HEADER_REGION) >>> 2]!;
+    const region = this.#live.get(number)!;
+    const delta = this.#i32[(header + RECORD.high) >>> 2]!;
+    const base = BigInt.asUintN(64, this.#state.get64(BLOCK_PC) - BigInt(delta));
+    const epoch = this.#state.i32[EPOCH >> 2]!;
+    let given: number = PERMIT.yes;
+    for (const [page, offset] of region.pages) {
+      const linear = BigInt.asUintN(64, base - (base & 0xfffn) + BigInt(page) * 4096n);
+      if (this.#mmu.codeOffset(linear, true) !== offset) given = PERMIT.no;
+    }
+    const slot =
+      (this.#layout.permits + (number * PERMIT.count + (epoch & (PERMIT.count - 1))) * PERMIT.size) >>> 2;
+    this.#i32[slot] = Number(base & 0xffff_ffffn) | 0;
+    this.#i32[slot + 1] = Number(base >> 32n) | 0;
+    this.#i32[slot + 2] = epoch;
+    this.#i32[slot + 3] = given;
+  }
+
+  // ------------------------------------------------------------------------------------------ growing
+
+  /** The region around a block that begins at BLOCK_PC. */
+  #grow(seed: Block): Region {
+    const { maxBlocks, maxRecords } = this.#options;
+    const start = this.#state.get64(BLOCK_PC);
+    const chosen = new Map<number, RegionBlock>();
+    const returns = new Set<number>();
+    const pages = new Map<number, number>();
+    const inPage = seed.start % PAGE;
+    pages.set(0, seed.start - inPage);
+    let records = 0;
+    const add = (delta: number, known?: Block): RegionBlock | undefined => {
+      const page = Math.floor((inPage + delta) / PAGE);
+      let offset = pages.get(page);
+      if (offset === undefined) {
+        if ((seed.mode & MODE.codeMask) !== MODE.code64) return undefined;
+        offset = this.#mmu.codeOffset(BigInt.asUintN(64, start + BigInt(delta)), false);
+        if (offset < 0) return undefined;
+      }
+      const at = offset + ((((inPage + delta) % PAGE) + PAGE) % PAGE);
+      const block = known ?? this.#code.find(at, seed.mode, () => -3);
+      if (block === undefined || block.secondPage !== -1) return undefined;
+      if (block !== seed && !this.#warm(block)) return undefined;
+      records += (block.recordsEnd - block.header) / RECORD.size;
+      pages.set(page, offset);
+      const entry = { block, delta };
+      chosen.set(delta, entry);
+      return entry;
+    };
+    const queue: RegionBlock[] = [];
+    const first = add(0, seed)!;
+    queue.push(first);
+    for (let entry = queue.shift(); entry !== undefined; entry = queue.shift()) {
+      const successors = this.#compiler.targets(entry);
+      const site = this.#returnSite(entry);
+      if (site !== undefined) successors.push(site);
+      for (const delta of successors) {
+        if (chosen.has(delta) || chosen.size >= maxBlocks || records >= maxRecords) continue;
+        const next = add(delta);
+        if (next !== undefined) queue.push(next);
+      }
+      if (site !== undefined && chosen.has(site)) returns.add(site);
+    }
+    return this.#ordered(chosen, returns, pages);
+  }
+
+  /** Has the block run often enough to be worth compiling along? */
+  #warm(block: Block): boolean {
+    if ((this.#compiles.get(block) ?? 0) >= COMPILES_MAX) return false;
+    if (this.#i32[(block.header + HEADER_REGION) >>> 2] !== 0) return true;
+    const heat = this.#i32[(block.header + RECORD.high) >>> 2]!;
+    return heat === COLD || heat <= this.#options.threshold - this.#options.threshold / 16;
+  }
+
+  /** Where the call that ends the block returns to, or undefined. */
+  #returnSite({ block, delta }: RegionBlock): number | undefined {
+    const last = block.recordsEnd - RECORD.size;
+    const number = this.#code.operation(last);
+    if (number !== this.#table.number(CALL) && number !== this.#table.number(CALL_INDIRECT)) return undefined;
+    return delta + this.#code.fields(last).a;
+  }
+
+  /** Reverse postorder, so that most jumps go forward. */
+  #ordered(
+    chosen: ReadonlyMap<number, RegionBlock>,
+    returns: ReadonlySet<number>,
+    pages: Map<number, number>,
+  ): Region {
+    const order: RegionBlock[] = [];
+    const seen = new Set<number>();
+    const stack: { entry: RegionBlock; next: number[] }[] = [];
+    const visit = (delta: number): void => {
+      const entry = chosen.get(delta);
+      if (entry === undefined || seen.has(delta)) return;
+      seen.add(delta);
+      const next = this.#compiler.targets(entry);
+      const site = this.#returnSite(entry);
+      if (site !== undefined) next.unshift(site);
+      stack.push({ entry, next });
+    };
+    visit(0);
+    for (let top = stack.at(-1); top !== undefined; top = stack.at(-1)) {
+      const delta = top.next.shift();
+      if (delta === undefined) {
+        order.push(top.entry);
+        stack.pop();
+      } else {
+        visit(delta);
+      }
+    }
+    order.reverse();
+    const position = new Map(order.map(({ delta }, index) => [delta, index]));
+    const entries = new Set([0]);
+    order.forEach((entry, from) => {
+      for (const delta of this.#compiler.targets(entry)) {
+        const to = position.get(delta);
+        if (to !== undefined && to <= from) entries.add(to);
+      }
+    });
+    const returnSites: number[] = [];
+    for (const delta of returns) {
+      const at = position.get(delta);
+      if (at === undefined) continue;
+      entries.add(at);
+      returnSites.push(at);
+    }
+    return {
+      blocks: order,
+      entries: [...entries],
+      returnSites: returnSites.slice(0, RETURN_SITES_MAX),
+      pages,
+    };
+  }
+
+  // ------------------------------------------------------------------------------------------ dropping
+
+  #killed(block: Block): void {
+    for (const region of this.#members.get(block) ?? []) this.#drop(region);
+    this.#compiles.delete(block);
+  }
+
+  /** The region is not to be entered any more: one of its blocks has changed. */
+  #drop(region: LiveRegion): void {
+    for (const block of region.owned) {
+      this.#i32[(block.header + HEADER_REGION) >>> 2] = 0;
+      this.#setHeat(block.header, this.#options.threshold);
+      this.#owner.delete(block);
+    }
+    region.owned.clear();
+    this.statistics.dropped++;
+    this.#release(region);
+  }
+
+  /** Nothing leads to the region any more. */
+  #release(region: LiveRegion): void {
+    if (!this.#live.delete(region.number)) return;
+    for (const { block } of region.blocks) {
+      const members = this.#members.get(block);
+      members?.delete(region);
+      if (members?.size === 0) this.#members.delete(block);
+    }
+    this.#regions.set(region.number, null);
+    this.#free.push(region.number);
+  }
+
+  #clear(): void {
+    for (const region of [...this.#live.values()]) this.#release(region);
+    this.#owner.clear();
+    this.#members.clear();
+    this.#compiles.clear();
+  }
+}
