@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { failed, type Result } from '../../src/base/result.ts';
 import { type Bench, type BenchOptions, type BenchResult, rounded } from '../bench.ts';
 import { type FinishedRun, Measurements, rowsOf, withoutGaps } from './figures.ts';
-import { type CpuGuest, cpuGuest } from './image.ts';
-import { type MarkedRun, markedRun } from './marked-run.ts';
+import { cpuGuest, cpuGuest32 } from './image.ts';
+import { type MarkedRun, markedRun, notRun } from './marked-run.ts';
 import { commandOf, RUNNERS, type RunnerContext, type RunnerName } from './runners.ts';
 import { tableLines } from './table.ts';
 import { BOOT, WORKLOADS } from './workloads.ts';
@@ -50,7 +50,7 @@ async function runCpu(options: BenchOptions): Promise<BenchResult> {
   const folder = await mkdtemp(join(tmpdir(), 'lockstep-bench-'));
   const context: RunnerContext = {
     guest: guest.value,
-    guest32: failed('not built yet') as Result<CpuGuest>,
+    guest32: runners.value.includes('v86') ? await cpuGuest32(say) : failed('v86 was not asked for'),
     folder,
     engine: settings.engine ?? 'auto',
     only: settings.only === undefined ? [] : workloads.value,
@@ -110,7 +110,7 @@ async function runCpu(options: BenchOptions): Promise<BenchResult> {
 
 async function oneRun(runner: RunnerName, context: RunnerContext): Promise<MarkedRun> {
   const command = commandOf(runner, context);
-  if (typeof command === 'string') throw new Error(command);
+  if (typeof command === 'string') return notRun(command);
   return markedRun(command.program, command.args, { timeoutSeconds: TIMEOUT_SECONDS, ...command });
 }
 

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { failed, ok, type Result } from '../../src/base/result.ts';
 import { buildImage } from '../../src/host/image/build-image.ts';
 import { runCommand } from '../../src/host/image/command.ts';
+import { DebianArchive } from '../../src/host/image/debian-packages.ts';
 import { newInitramfs } from '../../src/host/image/initramfs.ts';
 import { cacheFolder, repositoryRoot } from '../../src/host/image/repository.ts';
 
@@ -16,6 +17,7 @@ export interface CpuGuest {
   readonly program: string;
 }
 
+const KERNEL_32 = 'linux-image-686';
 /** Raise when the same sources give another guest. */
 const BUILDER_VERSION = 1;
 /** The results must not depend on who compiles: no fused operations, doubles by SSE2 in both. */
@@ -60,4 +62,30 @@ export async function cpuGuest(progress: (line: string) => void): Promise<Result
   if (!image.ok) return image;
   const program = await cpuProgram(64);
   return program.ok ? ok({ kernel: image.value.kernel, ...program.value }) : program;
+}
+
+/** Debian's 32-bit kernel with the 32-bit workloads: what v86 can run. */
+export async function cpuGuest32(progress: (line: string) => void): Promise<Result<CpuGuest>> {
+  const program = await cpuProgram(32);
+  if (!program.ok) return program;
+  const packages = join(cacheFolder(), 'packages');
+  const kernels = join(cacheFolder(), 'images', 'cpu32-kernel');
+  const kernel = join(kernels, 'vmlinuz');
+  if (!existsSync(kernel)) {
+    const archive = new DebianArchive(packages, progress, 'i386');
+    const opened = await archive.open();
+    if (!opened.ok) return opened;
+    const name = await archive.kernelPackage(KERNEL_32);
+    if (!name.ok) return name;
+    const single = await archive.single(name.value);
+    if (!single.ok) return single;
+    const downloaded = await archive.download([single.value]);
+    if (!downloaded.ok) return downloaded;
+    const root = join(kernels, 'root');
+    const unpacked = await archive.unpack([single.value], root);
+    if (!unpacked.ok) return unpacked;
+    await rename(join(root, 'boot', `vmlinuz-${name.value.replace('linux-image-', '')}`), kernel);
+    await rm(root, { recursive: true, force: true });
+  }
+  return ok({ kernel, ...program.value });
 }

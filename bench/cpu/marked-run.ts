@@ -70,3 +70,8 @@ export function markedRun(
     });
   });
 }
+
+/** A runner that is not there. */
+export function notRun(problem: string): MarkedRun {
+  return { spans: new Spans({ cpu: 0 }), peakMemoryMB: 0, errors: '', problem };
+}
