@@ -8,7 +8,7 @@ import { cpuGuest, cpuGuest32 } from './image.ts';
 import { type MarkedRun, markedRun, notRun } from './marked-run.ts';
 import { commandOf, RUNNERS, type RunnerContext, type RunnerName } from './runners.ts';
 import { tableLines } from './table.ts';
-import { BOOT, WORKLOADS } from './workloads.ts';
+import { BOOT, IDLE, WORKLOADS } from './workloads.ts';
 
 const TIMEOUT_SECONDS = 1200;
 /** Who takes longer is measured once, whatever the rounds: its ratio is no close matter. */
@@ -73,14 +73,14 @@ async function runCpu(options: BenchOptions): Promise<BenchResult> {
           enough.add(runner);
           continue;
         }
-        say(`round ${round} of ${rounds}: ${runner}: ${told(ran, workloads.value)}`);
+        say(`round ${round} of ${rounds}: ${runner}: ${told(ran, [BOOT, ...workloads.value, IDLE])}`);
         runs.push({ runner, spans: ran.spans });
         if (runner === 'lockstep') {
           peaks.push(ran.peakMemoryMB);
           const share = jitShareIn(ran);
           if (share !== undefined) jitShares.push(share);
         }
-        if (seconds > SLOW_SECONDS) enough.add(runner);
+        if (seconds > SLOW_SECONDS || runner === 'idle') enough.add(runner);
       }
     }
   } finally {
@@ -101,10 +101,12 @@ async function runCpu(options: BenchOptions): Promise<BenchResult> {
     recordingOverhead: rounded(all.total('lockstep') / all.total('lockstep-plain')),
     replayRatio: rounded(all.total('replay') / all.total('lockstep')),
     jitShare: rounded(jitShares.length === 0 ? Number.NaN : Math.min(...jitShares), 4),
+    idleShare: rounded(all.idleShare(), 4),
     peakMemoryMB: rounded(peaks.length === 0 ? Number.NaN : Math.max(...peaks), 0),
     mips: rounded(all.sumOfInstructions() / all.sum('lockstep') / 1e6, 1),
   });
-  const rows = rowsOf(all, runners.value);
+  const shown = runners.value.filter((name) => name !== 'idle');
+  const rows = shown.length === 0 ? [] : rowsOf(all, shown);
   return { bench: 'cpu', ok: complaints.length === 0, figures, rows, table: tableLines(rows), complaints };
 }
 
@@ -114,10 +116,9 @@ async function oneRun(runner: RunnerName, context: RunnerContext): Promise<Marke
   return markedRun(command.program, command.args, { timeoutSeconds: TIMEOUT_SECONDS, ...command });
 }
 
-function told({ spans }: MarkedRun, workloads: readonly string[]): string {
-  return [BOOT, ...workloads]
-    .map((name) => `${name} ${(spans.get(name)?.grew.cpu ?? 0).toFixed(2)}`)
-    .join(' ');
+function told({ spans }: MarkedRun, names: readonly string[]): string {
+  const there = names.filter((name) => spans.get(name) !== undefined);
+  return there.map((name) => `${name} ${spans.get(name)?.grew.cpu?.toFixed(2)}`).join(' ');
 }
 
 /** From the JSON object that `lockstep run --json` ends standard error with. */

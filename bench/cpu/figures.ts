@@ -1,7 +1,7 @@
 import { median, rounded } from '../bench.ts';
 import type { RunnerName } from './runners.ts';
 import type { Spans } from './spans.ts';
-import { BOOT } from './workloads.ts';
+import { BOOT, IDLE } from './workloads.ts';
 
 /** One finished run, of one runner in one round. */
 export interface FinishedRun {
@@ -37,10 +37,14 @@ export class Measurements {
     return this.workloads.reduce((sum, name) => sum + this.instructions(name), 0);
   }
 
-  /** From its start to the last mark. */
+  /** The boot and all workloads, each a median by itself: one slow moment of the host does not spoil the rest. */
   total(runner: RunnerName): number {
-    const runs = this.#runs.filter((run) => run.runner === runner && run.spans.finished);
-    return median(runs.map(({ spans }) => spans.total().cpu ?? Number.NaN));
+    return this.cpuSeconds(runner, BOOT) + this.sum(runner);
+  }
+
+  /** The share of one core that a guest costs which sleeps. */
+  idleShare(): number {
+    return this.#median('idle', IDLE, 'cpu') / this.#median('idle', IDLE, 'seconds');
   }
 
   /** Of the workloads; the boot is of another kind. */

@@ -32,7 +32,7 @@ export function markedRun(
 ): Promise<MarkedRun> {
   return new Promise((resolve) => {
     const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
-    const spans = new Spans({ cpu: 0 });
+    const spans = new Spans({ cpu: 0, seconds: performance.now() / 1000 });
     let peakMemoryMB = 0;
     let errors = '';
     let late = false;
@@ -42,7 +42,7 @@ export function markedRun(
     }, timeoutSeconds * 1000);
     const reader = new MarkReader((mark) => {
       const use = treeUse(child.pid ?? 0);
-      spans.mark(mark, { cpu: use.cpuSeconds });
+      spans.mark(mark, { cpu: use.cpuSeconds, seconds: performance.now() / 1000 });
       peakMemoryMB = Math.max(peakMemoryMB, use.peakMemoryMB);
       if (endless && spans.finished) child.kill('SIGKILL');
     });

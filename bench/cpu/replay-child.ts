@@ -27,7 +27,7 @@ const outcome = replayRecording(
     return length === 0 ? undefined : chunk.subarray(0, length);
   },
   {
-    ...(engine === 'interpreter' && { engine: { engine } }),
+    ...((engine === 'interpreter' || engine === 'jit') && { engine: { engine } }),
     onConsole: (bytes) => reader.push(Buffer.from(bytes).toString('latin1')),
     onProgress: ({ count }) => {
       for (const { mark, cpu } of waiting) tell({ ...mark, cpu, instructions: Number(count) });

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import type { Result } from '../../src/base/result.ts';
 import { repositoryRoot } from '../../src/host/image/repository.ts';
 import type { CpuGuest } from './image.ts';
+import { IDLE } from './workloads.ts';
 
 export const MEMORY_MB = 256;
 
@@ -14,6 +15,7 @@ export const RUNNERS = [
   'lockstep-plain',
   'replay',
   'v86',
+  'idle',
 ] as const;
 export type RunnerName = (typeof RUNNERS)[number];
 
@@ -62,6 +64,8 @@ export function commandOf(runner: RunnerName, context: RunnerContext): Command |
         args: [join(import.meta.dirname, 'replay-child.js'), recording, context.engine],
         tellsItself: true,
       };
+    case 'idle':
+      return lockstep({ ...context, only: [IDLE] }, ['--record', join(folder, 'idle.recording')]);
     case 'v86': {
       const { guest32 } = context;
       if (!guest32.ok) return guest32.error;

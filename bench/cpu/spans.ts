@@ -14,15 +14,12 @@ export class Spans {
   readonly #spans = new Map<string, Span>();
   readonly #begun = new Map<string, Reading>();
   readonly #start: Reading;
-  #last: Reading;
 
   constructor(start: Reading) {
     this.#start = start;
-    this.#last = start;
   }
 
   mark({ name, kind, value }: Mark, reading: Reading): void {
-    this.#last = reading;
     if (kind === 'begin') this.#begun.set(name, reading);
     else if (kind === 'end') {
       const from = this.#begun.get(name) ?? this.#start;
@@ -36,11 +33,6 @@ export class Spans {
 
   get(name: string): Span | undefined {
     return this.#spans.get(name);
-  }
-
-  /** From the start to the last mark. */
-  total(): Reading {
-    return difference(this.#last, this.#start);
   }
 
   get finished(): boolean {

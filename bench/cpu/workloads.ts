@@ -14,3 +14,6 @@ export const WORKLOADS = [
 
 /** From the first instruction, or the firmware's, to the first line of /init. */
 export const BOOT = 'init';
+
+/** Done only when it is asked for: the guest sleeps. */
+export const IDLE = 'idle';
