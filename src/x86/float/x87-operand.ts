@@ -31,16 +31,17 @@ export const OPERAND_SIZE = { m32: 4, m64: 8, i16: 2, i32: 4, i64: 8 } as const;
 
 /**
  * Checks a state area as AMD processors do, its first element and then its last byte: that decides which page a
- * fault names. Areas span two pages at most.
+ * fault names. Areas span two pages at most. The address of the last byte is as wide as addresses are.
  */
 export function probeArea(
   cpu: Cpu,
   address: bigint,
+  addressSize: number,
   first: number,
   length: number,
   access: 'read' | 'write',
 ): boolean {
-  const last = BigInt.asUintN(64, address + BigInt(length - 1));
+  const last = BigInt.asUintN(addressSize * 8, address + BigInt(length - 1));
   return cpu.probe(address, first, access) && cpu.probe(last, 1, access);
 }
 

@@ -24,10 +24,12 @@ const LDMXCSR = systemOperation('ldmxcsr', (cpu: Cpu, b): Outcome => {
 /** Layouts of the FXSAVE area [SDM 1 10.5.1], as flags in imm. */
 const WIDE_POINTERS = 1n;
 const LONG_MODE = 2n;
+/** Above the flags: the size of addresses. */
+const ADDRESS_SIZE_SHIFT = 4n;
 
 /** All 512 bytes must be accessible; like AMD processors, look at the last one first. */
-function lastByte(address: bigint): bigint {
-  return BigInt.asUintN(64, address + 511n);
+function lastByte(address: bigint, imm: bigint): bigint {
+  return BigInt.asUintN(Number(imm >> ADDRESS_SIZE_SHIFT) * 8, address + 511n);
 }
 
 /** The part that is written. */
@@ -65,7 +67,7 @@ function image(state: CpuState, imm: bigint): Uint8Array {
 const FXSAVE = systemOperation('fxsave', (cpu: Cpu, b, _c, imm): Outcome => {
   const address = cpu.state.get64(b);
   if (address & 15n) return cpu.fault(GENERAL_PROTECTION, 0);
-  if (!cpu.probe(lastByte(address), 1, 'write')) return ABORTED;
+  if (!cpu.probe(lastByte(address, imm), 1, 'write')) return ABORTED;
   return cpu.storeBytes(address, image(cpu.state, imm)) ? DONE : ABORTED;
 });
 
@@ -73,7 +75,7 @@ const FXRSTOR = systemOperation('fxrstor', (cpu: Cpu, b, _c, imm): Outcome => {
   const { state } = cpu;
   const address = state.get64(b);
   if (address & 15n) return cpu.fault(GENERAL_PROTECTION, 0);
-  if (!cpu.probe(lastByte(address), 1, 'read')) return ABORTED;
+  if (!cpu.probe(lastByte(address, imm), 1, 'read')) return ABORTED;
   const bytes = cpu.loadBytes(address, imageLength(imm));
   if (bytes === undefined) return ABORTED;
   const view = new DataView(bytes.buffer, bytes.byteOffset);
@@ -100,7 +102,10 @@ function areaRow(digit: number, operation: SystemOperation): Row {
     'np',
     operation.name,
     (instruction, out) => {
-      const imm = (instruction.rexW ? WIDE_POINTERS : 0n) | (instruction.codeSize === 64 ? LONG_MODE : 0n);
+      const imm =
+        (instruction.rexW ? WIDE_POINTERS : 0n) |
+        (instruction.codeSize === 64 ? LONG_MODE : 0n) |
+        (BigInt(instruction.addressSize) << ADDRESS_SIZE_SHIFT);
       out.call(operation, { b: emitOperandAddress(instruction, out), imm });
     },
     { digit, operand: 'memory', unit: 'x87' },

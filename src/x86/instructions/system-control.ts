@@ -65,6 +65,7 @@ function storeMachineStatus(instruction: Instruction, out: Lowering): void {
 function loadMachineStatus(instruction: Instruction, out: Lowering): void {
   let from = rmRegister(instruction, 2);
   if (instruction.memory !== undefined) {
+    out.emit(REQUIRE_PRIVILEGE);
     out.emit32(LOAD_ZERO[2], { a: T0, ...linearAddress(instruction, out) });
     from = T0;
   }

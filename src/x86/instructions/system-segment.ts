@@ -1,9 +1,10 @@
 import { emitOperandAddress, linearAddress } from '../address.ts';
 import type { Instruction, Lowering, Row } from '../instruction.ts';
-import { LOAD_FOR_WRITE, LOAD_ZERO, MOVE, STORE } from '../micro-operations/move.ts';
+import { LOAD_ZERO, MOVE, STORE } from '../micro-operations/move.ts';
 import {
   READ_BASE32,
   READ_BASE64,
+  REQUIRE_PRIVILEGE,
   REQUIRE_PROTECTED,
   SWAP_GS,
   WRITE_BASE32,
@@ -12,6 +13,7 @@ import {
 import { GPR, SEGMENT, SEGMENT_BASE, SEGMENT_SELECTOR } from '../state.ts';
 import {
   ADJUST_PRIVILEGE,
+  ADJUST_PRIVILEGE_IN_MEMORY,
   LOAD_ACCESS_RIGHTS,
   LOAD_GDT,
   LOAD_IDT,
@@ -117,6 +119,15 @@ function storeSystemSelector(segment: number) {
   };
 }
 
+/** LLDT and LTR look at the privilege before their operand. */
+function loadSystemSegment(operation: typeof LOAD_LDT) {
+  return (instruction: Instruction, out: Lowering): void => {
+    out.emit(REQUIRE_PROTECTED);
+    out.emit(REQUIRE_PRIVILEGE);
+    out.system(operation, { b: selectorOperand(instruction, out) });
+  };
+}
+
 function look(operation: typeof LOAD_ACCESS_RIGHTS) {
   return (instruction: Instruction, out: Lowering): void => {
     const from = selectorOperand(instruction, out);
@@ -130,10 +141,7 @@ function adjustPrivilege(instruction: Instruction, out: Lowering): void {
     out.call(ADJUST_PRIVILEGE, { b: rmRegister(instruction, 2), c: source });
     return;
   }
-  const memory = linearAddress(instruction, out);
-  out.emit32(LOAD_FOR_WRITE[2], { a: T0, ...memory });
-  out.call(ADJUST_PRIVILEGE, { b: T0, c: source });
-  out.emit32(STORE[2], { a: T0, ...memory });
+  out.call(ADJUST_PRIVILEGE_IN_MEMORY, { b: emitOperandAddress(instruction, out), c: source });
 }
 
 /** 0F 01 /7 with a register: F8 is SWAPGS, F9 RDTSCP. */
@@ -184,8 +192,8 @@ export const SYSTEM_SEGMENT_ROWS: readonly Row[] = [
 
   modrmRow(0x0f00, 'sldt', storeSystemSelector(SEGMENT.ldtr), { digit: 0 }),
   modrmRow(0x0f00, 'str', storeSystemSelector(SEGMENT.tr), { digit: 1 }),
-  modrmRow(0x0f00, 'lldt', (i, out) => out.system(LOAD_LDT, { b: selectorOperand(i, out) }), { digit: 2 }),
-  modrmRow(0x0f00, 'ltr', (i, out) => out.system(LOAD_TASK, { b: selectorOperand(i, out) }), { digit: 3 }),
+  modrmRow(0x0f00, 'lldt', loadSystemSegment(LOAD_LDT), { digit: 2 }),
+  modrmRow(0x0f00, 'ltr', loadSystemSegment(LOAD_TASK), { digit: 3 }),
   modrmRow(0x0f00, 'verr', (i, out) => out.call(VERIFY_SEGMENT, { b: selectorOperand(i, out), c: 0 }), {
     digit: 4,
   }),

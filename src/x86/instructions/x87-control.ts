@@ -19,8 +19,9 @@ import { F2XM1, FCOS, FPATAN, FPTAN, FSIN, FSINCOS, FYL2X, FYL2XP1 } from './x87
 /** Control words, the environment, and the register groups of D9 and DB, which mix everything. */
 
 const ALL_MASKED = 0x3f;
-/** `i` of a control instruction with a memory operand is the operand size: 2 chooses the 16-bit layout. */
-const isWide = (i: number): boolean => i !== 2;
+/** `i` of a control instruction with a memory operand has the operand size: 2 chooses the 16-bit layout. */
+const isWide = (i: number): boolean => (i & 15) !== 2;
+const addressSize = (i: number): number => i >> 4;
 
 const FLDCW = x87Control('fldcw', true, (unit, _i, address): Outcome | undefined => {
   const value = unit.cpu.load(2, address);
@@ -50,13 +51,15 @@ const FNINIT = x87Control('fninit', false, ({ state }) => {
 });
 /** Stores the environment, then masks all exceptions. */
 const FNSTENV = x87Control('fnstenv', false, (unit, i, address): Outcome | undefined => {
-  if (!probeArea(unit.cpu, address, isWide(i) ? 4 : 2, isWide(i) ? 28 : 14, 'write')) return ABORTED;
+  if (!probeArea(unit.cpu, address, addressSize(i), isWide(i) ? 4 : 2, isWide(i) ? 28 : 14, 'write'))
+    return ABORTED;
   if (!unit.cpu.storeBytes(address, environmentBytes(unit.state, isWide(i)))) return ABORTED;
   loadControlWord(unit.state, unit.state.get32(FCW) | ALL_MASKED);
   return undefined;
 });
 const FLDENV = x87Control('fldenv', true, (unit, i, address): Outcome | undefined => {
-  if (!probeArea(unit.cpu, address, isWide(i) ? 4 : 2, isWide(i) ? 28 : 14, 'read')) return ABORTED;
+  if (!probeArea(unit.cpu, address, addressSize(i), isWide(i) ? 4 : 2, isWide(i) ? 28 : 14, 'read'))
+    return ABORTED;
   const bytes = unit.cpu.loadBytes(address, isWide(i) ? 28 : 14);
   if (bytes === undefined) return ABORTED;
   loadEnvironment(unit.state, bytes, isWide(i));
@@ -67,14 +70,14 @@ const FNSAVE = x87Control('fnsave', false, (unit, i, address): Outcome | undefin
   const bytes = new Uint8Array(head.length + 80);
   bytes.set(head);
   registersToBytes(unit.state, bytes, head.length);
-  if (!probeArea(unit.cpu, address, isWide(i) ? 4 : 2, bytes.length, 'write')) return ABORTED;
+  if (!probeArea(unit.cpu, address, addressSize(i), isWide(i) ? 4 : 2, bytes.length, 'write')) return ABORTED;
   if (!unit.cpu.storeBytes(address, bytes)) return ABORTED;
   initializeX87(unit.state);
   return undefined;
 });
 const FRSTOR = x87Control('frstor', true, (unit, i, address): Outcome | undefined => {
   const head = isWide(i) ? 28 : 14;
-  if (!probeArea(unit.cpu, address, isWide(i) ? 4 : 2, head + 80, 'read')) return ABORTED;
+  if (!probeArea(unit.cpu, address, addressSize(i), isWide(i) ? 4 : 2, head + 80, 'read')) return ABORTED;
   const bytes = unit.cpu.loadBytes(address, head + 80);
   if (bytes === undefined) return ABORTED;
   loadEnvironment(unit.state, bytes, isWide(i));

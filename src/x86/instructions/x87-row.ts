@@ -51,8 +51,9 @@ function emitCall(instruction: Instruction, out: Lowering, operation: SystemOper
     out.call(operation, { c: instruction.modrm & 7, imm });
     return;
   }
-  // Control instructions take the operand size in c.
-  out.call(operation, { b: emitOperandAddress(instruction, out), c: instruction.operandSize, imm });
+  // Control instructions take the sizes of operand and address in c.
+  const c = instruction.operandSize | (instruction.addressSize << 4);
+  out.call(operation, { b: emitOperandAddress(instruction, out), c, imm });
 }
 
 export function x87Memory(opcode: number, digit: number, operation: SystemOperation): Row {

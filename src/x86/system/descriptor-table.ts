@@ -203,10 +203,28 @@ export const ADJUST_PRIVILEGE = systemOperation('arpl', (cpu, b, c) => {
   const rpl = state.view.getUint16(c, true) & 3;
   const lower = (destination & 3) < rpl;
   if (lower) state.view.setUint16(b, (destination & ~3) | rpl, true);
-  const flags = readFlags(state);
-  writeFlags(state, lower ? flags | 0x40 : flags & ~0x40);
+  setZero(state, lower);
   return DONE;
 });
+
+/** The same for an operand in memory at the address in b: it is written when it changes only. */
+export const ADJUST_PRIVILEGE_IN_MEMORY = systemOperation('arpl-memory', (cpu, b, c) => {
+  const state = cpu.state;
+  if (!protectedMode(state)) return cpu.fault(UD);
+  const address = state.get64(b);
+  const destination = cpu.load(2, address);
+  if (destination === undefined) return ABORTED;
+  const rpl = BigInt(state.view.getUint16(c, true) & 3);
+  const lower = (destination & 3n) < rpl;
+  if (lower && !cpu.store(2, address, (destination & ~3n) | rpl)) return ABORTED;
+  setZero(state, lower);
+  return DONE;
+});
+
+function setZero(state: CpuState, zero: boolean): void {
+  const flags = readFlags(state);
+  writeFlags(state, zero ? flags | 0x40 : flags & ~0x40);
+}
 
 export const DESCRIPTOR_TABLE_OPERATIONS: readonly SystemOperation[] = [
   LOAD_GDT,
@@ -219,4 +237,5 @@ export const DESCRIPTOR_TABLE_OPERATIONS: readonly SystemOperation[] = [
   LOAD_SEGMENT_LIMIT,
   VERIFY_SEGMENT,
   ADJUST_PRIVILEGE,
+  ADJUST_PRIVILEGE_IN_MEMORY,
 ];
