@@ -17,7 +17,7 @@ function run(
     spans.mark({ name, kind: 'end', value: checksum }, { cpu: (cpu += took) });
   }
   spans.mark({ name: 'all', kind: 'end', value: '00000000' }, { cpu });
-  return { runner, spans };
+  return { runner, spans, peakMemoryMB: 100 };
 }
 
 describe('spans', () => {
@@ -56,8 +56,9 @@ describe('measurements', () => {
   test('a runner that is missing leaves gaps, not numbers', () => {
     expect(all.sum('v86')).toBeNaN();
     expect(withoutGaps({ there: 1, gone: all.sum('v86') })).toEqual({ there: 1 });
-    const [sort] = rowsOf(all, ['lockstep', 'qemu-record', 'v86']);
+    const [sort, ...rest] = rowsOf(all, ['lockstep', 'qemu-record', 'v86']);
     expect(sort).toEqual({ workload: 'sort', lockstep: 4, 'qemu-record': 8, toQemuRecord: 0.5 });
+    expect(rest.at(-1)).toEqual({ workload: 'peak MB', lockstep: 100, 'qemu-record': 100 });
   });
 
   test('two runners with different results did not do the same work', () => {

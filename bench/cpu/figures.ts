@@ -7,6 +7,8 @@ import { BOOT, IDLE } from './workloads.ts';
 export interface FinishedRun {
   readonly runner: RunnerName;
   readonly spans: Spans;
+  /** Of all its processes together; 0 where nobody looked. */
+  readonly peakMemoryMB: number;
 }
 
 export type Row = Record<string, string | number>;
@@ -40,6 +42,11 @@ export class Measurements {
   /** The boot and all workloads, each a median by itself: one slow moment of the host does not spoil the rest. */
   total(runner: RunnerName): number {
     return this.cpuSeconds(runner, BOOT) + this.sum(runner);
+  }
+
+  peakMemoryMB(runner: RunnerName): number {
+    const peaks = this.#runs.filter((run) => run.runner === runner && run.peakMemoryMB > 0);
+    return peaks.length === 0 ? Number.NaN : Math.max(...peaks.map((run) => run.peakMemoryMB));
   }
 
   /** The share of one core that a guest costs which sleeps. */
@@ -77,7 +84,7 @@ export class Measurements {
   }
 }
 
-/** One row per workload, one for their sum and one for the boot. */
+/** One row per workload, one each for their sum, the boot and the memory. */
 export function rowsOf(all: Measurements, runners: readonly RunnerName[]): Row[] {
   const row = (workload: string, seconds: (runner: RunnerName) => number, instructions: number): Row => {
     const ratio = (to: RunnerName) => seconds('lockstep') / seconds(to);
@@ -102,6 +109,10 @@ export function rowsOf(all: Measurements, runners: readonly RunnerName[]): Row[]
       (runner) => (runner === 'native' ? Number.NaN : all.cpuSeconds(runner, BOOT)),
       all.instructions(BOOT),
     ),
+    withoutGaps({
+      workload: 'peak MB',
+      ...Object.fromEntries(runners.map((runner) => [runner, rounded(all.peakMemoryMB(runner), 0)])),
+    }),
   ];
 }
 

@@ -1,4 +1,5 @@
 import type { Mark } from './marks.ts';
+import { ALL } from './workloads.ts';
 
 /** A clock that only grows, read at a mark: CPU seconds, instructions. */
 export type Reading = Readonly<Record<string, number>>;
@@ -36,7 +37,7 @@ export class Spans {
   }
 
   get finished(): boolean {
-    return this.#spans.has('all');
+    return this.#spans.has(ALL);
   }
 }
 

@@ -17,3 +17,6 @@ export const BOOT = 'init';
 
 /** Done only when it is asked for: the guest sleeps. */
 export const IDLE = 'idle';
+
+/** From the start to the end of all. */
+export const ALL = 'all';
