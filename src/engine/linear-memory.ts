@@ -119,6 +119,17 @@ export class LinearMemory {
   #withinLimit(low: number, high: number, size: number): boolean {
     if ((low >>> 0) + size <= 0x1_0000_0000) return true;
     if (high === 0 ? code64(this.#state) : high !== CANONICAL_END_HIGH) return true;
+    return this.#refuse();
+  }
+
+  /** The same for what is `at` bytes into an operand of several parts. */
+  #partWithinLimit(low: number, high: number, size: number, at: number): boolean {
+    // It begins where the part before it ended.
+    if (at > 0 && low === 0 && high === 1 && !code64(this.#state)) return this.#refuse();
+    return this.#withinLimit(low, high, size);
+  }
+
+  #refuse(): false {
     this.fault(VECTOR.generalProtection, 0);
     this.#outOfRange = true;
     return false;
@@ -128,8 +139,11 @@ export class LinearMemory {
    * False with #AC pending: the running program wants aligned accesses and this one is not. A processor looks at
    * this before it translates.
    */
-  aligned(low: number, size: number, user: boolean): boolean {
+  #aligned(low: number, high: number, size: number, user: boolean): boolean {
     if (!this.mmu.alignmentChecked || !user || (low & (size - 1)) === 0) return true;
+    // An address that is not canonical comes first.
+    const upper = high >> 15;
+    if (upper !== 0 && upper !== -1) return this.#refuse();
     this.fault(VECTOR.alignment, 0);
     return false;
   }
@@ -150,7 +164,7 @@ export class LinearMemory {
   permitted(low: number, high: number, size: number, user: boolean, write: boolean): boolean {
     return (
       this.#withinLimit(low, high, size) &&
-      this.aligned(low, size, user) &&
+      this.#aligned(low, high, size, user) &&
       this.#watched(low, high, size, write)
     );
   }
@@ -360,13 +374,15 @@ export class LinearMemory {
 
   loadBytes(linear: bigint, length: number, privilege?: Privilege): Uint8Array | undefined {
     const bytes = new Uint8Array(length);
-    if (!this.#withinLimit(lowHalf(linear), highHalf(linear), length)) return undefined;
-    if (!this.aligned(Number(linear & 0xfffn), alignmentOf(length), this.#user(privilege))) return undefined;
+    const user = this.#user(privilege);
+    if (!this.#withinLimit(lowHalf(linear), highHalf(linear), firstPart(length))) return undefined;
+    if (!this.#aligned(lowHalf(linear), highHalf(linear), alignmentOf(length), user)) return undefined;
     if (!this.#watched(lowHalf(linear), highHalf(linear), length, false)) return undefined;
     for (let at = 0; at < length; ) {
       const address = BigInt.asUintN(64, linear + BigInt(at));
       const part = Math.min(8, length - at, PAGE - Number(address & 0xfffn));
       const size: Size = part >= 8 ? 8 : part >= 4 ? 4 : part >= 2 ? 2 : 1;
+      if (!this.#partWithinLimit(lowHalf(address), highHalf(address), size, at)) return undefined;
       const value = this.#load(lowHalf(address), highHalf(address), size, privilege);
       if (value === undefined) return undefined;
       for (let index = 0; index < size; index++)
@@ -377,9 +393,10 @@ export class LinearMemory {
   }
 
   storeBytes(linear: bigint, bytes: Uint8Array, privilege?: Privilege): boolean {
-    if (!this.aligned(Number(linear & 0xfffn), alignmentOf(bytes.length), this.#user(privilege)))
-      return false;
-    if (!this.probe(linear, bytes.length, 'write', privilege)) return false;
+    const user = this.#user(privilege);
+    if (!this.#withinLimit(lowHalf(linear), highHalf(linear), firstPart(bytes.length))) return false;
+    if (!this.#aligned(lowHalf(linear), highHalf(linear), alignmentOf(bytes.length), user)) return false;
+    if (!this.#accessible(linear, bytes.length, ACCESS_WRITE, user)) return false;
     if (!this.#watched(lowHalf(linear), highHalf(linear), bytes.length, true)) return false;
     for (let at = 0; at < bytes.length; ) {
       const address = BigInt.asUintN(64, linear + BigInt(at));
@@ -396,11 +413,19 @@ export class LinearMemory {
   probe(linear: bigint, length: number, access: 'read' | 'write', privilege?: Privilege): boolean {
     const user = this.#user(privilege);
     const kind = access === 'write' ? ACCESS_WRITE : ACCESS_READ;
-    if (!this.#withinLimit(lowHalf(linear), highHalf(linear), length)) return false;
+    return (
+      this.#withinLimit(lowHalf(linear), highHalf(linear), firstPart(length)) &&
+      this.#aligned(lowHalf(linear), highHalf(linear), probeAlignment(length), user) &&
+      this.#accessible(linear, length, kind, user)
+    );
+  }
+
+  #accessible(linear: bigint, length: number, kind: AccessKind, user: boolean): boolean {
     for (let at = 0; at < length; ) {
       const address = BigInt.asUintN(64, linear + BigInt(at));
       const low = lowHalf(address);
       const high = highHalf(address);
+      if (!this.#partWithinLimit(low, high, 1, at)) return false;
       const page = this.#translate(low, high, kind, user);
       if (page < 0) return false;
       const part = Math.min(length - at, PAGE - (low & 0xfff));
@@ -409,7 +434,7 @@ export class LinearMemory {
         this.#pending = RESTART;
         return false;
       }
-      if (offset >= 0 && access === 'write' && !this.#mayStore(offset + (low & 0xfff), part)) return false;
+      if (offset >= 0 && kind === ACCESS_WRITE && !this.#mayStore(offset + (low & 0xfff), part)) return false;
       at += part;
     }
     return true;
@@ -474,6 +499,17 @@ function lowHalf(linear: bigint): number {
 
 function highHalf(linear: bigint): number {
   return Number((linear >> 32n) & 0xffff_ffffn) | 0;
+}
+
+/** How much of an operand is looked at first: all but of 80-bit values and of state areas. */
+function firstPart(length: number): number {
+  return length > 16 || length === 10 ? 8 : length;
+}
+
+/** What #AC asks of an operand that is looked at before it is stored; a masked store is one of 8 bytes, or two. */
+function probeAlignment(length: number): number {
+  if (length === 10 || length === 16) return 8;
+  return (length & (length - 1)) === 0 ? length : 1;
 }
 
 /** What #AC asks of an operand of many bytes: an 80-bit value as 8, the x87's environment as its fields. */
