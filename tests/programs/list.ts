@@ -6,6 +6,8 @@ export interface Program {
   readonly fast: boolean;
   readonly seconds: number;
   readonly files: readonly string[];
+  /** Names of sources.ts. */
+  readonly sources: readonly string[];
   readonly script: string;
   /** The whole output, or undefined where only patterns are told. */
   readonly output: string | undefined;
@@ -35,15 +37,17 @@ function readBlock(lines: readonly string[]): Result<Program> {
   const head = /^program ([a-z0-9-]+)( fast)?(?: seconds (\d+))?$/.exec(lines[0] ?? '');
   if (head === null) return failed(`'${lines[0]}' is no head of a program`);
   const files: string[] = [];
+  const sources: string[] = [];
   const script: string[] = [];
   const output: string[] = [];
   const patterns: RegExp[] = [];
   for (const line of lines.slice(1)) {
     if (line.startsWith('files ')) files.push(...line.slice(6).split(' '));
+    else if (line.startsWith('source ')) sources.push(...line.slice(7).split(' '));
     else if (line.startsWith('| ')) script.push(line.slice(2));
     else if (line === '=' || line.startsWith('= ')) output.push(line.slice(2));
     else if (line.startsWith('~ ')) patterns.push(new RegExp(line.slice(2), 'm'));
-    else return failed(`'${line}' starts with none of | = ~ files`);
+    else return failed(`'${line}' starts with none of | = ~ files source`);
   }
   const name = head[1] ?? '';
   if (script.length === 0) return failed(`${name} has no command`);
@@ -51,8 +55,9 @@ function readBlock(lines: readonly string[]): Result<Program> {
   return ok({
     name,
     fast: head[2] !== undefined,
-    seconds: Number(head[3] ?? 900),
+    seconds: Number(head[3] ?? 1800),
     files,
+    sources,
     script: `${script.join('\n')}\n`,
     output: output.length === 0 ? undefined : output.join('\n'),
     patterns,
@@ -71,7 +76,8 @@ export function judge(programs: readonly Program[], console: string): Verdict[] 
   return programs.map((program) => ({ name: program.name, problem: problemOf(program, text) }));
 }
 
-function problemOf(program: Program, text: string): string | undefined {
+/** undefined: the program did what it must; `text` is the console without carriage returns. */
+export function problemOf(program: Program, text: string): string | undefined {
   const begin = `LOCKSTEP-PROGRAM begin ${program.name}\n`;
   const from = text.indexOf(begin);
   if (from < 0) return 'it never began';

@@ -1,78 +1,217 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { appendFileSync, existsSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { repositoryRoot } from '../../src/host/image/repository.ts';
-import { judge } from './list.ts';
-import { listedPrograms, prepareGuest } from './programs-guest.ts';
+import type { Program, Verdict } from './list.ts';
+import { prepareNative } from './native-run.ts';
+import { type KernelImage, listedPrograms, prepareGuest } from './programs-guest.ts';
+import { WatchedConsole } from './watched-console.ts';
 
 /**
- * node dist/tests/programs/main.js [--fast] [--kernel generic] [--record FILE] [--qemu] [NAME...]
+ * node dist/tests/programs/main.js [--fast] [--kernel cloud|generic] [--engine E] [--record FILE [--verify]]
+ *                                  [--resume FILE] [--console] [--qemu | --native] [NAME...]
  *
- * Runs the programs of tests/programs/list in one guest and says which of them did what they must. The guest's console
- * goes to standard error. NAME selects those that contain it; --qemu runs the same guest under QEMU.
+ * Runs the programs of tests/programs/list in one guest and says, as each ends, whether it did what it must and what
+ * it cost; exit code 1 when one did not. NAME selects those that contain it.
+ *
+ * --verify   replays the recording: digests and console must be equal
+ * --resume   keeps results in FILE and leaves out what passed there with the same kernel and engine
+ * --console  the guest's console on standard error
+ * --qemu     the same guest under QEMU; --native: a chroot on this host's processor, where expected output comes from
  */
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     fast: { type: 'boolean', default: false },
-    kernel: { type: 'string', default: 'programs' },
+    kernel: { type: 'string', default: 'cloud' },
+    engine: { type: 'string', default: 'auto' },
     record: { type: 'string' },
+    verify: { type: 'boolean', default: false },
+    resume: { type: 'string' },
+    console: { type: 'boolean', default: false },
     qemu: { type: 'boolean', default: false },
+    native: { type: 'boolean', default: false },
   },
 });
 
+const where = values.native ? 'native' : values.qemu ? 'qemu' : `${values.kernel} ${values.engine}`;
 const folder = await mkdtemp(join(tmpdir(), 'lockstep-programs-'));
-process.once('exit', () => void rm(folder, { recursive: true, force: true }));
+let stopped = false;
+const progress = (line: string) => console.error(`programs: ${line}`);
 try {
-  const programs = (await listedPrograms()).filter(
-    ({ name, fast }) =>
-      (fast || !values.fast) && (positionals.length === 0 || positionals.some((part) => name.includes(part))),
-  );
-  const kernelImage = values.kernel === 'generic' ? 'generic' : 'programs';
-  const guest = await prepareGuest(programs, folder, kernelImage, (line) => console.error(line));
-  const common = ['-kernel', guest.kernel, '-initrd', guest.initrd, '-append', guest.commandLine];
-  const [program = '', ...args] = values.qemu
-    ? [
-        ...['qemu-system-x86_64', '-accel', 'tcg', '-m', '512', '-nographic', '-no-reboot', ...common],
-        ...['-drive', `file=${guest.disk},format=raw,if=virtio`, '-monitor', 'none'],
-      ]
-    : [
-        ...[
-          process.execPath,
-          join(repositoryRoot(), 'dist/src/cli/main.js'),
-          'run',
-          '--kernel',
-          guest.kernel,
-        ],
-        ...['--initrd', guest.initrd, '--append', guest.commandLine, '--disk', guest.disk],
-        ...['--memory', '512M', '--no-reboot'],
-        ...(values.record === undefined ? [] : ['--record', values.record]),
-      ];
-  const console_ = await consoleOf(program, args);
-  const verdicts = judge(programs, console_);
-  const bad = verdicts.filter(({ problem }) => problem !== undefined);
-  for (const { name, problem } of bad) console.log(`${name}: ${problem}`);
-  console.log(`${verdicts.length - bad.length} of ${verdicts.length} programs as they must be`);
-  process.exitCode = bad.length === 0 ? 0 : 1;
+  process.exitCode = (await everything()) ? 0 : 1;
 } catch (error) {
-  console.error(`programs: ${(error as Error).message}`);
+  progress((error as Error).message);
   process.exitCode = 2;
 }
 await rm(folder, { recursive: true, force: true });
 
-function consoleOf(program: string, args: readonly string[]): Promise<string> {
+async function everything(): Promise<boolean> {
+  if (values.kernel !== 'cloud' && values.kernel !== 'generic')
+    throw new Error('--kernel is cloud or generic');
+  if (values.verify && values.record === undefined) throw new Error('--verify needs --record FILE');
+  const all = await listedPrograms();
+  const lost = positionals.find((part) => !all.some(({ name }) => name.includes(part)));
+  if (lost !== undefined) throw new Error(`no program's name contains ${lost}`);
+  const passed = passedBefore();
+  const programs = all.filter(
+    (program) =>
+      (program.fast || !values.fast) &&
+      (positionals.length === 0 || positionals.some((part) => program.name.includes(part))) &&
+      !passed.has(keyOf(program)),
+  );
+  if (programs.length === 0) {
+    console.log('nothing is left to run');
+    return true;
+  }
+  const ended = await runAll(programs, await commandFor(programs, values.kernel));
+  const good = ended.verdicts.filter(({ problem }) => problem === undefined).length;
+  for (const { name, problem } of ended.verdicts)
+    if (problem !== undefined) console.log(`\n${name}: ${problem}`);
+  console.log(`${good} of ${programs.length} programs as they must be (${where})`);
+  if (ended.figures !== undefined) console.log(`run: ${ended.figures}`);
+  if (stopped) throw new Error('stopped');
+  const same = !values.verify || (await replaysEqual(values.record ?? '', ended.text));
+  return good === programs.length && ended.code === 0 && same;
+}
+
+async function commandFor(programs: readonly Program[], kernel: KernelImage): Promise<string[]> {
+  if (values.native) return prepareNative(programs, folder, progress);
+  const guest = await prepareGuest(programs, folder, kernel, progress);
+  if (values.qemu)
+    return [
+      ...['qemu-system-x86_64', '-accel', 'tcg', '-m', '512', '-nographic', '-no-reboot', '-monitor', 'none'],
+      ...['-kernel', guest.kernel, '-initrd', guest.initrd, '-append', guest.commandLine],
+      ...['-drive', `file=${guest.disk},format=raw,if=virtio`],
+    ];
+  return lockstep([
+    ...['run', '--kernel', guest.kernel, '--initrd', guest.initrd, '--append', guest.commandLine],
+    ...['--disk', guest.disk, '--memory', '512M', '--no-reboot', '--json', '--engine', values.engine],
+    ...(values.record === undefined ? [] : ['--record', values.record]),
+  ]);
+}
+
+function lockstep(args: readonly string[]): string[] {
+  return [process.execPath, join(repositoryRoot(), 'dist/src/cli/main.js'), ...args];
+}
+
+interface Ended {
+  readonly code: number | null;
+  readonly verdicts: readonly Verdict[];
+  readonly text: string;
+  /** What `--json` ended standard error with. */
+  readonly figures: string | undefined;
+}
+
+function runAll(programs: readonly Program[], command: readonly string[]): Promise<Ended> {
+  const [program = '', ...args] = command;
   return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'inherit'] });
-    // Ctrl-C and the like end the guest, and with it this program in order.
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => child.kill(signal));
-    let text = '';
+    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    stopsWith(child);
+    const verdicts: Verdict[] = [];
+    let before = 0;
+    const watched = new WatchedConsole(programs, (verdict) => {
+      verdicts.push(verdict);
+      const now = cpuSecondsOf(child.pid);
+      const cost = now === undefined ? '' : ` ${(now - before).toFixed(1).padStart(7)} s CPU`;
+      before = now ?? before;
+      const count = `${verdicts.length}/${programs.length}`.padStart(6);
+      console.log(
+        `${count} ${verdict.name.padEnd(32)} ${verdict.problem === undefined ? 'ok ' : 'BAD'}${cost}`,
+      );
+      remember(programs[verdicts.length - 1], verdict, now);
+    });
+    let said = '';
     child.stdout.on('data', (chunk: Buffer) => {
-      text += chunk.toString('latin1');
-      process.stderr.write(chunk);
+      if (values.console) process.stderr.write(chunk);
+      watched.push(chunk.toString('latin1'));
+    });
+    child.stderr.on('data', (chunk: Buffer) => {
+      if (values.console) process.stderr.write(chunk);
+      said = (said + chunk.toString()).slice(-4096);
     });
     child.on('error', reject);
-    child.on('close', () => resolve(text));
+    child.on('close', (code) => {
+      if (code !== 0) progress(`ended with ${code}: ${said.trim().split('\n').at(-1)}`);
+      if (!stopped) watched.finish();
+      const last = said.trim().split('\n').at(-1) ?? '';
+      resolve({ code, verdicts, text: watched.whole, figures: last.startsWith('{') ? last : undefined });
+    });
   });
+}
+
+/** Replays and compares: digests inside `lockstep replay`, the console here. */
+function replaysEqual(recording: string, expected: string): Promise<boolean> {
+  progress('replaying the recording');
+  const [program = '', ...args] = lockstep(['replay', recording, '--verify', '--json']);
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    stopsWith(child);
+    let text = '';
+    let said = '';
+    child.stdout.on('data', (chunk: Buffer) => {
+      text += chunk.toString('latin1');
+    });
+    child.stderr.on('data', (chunk: Buffer) => {
+      said = (said + chunk.toString()).slice(-4096);
+    });
+    child.on('error', reject);
+    child.on('close', (code) => {
+      const equal = code === 0 && text === expected;
+      const why = equal ? 'equal' : code === 0 ? 'ANOTHER CONSOLE' : `DIFFERENT (exit code ${code})`;
+      console.log(`replay: ${why} ${said.trim().split('\n').at(-1)}`);
+      resolve(equal);
+    });
+  });
+}
+
+/** Ctrl-C and the like end the guest, and with it this program in order. */
+function stopsWith(child: ChildProcess): void {
+  for (const signal of ['SIGINT', 'SIGTERM'] as const)
+    process.once(signal, () => {
+      stopped = true;
+      child.kill(signal);
+    });
+}
+
+/** User and system time of a process, all its threads [proc(5)]; undefined where there is no /proc. */
+function cpuSecondsOf(pid: number | undefined): number | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return (Number(fields[11]) + Number(fields[12])) / 100;
+  } catch {
+    return undefined;
+  }
+}
+
+interface Remembered {
+  readonly key: string;
+  readonly passed: boolean;
+}
+
+/** A program with another script or expectation is another program. */
+function keyOf(program: Program): string {
+  const { script, output, patterns, files } = program;
+  const hash = createHash('sha256').update(JSON.stringify([script, output, patterns.map(String), files]));
+  return `${where} ${program.name} ${hash.digest('hex').slice(0, 12)}`;
+}
+
+function passedBefore(): Set<string> {
+  if (values.resume === undefined || !existsSync(values.resume)) return new Set();
+  const lines = readFileSync(values.resume, 'utf8')
+    .split('\n')
+    .filter((line) => line !== '');
+  const results = lines.map((line) => JSON.parse(line) as Remembered);
+  return new Set(results.filter(({ passed }) => passed).map(({ key }) => key));
+}
+
+function remember(program: Program | undefined, verdict: Verdict, cpuSeconds: number | undefined): void {
+  if (values.resume === undefined || program === undefined) return;
+  const line = { key: keyOf(program), passed: verdict.problem === undefined, cpuSecondsSoFar: cpuSeconds };
+  appendFileSync(values.resume, `${JSON.stringify(line)}\n`);
 }

@@ -19,7 +19,7 @@ let verdicts: Verdict[] = [];
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'lockstep-programs-'));
   recording = join(folder, 'recording');
-  const guest = await prepareGuest(programs, folder, 'programs', () => {});
+  const guest = await prepareGuest(programs, folder, 'cloud', () => {});
   const run = await lockstep([
     ...['run', '--kernel', guest.kernel, '--initrd', guest.initrd, '--append', guest.commandLine],
     ...['--disk', guest.disk, '--memory', '512M', '--no-reboot', '--record', recording, '--json'],

@@ -133,7 +133,7 @@ async function assemble(
   if (!kernelName.ok) return kernelName;
   const kernel = await archive.single(kernelName.value);
   if (!kernel.ok) return kernel;
-  const packages = await archive.closure(recipe.packages, recipe.everything);
+  const packages = await archive.closure(recipe.packages, recipe.everything, recipe.without);
   if (!packages.ok) return packages;
   const downloaded = await archive.download([kernel.value, ...packages.value]);
   if (!downloaded.ok) return downloaded;

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { failed, ok, type Result } from '../../base/result.ts';
 import { runCommand } from './command.ts';
@@ -53,7 +53,11 @@ export class DebianArchive {
   }
 
   /** The packages and all they depend on, as apt would install them on an empty system; installers left out. */
-  async closure(names: readonly string[], everything = false): Promise<Result<DebianPackage[]>> {
+  async closure(
+    names: readonly string[],
+    everything = false,
+    without: readonly string[] = [],
+  ): Promise<Result<DebianPackage[]>> {
     const emptyStatus = await this.#emptyStatus();
     // An archive cache of our own: apt prints no address for what already lies in its own.
     const archives = join(this.#folder, 'archives');
@@ -68,7 +72,8 @@ export class DebianArchive {
     ]);
     if (!uris.ok) return uris;
     const packages = uris.value.split('\n').flatMap((line) => packageOfUri(line));
-    return ok(packages.filter(({ name }) => everything || names.includes(name) || !INSTALLERS.test(name)));
+    const wanted = packages.filter(({ name }) => !without.includes(name));
+    return ok(wanted.filter(({ name }) => everything || names.includes(name) || !INSTALLERS.test(name)));
   }
 
   /** The one package, without what it depends on. */
@@ -91,6 +96,55 @@ export class DebianArchive {
     if (!first.ok) return first;
     const lost = missing.find(({ file }) => !existsSync(join(this.#folder, file)));
     return lost === undefined ? ok(undefined) : failed(`apt-get download did not bring ${lost.file}`);
+  }
+
+  /** The archive of upstream's source that this version of the package was built from. */
+  async source(name: string, version: string): Promise<Result<string>> {
+    // 1:3.0.22-1~deb12u2 was built from openssl_3.0.22.orig.tar.gz.
+    const upstream = version.replace(/^\d+:/, '').replace(/-[^-]*$/, '');
+    const start = `${name}_${upstream}.orig.tar.`;
+    await mkdir(this.#folder, { recursive: true });
+    const kept = async () => (await readdir(this.#folder)).find((file) => file.startsWith(start));
+    const cached = await kept();
+    if (cached !== undefined) return ok(join(this.#folder, cached));
+    const options = await this.#sourceLists();
+    if (!options.ok) return options;
+    this.#progress(`downloading the source of ${name} ${version}`);
+    const get = ['-qq', '--download-only', '--tar-only', 'source', `${name}=${version}`];
+    const got = await runCommand('apt-get', [...options.value, ...get], { cwd: this.#folder });
+    if (!got.ok) return got;
+    const found = await kept();
+    return found === undefined
+      ? failed(`apt-get source did not bring ${start}*`)
+      : ok(join(this.#folder, found));
+  }
+
+  /** Few hosts list source packages; these lists are kept here, of the same archives as the host's packages. */
+  async #sourceLists(): Promise<Result<string[]>> {
+    const state = join(this.#folder, 'apt-source');
+    await mkdir(join(state, 'lists', 'partial'), { recursive: true });
+    const format = [
+      '--format',
+      '$(ORIGIN)|deb-src $(REPO_URI) $(RELEASE) $(COMPONENT)',
+      'Created-By: Packages',
+    ];
+    const targets = await runCommand('apt-get', ['indextargets', ...format]);
+    if (!targets.ok) return targets;
+    const lines = targets.value.split('\n').filter((line) => line.startsWith('Debian|'));
+    await writeFile(join(state, 'sources.list'), lines.map((line) => `${line.slice(7)}\n`).join(''));
+    const options = [
+      ...['-o', `Dir::State::lists=${join(state, 'lists')}`, '-o', `Dir::Cache=${state}`],
+      ...[
+        '-o',
+        `Dir::Etc::sourcelist=${join(state, 'sources.list')}`,
+        '-o',
+        'Dir::Etc::sourceparts=/dev/null',
+      ],
+      ...['-o', 'APT::Sandbox::User=root', '-o', 'Debug::NoLocking=1'],
+    ];
+    this.#progress("fetching the list of Debian's source packages");
+    const updated = await runCommand('apt-get', [...options, '-qq', 'update']);
+    return updated.ok ? ok(options) : failed(`Debian's sources cannot be reached (${updated.error})`);
   }
 
   /** Unpacks packages over each other into one folder. */

@@ -23,6 +23,8 @@ export interface Recipe {
   /** Keeps what INSTALLERS of debian-packages.ts names: perl and its libraries are programs too. */
   readonly everything?: boolean;
   readonly foreign?: ForeignRoot;
+  /** Packages that others depend on and whose absence they bear. */
+  readonly without?: readonly string[];
   /** Debian packages, each with all it depends on. */
   readonly packages: readonly string[];
   /** Where the packages go: into the initramfs, or onto an ext4 disk of this size beside it. */
@@ -136,8 +138,11 @@ export const RECIPES: readonly Recipe[] = [
       ...['python3-minimal', 'python3.11', 'libpython3.11-testsuite', 'perl', 'sqlite3', 'bc', 'jq'],
       ...['openssl', 'nginx-light', 'curl', 'dropbear-bin', 'redis-server', 'redis-tools'],
       ...['gcc', 'gcc-multilib', 'libc6-dev', 'binutils', 'libmpfr6'],
+      ...['libssl-dev', 'postgresql-15'],
     ],
     everything: true,
+    // PostgreSQL's compiler of queries, 120 MB with what it needs, is loaded only when it is used.
+    without: ['libllvm14', 'libz3-4', 'locales', 'libc-l10n'],
     foreign: {
       architecture: 'i386',
       folder: 'i386',
@@ -148,7 +153,10 @@ export const RECIPES: readonly Recipe[] = [
     },
     diskMegabytes: 1100,
     init: 'programs-init.sh',
-    files: [],
+    files: [
+      { from: 'programs-passwd', to: 'etc/passwd', mode: 0o644 },
+      { from: 'programs-group', to: 'etc/group', mode: 0o644 },
+    ],
     folders: [
       ...ROOT_FOLDERS,
       'var/log/nginx',
