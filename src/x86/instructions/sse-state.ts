@@ -4,12 +4,14 @@ import { registersFromBytes, registersToBytes } from '../float/x87-environment.t
 import { loadControlWord, loadStatusWord } from '../float/x87-unit.ts';
 import type { Row } from '../instruction.ts';
 import { STORE_MXCSR } from '../micro-operations/sse-move.ts';
-import { type CpuState, FCW, FDP, FIP, FOP, FSW, FTW, MXCSR, XMM } from '../state.ts';
+import { type CpuState, CR0, FCW, FDP, FIP, FLAG, FLAGS_REST, FOP, FSW, FTW, MXCSR, XMM } from '../state.ts';
+import { CR0_BIT, canonical, privilegeLevel } from '../system/mode.ts';
 import { emitMemory, sseRow } from './sse-operand.ts';
 
 /** Group 15 (0F AE): MXCSR, FXSAVE and FXRSTOR. */
 
 const GENERAL_PROTECTION = 13;
+const ALIGNMENT = 17;
 /** Writable bits of MXCSR; the value FXSAVE stores as MXCSR_MASK. */
 const MXCSR_MASK = 0xffff;
 
@@ -64,9 +66,21 @@ function image(state: CpuState, imm: bigint): Uint8Array {
   return bytes;
 }
 
+/**
+ * An area that does not lie at a multiple of 16. As on AMD processors an address that is not canonical comes first,
+ * then #AC, which asks for multiples of 4.
+ */
+function misaligned(cpu: Cpu, address: bigint): Outcome {
+  const { state } = cpu;
+  if (!canonical(address)) return cpu.probe(address, 1, 'read') ? DONE : ABORTED;
+  const wanted = (state.get32(FLAGS_REST) & FLAG.ac) !== 0 && (state.get32(CR0) & CR0_BIT.am) !== 0;
+  const checked = wanted && privilegeLevel(state) === 3;
+  return checked && address & 3n ? cpu.fault(ALIGNMENT, 0) : cpu.fault(GENERAL_PROTECTION, 0);
+}
+
 const FXSAVE = systemOperation('fxsave', (cpu: Cpu, b, _c, imm): Outcome => {
   const address = cpu.state.get64(b);
-  if (address & 15n) return cpu.fault(GENERAL_PROTECTION, 0);
+  if (address & 15n) return misaligned(cpu, address);
   if (!cpu.probe(lastByte(address, imm), 1, 'write')) return ABORTED;
   return cpu.storeBytes(address, image(cpu.state, imm)) ? DONE : ABORTED;
 });
@@ -74,7 +88,7 @@ const FXSAVE = systemOperation('fxsave', (cpu: Cpu, b, _c, imm): Outcome => {
 const FXRSTOR = systemOperation('fxrstor', (cpu: Cpu, b, _c, imm): Outcome => {
   const { state } = cpu;
   const address = state.get64(b);
-  if (address & 15n) return cpu.fault(GENERAL_PROTECTION, 0);
+  if (address & 15n) return misaligned(cpu, address);
   if (!cpu.probe(lastByte(address, imm), 1, 'read')) return ABORTED;
   const bytes = cpu.loadBytes(address, imageLength(imm));
   if (bytes === undefined) return ABORTED;
