@@ -34,6 +34,7 @@ interface ReplayCommandOptions {
   readonly until?: string;
   readonly tlbEntries?: string;
   readonly budget?: string;
+  readonly engine: string;
   readonly json?: true;
 }
 
@@ -87,6 +88,7 @@ export function addGuestVerbs(program: Command): void {
     .option('--until <count>', 'stop at this instruction count')
     .option('--tlb-entries <number>', 'entries of the translation cache; no result may depend on it')
     .option('--budget <count>', 'instructions executed in one go; no result may depend on it')
+    .option('--engine <name>', 'auto, interpreter or jit; no result may depend on it', 'auto')
     .option('--json', 'end with figures as JSON on standard error')
     .action(async (file: string, options: ReplayCommandOptions) => {
       const count = (text: string | undefined, option: string) =>
@@ -98,7 +100,9 @@ export function addGuestVerbs(program: Command): void {
       limitHeapGrowth();
       const verify = options.verify === true;
       const json = options.json === true;
-      await leave(replay({ file, verify, until, json, budget, engine: { tlbEntries } }));
+      const chosen = accepted(parseEngine(options.engine));
+      const engine = { tlbEntries, engine: chosen === 'jit' ? ('jit' as const) : ('interpreter' as const) };
+      await leave(replay({ file, verify, until, json, budget, engine }));
     });
 
   const debug = program.command('debug').description('tools for people who work on Lockstep');
