@@ -79,6 +79,9 @@ static int wanted(const char *name, int count, char **names) {
   return count == 0;
 }
 
+/* What the kernel left for after the boot is not idling. */
+static void settle(void) { pause_ms(2000); }
+
 static uint32_t stand_idle(void) {
   pause_ms(IDLE_SECONDS * 1000);
   return 0;
@@ -101,7 +104,7 @@ int main(int argc, char **argv) {
   for (size_t list = 0; list < sizeof lists / sizeof *lists; list++)
     for (const struct workload *each = lists[list]; each->name != NULL; each++)
       if (wanted(each->name, count, names)) run(each, tell_cpu);
-  const struct workload idle = {"idle", NULL, stand_idle};
+  const struct workload idle = {"idle", settle, stand_idle};
   if (count > 0 && wanted(idle.name, count, names)) run(&idle, tell_cpu);
   puts("LOCKSTEP-WORK all end 00000000");
   pause_ms(100);
