@@ -1,37 +1,55 @@
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { EngineStep, type StepExecutor, type StepMode } from '../src/host/debug-step/engine-step.ts';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { STEP_EXECUTORS, type StepExecutor, type StepMode } from '../src/host/debug-step/engine-step.ts';
 import { printCase } from '../src/host/debug-step/json.ts';
-import type { StepOutcome } from '../src/host/debug-step/stepped-state.ts';
-import { CAPTURED_FILE, type CapturedEntry, capture, printCaptured } from '../tests/silicon/captured.ts';
+import { Campaign, type Difference } from '../tests/silicon/campaign.ts';
+import {
+  CAPTURED_FILE,
+  captureForm,
+  formName,
+  makeCase,
+  printCaptured,
+  SEQUENCE,
+} from '../tests/silicon/captured.ts';
 import type { SiliconCase } from '../tests/silicon/case.ts';
-import { differences, disassemble } from '../tests/silicon/compare.ts';
+import { disassemble } from '../tests/silicon/compare.ts';
 import { FORMS, generateCase } from '../tests/silicon/generator.ts';
-import { buildHarness, NativeProcessor, nativeAvailable, processorName } from '../tests/silicon/native.ts';
+import {
+  buildHarness,
+  followedFamily,
+  NativeProcessor,
+  nativeAvailable,
+  processorName,
+} from '../tests/silicon/native.ts';
 import { generateSequence } from '../tests/silicon/sequence.ts';
 import { SWEEP_FORMS } from '../tests/silicon/sweep.ts';
 
 /**
- * Compares an engine with this host's processor over random instructions.
+ * Compares engines with this host's processor over random instructions.
  *
- *   node dist/fuzz/silicon.js --cases N [--seed S] [--form TEXT] [--mode step|block|pieces] [--show N] [--json-cases] [--sweep] [--sequences]
- *   node dist/fuzz/silicon.js --capture      writes tests/silicon/captured.jsonl anew, from this processor
+ *   node dist/fuzz/silicon.js --cases N [--seed S] [--form TEXT] [--engine NAME|all] [--mode step|block|pieces|all]
+ *       [--sequences | --mixed | --sweep] [--show N] [--json-cases] [--coverage FILE]
+ *   node dist/fuzz/silicon.js --capture      takes the answers of tests/data anew, from this processor
+ *
+ * With `all` every case runs in each engine, and the modes take turns. --mixed: every tenth case is a sequence.
  */
 interface Options {
   cases: number;
   seed: number;
   form: string;
-  mode: StepMode;
-  engine: StepExecutor;
+  modes: readonly StepMode[];
+  executors: readonly StepExecutor[];
   show: number;
   jsonCases: boolean;
   capture: boolean;
-  sweep: boolean;
-  sequences: boolean;
+  source: 'forms' | 'sweep' | 'sequences' | 'mixed';
+  coverage: string | undefined;
 }
 
 const ROOT = join(import.meta.dirname, '../..');
-const BATCH = 2000;
+const MODES: readonly StepMode[] = ['step', 'block', 'pieces'];
+const SEQUENCE_EVERY = 10;
+const PROGRESS = 500_000;
 
 async function main(): Promise<number> {
   const options = readOptions(process.argv.slice(2));
@@ -40,96 +58,88 @@ async function main(): Promise<number> {
     process.stderr.write(`silicon: ${problem}\n`);
     return 2;
   }
+  const native = new NativeProcessor(buildHarness(ROOT));
+  const result = options.capture ? await captureAll(native) : await compareAll(native, options);
+  native.close();
+  return result;
+}
+
+async function compareAll(native: NativeProcessor, options: Options): Promise<number> {
   const wanted = options.form.toLowerCase();
-  const forms = (options.sweep ? SWEEP_FORMS : FORMS).filter((form) =>
-    `${form.mnemonic} ${form.encoding}`.toLowerCase().includes(wanted),
+  const forms = (options.source === 'sweep' ? SWEEP_FORMS : FORMS).filter((form) =>
+    formName(form).toLowerCase().includes(wanted),
   );
   if (forms.length === 0) {
     process.stderr.write(`silicon: no form is called ${options.form}\n`);
     return 2;
   }
-  const native = new NativeProcessor(buildHarness(ROOT));
-  if (options.capture) {
-    await captureAll(native);
-    native.close();
-    return 0;
-  }
-  const engine = new EngineStep(options.mode, options.engine);
-  const failures = new Map<string, { count: number; of: number }>();
-  const runs = new Map<string, number>();
+  const failures = new Map<string, number>();
   let failed = 0;
-  for (let start = 0; start < options.cases; start += BATCH) {
-    const length = Math.min(BATCH, options.cases - start);
-    const cases = Array.from({ length }, (_, index) => {
-      const at = start + index;
-      if (options.sequences) return generateSequence(options.seed + at);
-      return generateCase(forms[at % forms.length]!, options.seed + Math.floor(at / forms.length));
-    });
-    const expected = await native.run(cases);
-    for (const [index, given] of cases.entries()) {
-      const name = `${given.form.mnemonic} ${given.form.encoding}`;
-      runs.set(name, (runs.get(name) ?? 0) + 1);
-      const found = compareOne(engine, given, expected[index]!);
-      if (found.length === 0) continue;
+  const sameFamily = followedFamily();
+  const campaign = new Campaign({
+    native,
+    executors: options.executors,
+    modes: options.modes,
+    // The sweep says of nothing what is undefined.
+    sameFamily: sameFamily && options.source !== 'sweep',
+    onDifference: (difference) => {
+      const name = formName(difference.given.form);
+      const count = (failures.get(name) ?? 0) + 1;
+      failures.set(name, count);
       failed += 1;
-      const entry = failures.get(name) ?? { count: 0, of: 0 };
-      entry.count += 1;
-      failures.set(name, entry);
-      if (entry.count <= options.show) report(given, found, options.jsonCases);
+      if (count <= options.show) report(difference, options.jsonCases);
+    },
+  });
+  await campaign.run(options.cases, (index): SiliconCase => {
+    if (index > 0 && index % PROGRESS === 0) process.stderr.write(`${index} cases, ${failed} differ\n`);
+    if (options.source === 'sequences') return generateSequence(options.seed + index);
+    if (options.source === 'mixed' && index % SEQUENCE_EVERY === 0) {
+      return generateSequence(options.seed + index / SEQUENCE_EVERY);
     }
-  }
-  native.close();
-  for (const [name, { count }] of failures) {
-    process.stdout.write(`${name}: ${count} of ${runs.get(name)} differ\n`);
-  }
-  process.stdout.write(`${options.cases} cases of ${forms.length} forms, ${failed} differ\n`);
+    // Sequences take their place in the count: one form would never come up if its number had a factor of theirs.
+    const at = options.source === 'mixed' ? index - Math.floor(index / SEQUENCE_EVERY) - 1 : index;
+    return generateCase(forms[at % forms.length]!, options.seed + Math.floor(at / forms.length));
+  });
+  for (const [name, count] of failures) process.stdout.write(`${name}: ${count} differ\n`);
+  process.stdout.write(`${campaign.coverage.summary().join('\n')}\n`);
+  if (options.coverage) writeFileSync(options.coverage, `${campaign.coverage.table().join('\n')}\n`);
+  const where = `${options.executors.join(', ')}; ${options.modes.join(', ')}`;
+  const family = sameFamily ? 'undefined results compared' : 'undefined results left out';
+  process.stdout.write(
+    `${processorName()} (${family}): ${options.cases} cases of ${forms.length} forms (${where}), ${failed} differ\n`,
+  );
   return failed === 0 ? 0 : 1;
 }
 
 const CAPTURE_SEED = 1000;
-const CAPTURE_TRIED = 30;
-const CAPTURE_COMPLETED = 4;
-const CAPTURE_FAULTED = 1;
-const CAPTURE_SEQUENCES = 600;
+const CAPTURE_OF_A_FORM = 120;
+const CAPTURE_SEQUENCES = 10_000;
 
-/** For every form a few cases that complete, and one that faults if any does. */
-async function captureAll(native: NativeProcessor): Promise<void> {
-  const entries: CapturedEntry[] = [];
-  for (const form of FORMS) {
-    const cases = Array.from({ length: CAPTURE_TRIED }, (_, index) =>
-      generateCase(form, CAPTURE_SEED + index),
-    );
-    const outcomes = await native.run(cases);
-    let completed = 0;
-    let faulted = 0;
-    for (const [index, given] of cases.entries()) {
-      const outcome = outcomes[index]!;
-      const wanted = outcome.exception ? faulted++ < CAPTURE_FAULTED : completed++ < CAPTURE_COMPLETED;
-      if (wanted) entries.push(capture(given, outcome));
-    }
+async function captureAll(native: NativeProcessor): Promise<number> {
+  if (!followedFamily()) {
+    process.stderr.write('silicon: what is undefined follows AMD Zen processors: capture on one\n');
+    return 2;
   }
-  const sequences = Array.from({ length: CAPTURE_SEQUENCES }, (_, index) =>
-    generateSequence(CAPTURE_SEED + index),
+  const wanted = FORMS.map((form): [string, number] => [formName(form), CAPTURE_OF_A_FORM]);
+  wanted.push([SEQUENCE, CAPTURE_SEQUENCES]);
+  const forms = [];
+  for (const [name, count] of wanted) {
+    const cases = Array.from({ length: count }, (_, index) => makeCase(name, CAPTURE_SEED + index));
+    forms.push(captureForm(name, CAPTURE_SEED, cases, await native.run(cases)));
+  }
+  const file = join(ROOT, CAPTURED_FILE);
+  mkdirSync(dirname(file), { recursive: true });
+  const bytes = printCaptured(processorName(), forms);
+  writeFileSync(file, bytes);
+  const total = forms.reduce((sum, form) => sum + form.count, 0);
+  process.stdout.write(
+    `${total} cases of ${forms.length} forms, ${bytes.length} bytes in ${CAPTURED_FILE}\n`,
   );
-  const outcomes = await native.run(sequences);
-  for (const [index, given] of sequences.entries()) entries.push(capture(given, outcomes[index]!));
-  writeFileSync(join(ROOT, CAPTURED_FILE), printCaptured({ processor: processorName(), entries }));
-  process.stdout.write(`${entries.length} cases of ${FORMS.length} forms in ${CAPTURED_FILE}\n`);
+  return 0;
 }
 
-function compareOne(engine: EngineStep, given: SiliconCase, expected: StepOutcome): string[] {
-  try {
-    const actual = engine.step(given);
-    // The processor does not count the instructions of a sequence.
-    if (given.form.mnemonic === 'sequence') expected.retired = actual.retired;
-    return differences(given, expected, actual);
-  } catch (error) {
-    return [`the engine threw: ${(error as Error).stack?.split('\n').slice(0, 4).join(' ') ?? error}`];
-  }
-}
-
-function report(given: SiliconCase, found: readonly string[], json: boolean): void {
-  const where = `${given.form.mnemonic} ${given.form.encoding}, seed ${given.seed}, mode ${given.mode}`;
+function report({ given, executor, mode, found }: Difference, json: boolean): void {
+  const where = `${formName(given.form)}, seed ${given.seed}, ${given.mode} bits, ${executor}, ${mode}`;
   process.stdout.write(`${where}: ${disassemble(given)}\n`);
   for (const line of found.slice(0, 6)) process.stdout.write(`    ${line}\n`);
   if (json) process.stdout.write(`${printCase(given)}\n`);
@@ -140,13 +150,13 @@ function readOptions(words: readonly string[]): Options {
     cases: 100_000,
     seed: 1,
     form: '',
-    mode: 'step',
-    engine: 'interpreter',
+    modes: ['step'],
+    executors: ['interpreter'],
     show: 1,
     jsonCases: false,
     capture: false,
-    sweep: false,
-    sequences: false,
+    source: 'forms',
+    coverage: undefined,
   };
   for (let index = 0; index < words.length; index += 1) {
     const word = words[index];
@@ -154,12 +164,8 @@ function readOptions(words: readonly string[]): Options {
       options.jsonCases = true;
       continue;
     }
-    if (word === '--sequences') {
-      options.sequences = true;
-      continue;
-    }
-    if (word === '--sweep') {
-      options.sweep = true;
+    if (word === '--sequences' || word === '--mixed' || word === '--sweep') {
+      options.source = word.slice(2) as Options['source'];
       continue;
     }
     if (word === '--capture') {
@@ -171,15 +177,22 @@ function readOptions(words: readonly string[]): Options {
     if (word === '--cases') options.cases = Number(value);
     else if (word === '--seed') options.seed = Number(value);
     else if (word === '--form') options.form = value;
-    else if (word === '--mode') options.mode = value === 'block' || value === 'pieces' ? value : 'step';
     else if (word === '--show') options.show = Number(value);
-    else if (word === '--engine') options.engine = value === 'oracle' ? 'oracle' : 'interpreter';
+    else if (word === '--coverage') options.coverage = value;
+    else if (word === '--mode' && value === 'all') options.modes = MODES;
+    else if (word === '--mode' && oneOf(MODES, value)) options.modes = [value];
+    else if (word === '--engine' && value === 'all') options.executors = STEP_EXECUTORS;
+    else if (word === '--engine' && oneOf(STEP_EXECUTORS, value)) options.executors = [value];
     else {
       process.stderr.write(`silicon: I do not understand ${word} ${value}\n`);
       process.exit(2);
     }
   }
   return options;
+}
+
+function oneOf<Item extends string>(items: readonly Item[], value: string): value is Item {
+  return (items as readonly string[]).includes(value);
 }
 
 process.exitCode = await main();

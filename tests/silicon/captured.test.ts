@@ -1,8 +1,14 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { EngineStep, type StepExecutor, type StepMode } from '../../src/host/debug-step/engine-step.ts';
-import { type CapturedEntry, formName, readCaptured, restore, SEQUENCE } from './captured.ts';
-import { differences, disassemble } from './compare.ts';
+import {
+  EngineStep,
+  STEP_EXECUTORS,
+  type StepExecutor,
+  type StepMode,
+} from '../../src/host/debug-step/engine-step.ts';
+import { compareOne } from './campaign.ts';
+import { type CapturedForm, formName, readCaptured, restore, SEQUENCE } from './captured.ts';
+import { disassemble } from './compare.ts';
 import type { Form } from './form.ts';
 import { INTEGER_FORMS } from './forms-integer.ts';
 import { MMX_FORMS } from './forms-mmx.ts';
@@ -17,52 +23,58 @@ const FAMILIES: readonly [string, readonly Form[]][] = [
   ['MMX', MMX_FORMS],
 ];
 const REPORTED = 10;
+const CASES = 100_000;
+const CASES_OF_A_FORM = 100;
+const TIMEOUT = 300_000;
 
-/** Runs the entries in an engine and tells the first that went wrong. */
-function wrongOnes(entries: readonly CapturedEntry[], executor: StepExecutor, mode: StepMode): string[] {
-  const engine = new EngineStep(mode, executor);
+/** Runs every answer in every engine, the modes taking turns, and tells the first that went wrong. */
+function wrongOnes(forms: readonly CapturedForm[], modes: readonly StepMode[]): string[] {
+  const engines = STEP_EXECUTORS.flatMap((executor) =>
+    modes.map((mode): [StepExecutor, StepMode, EngineStep] => [
+      executor,
+      mode,
+      new EngineStep(mode, executor),
+    ]),
+  );
   const wrong: string[] = [];
-  for (const entry of entries) {
-    const restored = restore(entry);
-    if (!restored) throw new Error(`${entry.form}: the generator changed; capture again (docs/HACKING.md)`);
-    const { given, expected } = restored;
-    const actual = engine.step(given);
-    // The processor did not count the instructions of a sequence.
-    if (entry.form === SEQUENCE) expected.retired = actual.retired;
-    const found = differences(given, expected, actual);
-    if (found.length === 0) continue;
-    wrong.push(`${entry.form}, seed ${entry.seed}, ${disassemble(given)}: ${found.join('; ')}`);
-    if (wrong.length === REPORTED) break;
+  for (const form of forms) {
+    let turn = 0;
+    for (const { given, expected } of restore(form)) {
+      turn += 1;
+      for (const [index, [executor, mode, engine]] of engines.entries()) {
+        if (turn % modes.length !== index % modes.length) continue;
+        const found = compareOne(engine, given, expected, true);
+        if (found.length === 0) continue;
+        const what = `${form.name}, seed ${given.seed}, ${executor}, ${mode}`;
+        wrong.push(`${what}: ${disassemble(given)}: ${found.join('; ')}`);
+        if (wrong.length === REPORTED) return wrong;
+      }
+    }
   }
   return wrong;
 }
 
 describe(`instructions against answers of ${captured.processor}`, () => {
-  for (const [family, forms] of FAMILIES) {
-    const names = new Set(forms.map(formName));
-    const entries = captured.entries.filter((entry) => names.has(entry.form));
+  it('has enough answers', () => {
+    const total = captured.forms.reduce((sum, form) => sum + form.count, 0);
+    expect(total).toBeGreaterThanOrEqual(CASES);
+    const answered = new Map(captured.forms.map((form) => [form.name, form.count]));
+    const names = FAMILIES.flatMap(([, forms]) => forms.map(formName));
+    expect(names.filter((name) => (answered.get(name) ?? 0) < CASES_OF_A_FORM)).toEqual([]);
+  });
 
-    it(`has answers for every ${family} form`, () => {
-      const answered = new Set(entries.map((entry) => entry.form));
-      expect([...names].filter((name) => !answered.has(name))).toEqual([]);
-    });
+  it.each(FAMILIES)(
+    '%s instructions do what the processor does, in every engine',
+    { timeout: TIMEOUT },
+    (_, forms) => {
+      const names = new Set(forms.map(formName));
+      const wanted = captured.forms.filter((form) => names.has(form.name));
+      expect(wrongOnes(wanted, ['step', 'block'])).toEqual([]);
+    },
+  );
 
-    it.each<[StepExecutor, StepMode]>([
-      ['interpreter', 'step'],
-      ['interpreter', 'block'],
-      ['oracle', 'block'],
-    ])(`${family} instructions do what the processor does (%s, %s)`, (executor, mode) => {
-      expect(wrongOnes(entries, executor, mode)).toEqual([]);
-    });
-  }
-
-  const sequences = captured.entries.filter((entry) => entry.form === SEQUENCE);
-  it.each<[StepExecutor, StepMode]>([
-    ['interpreter', 'block'],
-    ['interpreter', 'pieces'],
-    ['oracle', 'block'],
-  ])('sequences of instructions do what the processor does (%s, %s)', (executor, mode) => {
-    expect(sequences.length).toBeGreaterThan(500);
-    expect(wrongOnes(sequences, executor, mode)).toEqual([]);
+  it('sequences of instructions do what the processor does, in every engine', { timeout: TIMEOUT }, () => {
+    const wanted = captured.forms.filter((form) => form.name === SEQUENCE);
+    expect(wrongOnes(wanted, ['block', 'pieces'])).toEqual([]);
   });
 });

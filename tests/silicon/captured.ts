@@ -1,7 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { printCase, toHex } from '../../src/host/debug-step/json.ts';
+import { deflateRawSync, inflateRawSync } from 'node:zlib';
 import type { StepOutcome } from '../../src/host/debug-step/stepped-state.ts';
+import { readAnswer, writeAnswer } from './captured-answer.ts';
+import { ByteReader, ByteWriter } from './captured-bytes.ts';
 import type { SiliconCase } from './case.ts';
 import type { Form } from './form.ts';
 import { FORMS, generateCase } from './generator.ts';
@@ -10,37 +12,32 @@ import { generateSequence, SEQUENCE_FORM } from './sequence.ts';
 /**
  * Answers of a real processor, kept so that every host can check against them. A case is not stored: form and seed
  * make it again, and a checksum tells when they make another one than was captured. Stored is what changed.
+ *
+ * The file: one line of JSON (CapturedHead), then the answers of all forms one behind the other, deflated.
  */
 export interface Captured {
   readonly processor: string;
-  readonly entries: readonly CapturedEntry[];
+  readonly forms: readonly CapturedForm[];
 }
 
-/** One line of the file. */
-export interface CapturedEntry {
-  readonly form: string;
+export interface CapturedForm {
+  readonly name: string;
   readonly seed: number;
-  readonly check: string;
-  readonly change: Change;
+  readonly count: number;
+  /** Of the cases. */
+  readonly check: number;
+  readonly answers: Uint8Array;
 }
 
-/** Values that differ from before the instruction, in hexadecimal. */
-interface Change {
-  /** RIP minus `at`. */
-  rip: string;
-  retired?: number;
-  exception?: [vector: number, errorCode: number, cr2: string];
-  gpr?: Record<string, string>;
-  rflags?: string;
-  xmm?: Record<string, string>;
-  mxcsr?: string;
-  x87?: [fcw: string, fsw: string, ftw: string];
-  st?: Record<string, string>;
-  /** Runs of changed bytes by address. */
-  memory?: Record<string, string>;
+interface CapturedHead {
+  readonly processor: string;
+  /** Seed of the first case of each form; those of the others follow it. */
+  readonly seed: number;
+  readonly forms: readonly [name: string, count: number, check: number, bytes: number][];
 }
 
-export const CAPTURED_FILE = 'tests/silicon/captured.jsonl';
+export const CAPTURED_FILE = 'tests/data/silicon-answers.bin';
+const NEWLINE = 0x0a;
 
 export function formName(form: Form): string {
   return `${form.mnemonic} ${form.encoding}`;
@@ -50,116 +47,94 @@ export function formName(form: Form): string {
 export const SEQUENCE = formName(SEQUENCE_FORM);
 
 export function readCaptured(root: string): Captured {
-  const [head, ...lines] = readFileSync(join(root, CAPTURED_FILE), 'utf8').trimEnd().split('\n');
-  const { processor } = JSON.parse(head!) as { processor: string };
-  const entries = lines.map((line) => {
-    const [form, seed, check, change] = JSON.parse(line) as [string, number, string, Change];
-    return { form, seed, check, change };
+  const file = readFileSync(join(root, CAPTURED_FILE));
+  const end = file.indexOf(NEWLINE);
+  const head = JSON.parse(file.toString('utf8', 0, end)) as CapturedHead;
+  const body = inflateRawSync(file.subarray(end + 1));
+  let at = 0;
+  const forms = head.forms.map(([name, count, check, bytes]) => {
+    at += bytes;
+    return { name, seed: head.seed, count, check, answers: body.subarray(at - bytes, at) };
   });
-  return { processor, entries };
+  return { processor: head.processor, forms };
 }
 
-export function printCaptured(captured: Captured): string {
-  const lines = captured.entries.map(({ form, seed, check, change }) =>
-    JSON.stringify([form, seed, check, change]),
-  );
-  return `${[JSON.stringify({ processor: captured.processor }), ...lines].join('\n')}\n`;
-}
-
-export function capture(given: SiliconCase, outcome: StepOutcome): CapturedEntry {
-  const change: Change = { rip: hex(BigInt.asUintN(64, outcome.rip - given.at)) };
-  const several = (before: readonly bigint[], after: readonly bigint[]) => {
-    const found = after.flatMap((value, index) => (value === before[index] ? [] : [[index, hex(value)]]));
-    return found.length === 0 ? undefined : (Object.fromEntries(found) as Record<string, string>);
+export function printCaptured(processor: string, forms: readonly CapturedForm[]): Uint8Array {
+  const head: CapturedHead = {
+    processor,
+    seed: forms[0]!.seed,
+    forms: forms.map(({ name, count, check, answers }) => [name, count, check, answers.length]),
   };
-  if (outcome.exception) {
-    const { vector, errorCode, cr2 } = outcome.exception;
-    change.exception = [vector, errorCode, hex(cr2)];
-  } else if (outcome.retired !== 1) {
-    change.retired = outcome.retired;
-  }
-  const gpr = several(given.gpr, outcome.gpr);
-  if (gpr) change.gpr = gpr;
-  if (outcome.rflags !== given.rflags) change.rflags = hex(outcome.rflags);
-  const xmm = several(given.xmm, outcome.xmm);
-  if (xmm) change.xmm = xmm;
-  if (outcome.mxcsr !== given.mxcsr) change.mxcsr = hex(outcome.mxcsr);
-  const words = ({ x87 }: SiliconCase | StepOutcome) => [x87.fcw, x87.fsw, x87.ftw].map(hex);
-  if (words(outcome).join() !== words(given).join()) {
-    change.x87 = words(outcome) as [string, string, string];
-  }
-  const st = several(given.x87.st, outcome.x87.st);
-  if (st) change.st = st;
-  const memory = changedMemory(given, outcome);
-  if (memory) change.memory = memory;
-  return { form: formName(given.form), seed: given.seed, check: checksum(given), change };
+  const body = deflateRawSync(Buffer.concat(forms.map(({ answers }) => answers)), { level: 9 });
+  return Buffer.concat([Buffer.from(`${JSON.stringify(head)}\n`), body]);
 }
 
-function changedMemory(given: SiliconCase, outcome: StepOutcome): Record<string, string> | undefined {
-  const runs: Record<string, string> = {};
-  for (const [chunk, { address, bytes }] of given.memory.entries()) {
-    const after = outcome.memory[chunk]!.bytes;
-    for (let index = 0; index < bytes.length; index += 1) {
-      if (bytes[index] === after[index]) continue;
-      let end = index + 1;
-      while (end < bytes.length && bytes[end] !== after[end]) end += 1;
-      runs[hex(address + BigInt(index))] = toHex(after.subarray(index, end));
-      index = end;
-    }
+/** Cases of one form that follow `seed`, with what the processor answered to them. */
+export function captureForm(
+  name: string,
+  seed: number,
+  cases: readonly SiliconCase[],
+  outcomes: readonly StepOutcome[],
+): CapturedForm {
+  const writer = new ByteWriter();
+  const check = new Checksum();
+  for (const [index, given] of cases.entries()) {
+    check.add(given);
+    writeAnswer(writer, given, outcomes[index]!);
   }
-  return Object.keys(runs).length === 0 ? undefined : runs;
+  return { name, seed, count: cases.length, check: check.value, answers: writer.bytes() };
 }
 
-/** Remakes the case and what the processor answered; undefined when the generator makes another case now. */
-export function restore(
-  entry: CapturedEntry,
-): { readonly given: SiliconCase; readonly expected: StepOutcome } | undefined {
-  const given = remake(entry);
-  if (!given) return undefined;
-  if (checksum(given) !== entry.check) return undefined;
-  const { change } = entry;
-  const several = (before: readonly bigint[], changed: Record<string, string> | undefined) =>
-    before.map((value, index) => (changed?.[index] === undefined ? value : BigInt(changed[index])));
-  const [fcw, fsw, ftw] = change.x87?.map(Number) ?? [given.x87.fcw, given.x87.fsw, given.x87.ftw];
-  const memory = given.memory.map(({ address, bytes }) => ({ address, bytes: bytes.slice() }));
-  for (const [start, run] of Object.entries(change.memory ?? {})) {
-    const at = BigInt(start);
-    const chunk = memory.find(({ address, bytes }) => at >= address && at < address + BigInt(bytes.length))!;
-    chunk.bytes.set(Buffer.from(run, 'hex'), Number(at - chunk.address));
+/** Makes the cases again, each with the answer. Throws at the end when they are not those that were captured. */
+export function* restore(
+  form: CapturedForm,
+): Generator<{ readonly given: SiliconCase; readonly expected: StepOutcome }> {
+  const reader = new ByteReader(form.answers);
+  const check = new Checksum();
+  for (let index = 0; index < form.count; index += 1) {
+    const given = makeCase(form.name, form.seed + index);
+    check.add(given);
+    yield { given, expected: readAnswer(reader, given) };
   }
-  const expected: StepOutcome = {
-    rip: BigInt.asUintN(64, given.at + BigInt(change.rip)),
-    retired: change.retired ?? 1,
-    exception: change.exception
-      ? { vector: change.exception[0], errorCode: change.exception[1], cr2: BigInt(change.exception[2]) }
-      : null,
-    gpr: several(given.gpr, change.gpr),
-    rflags: BigInt(change.rflags ?? given.rflags),
-    xmm: several(given.xmm, change.xmm),
-    mxcsr: Number(change.mxcsr ?? given.mxcsr),
-    x87: { fcw: fcw!, fsw: fsw!, ftw: ftw!, st: several(given.x87.st, change.st) },
-    memory,
-  };
-  return { given, expected };
+  if (check.value !== form.check) {
+    throw new Error(`${form.name}: the generator changed; capture again (docs/HACKING.md)`);
+  }
 }
 
 const FORMS_BY_NAME = new Map(FORMS.map((form) => [formName(form), form]));
 
-function remake({ form, seed }: CapturedEntry): SiliconCase | undefined {
-  if (form === SEQUENCE) return generateSequence(seed);
-  const known = FORMS_BY_NAME.get(form);
-  return known && generateCase(known, seed);
+export function makeCase(name: string, seed: number): SiliconCase {
+  if (name === SEQUENCE) return generateSequence(seed);
+  const form = FORMS_BY_NAME.get(name);
+  if (!form) throw new Error(`there is no form ${name} any more; capture again (docs/HACKING.md)`);
+  return generateCase(form, seed);
 }
 
-function checksum(given: SiliconCase): string {
-  const text = printCase(given);
-  let value = 0x811c9dc5;
-  for (let index = 0; index < text.length; index += 1) {
-    value = Math.imul(value ^ text.charCodeAt(index), 0x01000193) >>> 0;
+/** FNV-1a over words. */
+class Checksum {
+  value = 0x811c9dc5;
+
+  add(given: SiliconCase): void {
+    this.#word(given.mode);
+    this.#word(Number(given.rflags));
+    this.#word(given.mxcsr);
+    this.#word((given.x87.fcw << 16) | given.x87.fsw);
+    this.#word(given.x87.ftw);
+    for (const byte of given.code) this.#word(byte);
+    for (const value of given.gpr) this.#wide(value);
+    for (const value of given.xmm) this.#wide(value);
+    for (const value of given.x87.st) this.#wide(value);
+    for (const { address, bytes } of given.memory) {
+      this.#wide(address);
+      for (const byte of bytes) this.#word(byte);
+    }
   }
-  return value.toString(16);
-}
 
-function hex(value: bigint | number): string {
-  return `0x${value.toString(16)}`;
+  #word(value: number): void {
+    this.value = Math.imul(this.value ^ value, 0x01000193) >>> 0;
+  }
+
+  #wide(value: bigint): void {
+    this.#word(Number(BigInt.asUintN(32, value ^ (value >> 32n) ^ (value >> 64n) ^ (value >> 96n))));
+  }
 }

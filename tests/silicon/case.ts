@@ -13,6 +13,10 @@ export interface SiliconCase extends NativeCase {
   readonly seed: number;
   /** RFLAGS bits without a defined value afterwards. */
   readonly undefinedFlags: number;
+  readonly operandKind: 'register' | 'memory' | 'none';
+  /** Registers that ModRM names; `rm` when it is one. */
+  readonly reg: number;
+  readonly rm: number | undefined;
   /** Linear address of the memory operand, if any. */
   readonly operand: number | undefined;
   readonly operandSize: 2 | 4 | 8;

@@ -14,6 +14,8 @@ export interface Encoded {
   readonly repeat: boolean;
   /** Linear address of the memory operand when it is one that we chose. */
   readonly target: number | undefined;
+  /** There is a memory operand, by ModRM or by an offset. */
+  readonly memory: boolean;
   /** Register numbers of ModRM. */
   readonly reg: number;
   readonly rm: number | undefined;
@@ -80,7 +82,8 @@ export function encode(random: Random, form: Form, mode: 32 | 64, gpr: bigint[])
   let target: number | undefined;
   let at = CODE_AT;
   if (memory) {
-    target = chooseTarget(random, form);
+    const far = random.chance(1) ? farAddress(random, long) : undefined;
+    target = far ?? chooseTarget(random, form);
     const operand =
       addressSize === 2
         ? operand16(random, digit)
@@ -95,7 +98,7 @@ export function encode(random: Random, form: Form, mode: 32 | 64, gpr: bigint[])
             immediateLength,
           });
     bytes.push(...operand.bytes);
-    if (!operand.reached) target = undefined;
+    if (!operand.reached || far !== undefined) target = undefined;
   } else if (form.modrm) {
     const low = random.below(8);
     bytes.push(0xc0 | (digit << 3) | low);
@@ -127,6 +130,7 @@ export function encode(random: Random, form: Form, mode: 32 | 64, gpr: bigint[])
     addressSize,
     repeat: repeat !== 0,
     target,
+    memory: memory || form.immediates.includes('mo'),
     reg,
     rm,
     immediate: last.reduceRight((sum, byte) => (sum << 8n) | BigInt(byte), 0n),
@@ -148,6 +152,25 @@ function chooseTarget(random: Random, form: Form): number {
   if (kind < 97) return DATA_ARENA.end - random.below(16);
   if (kind < 98) return DATA_ARENA.start - random.below(16);
   return 0x3000_0000 + random.below(0x1000_0000);
+}
+
+/**
+ * Addresses at which the processor refuses rather than looks for a page: not canonical, or across the end of the
+ * segment. Only some forms of operand can reach them.
+ */
+export function farAddress(random: Random, long: boolean): number {
+  // The longest operands are aligned.
+  if (!long) return 0x1_0000_0000 - (random.chance(70) ? random.below(16) : random.below(36) * 16);
+  switch (random.below(4)) {
+    case 0:
+      return 2 ** 47 - random.below(16);
+    case 1:
+      return 2 ** 47 + random.below(PAGE);
+    case 2:
+      return 2 ** 48 + DATA_ARENA.start + random.below(PAGE);
+    default:
+      return random.below(0x10_0000) * 2 ** 32 + DATA_ARENA.start + random.below(PAGE);
+  }
 }
 
 interface OperandRequest {

@@ -13,10 +13,10 @@ for (const [index, name] of ['add', 'or', 'adc', 'sbb', 'and', 'sub', 'xor', 'cm
   };
   const at = (offset: number) => hex(index * 8 + offset);
   add(name, `${at(0)} /r, ${at(1)} /r`, options);
+  add(name, `82 /${index} ib`, { ...options, modes: 'legacy' });
   add(name, `80 /${index} ib, 81 /${index} iz, 83 /${index} ib`, options);
   add(name, `${at(2)} /r, ${at(3)} /r, ${at(4)} ib, ${at(5)} iz`, { ...options, lock: false });
 }
-add('add', '82 /0 ib', { modes: 'legacy' });
 
 add('test', '84 /r, 85 /r, A8 ib, A9 iz, F6 /0 ib, F7 /0 iz, F6 /1 ib, F7 /1 iz', { undefined: 'a' });
 add('not', 'F6 /2, F7 /2', { lock: true });
@@ -52,6 +52,8 @@ add('mov', 'A0 mo, A1 mo, A2 mo, A3 mo');
 add('movzx', '0F B6 /r, 0F B7 /r');
 add('movsx', '0F BE /r, 0F BF /r');
 add('movsxd', '63 /r', { modes: 'long' });
+add('mov segment', '8C /r');
+add('arpl', '63 /r', { modes: 'legacy' });
 add('movnti', 'NP 0F C3 /r m');
 add('lea', '8D /r m');
 add('xchg', '86 /r, 87 /r', { lock: true });
@@ -69,7 +71,10 @@ add('stc', 'F9');
 add('cmc', 'F5');
 add('cld', 'FC');
 add('std', 'FD');
-add('nop', '0F 1F /r, 0F 18 /0 m, 0F 18 /1 m, 0F 0D /1 m, 0F 19 /r, 0F 1E /r r, F3 0F 1E /r m');
+add(
+  'nop',
+  '0F 1F /r, 0F 18 /0 m, 0F 18 /1 m, 0F 0D /1 m, 0F 19 /r, 0F 1A /r, 0F 1B /r, 0F 1C /r, 0F 1D /r, 0F 1E /r r, F3 0F 1E /r m',
+);
 
 for (let condition = 0; condition < 16; condition += 1) {
   add('jcc', `${hex(0x70 + condition)} cb, 0F ${hex(0x80 + condition)} cz`);
@@ -84,6 +89,8 @@ add('call', 'FF /2', { setup: 'branch' });
 add('ret', 'C3, C2 iw', { setup: 'branch' });
 
 add('push', '50+r, 68 iz, 6A ib, FF /6');
+add('push segment', '06, 0E, 16, 1E', { modes: 'legacy' });
+add('push segment', '0F A0, 0F A8');
 add('pop', '58+r, 8F /0');
 add('pushf', '9C', { setup: 'push-flags' });
 add('popf', '9D', { setup: 'pop-flags' });
@@ -110,9 +117,17 @@ add('bound', '62 /r m', { modes: 'legacy' });
 add('int', 'CC, CD ib');
 add('int', 'CE', { modes: 'legacy' });
 // What user mode may not do.
-add('privileged', 'F4, FA, FB, 0F 06, 0F 08, 0F 09, 0F 30, 0F 32, 0F 20 /0 r, 0F 22 /0 r, 0F 21 /0 r');
-add('in', 'E4 ib, E5 ib, EC, ED, 6C, 6D');
-add('out', 'E6 ib, E7 ib, EE, EF, 6E, 6F');
+add(
+  'privileged',
+  'F4, FA, FB, 0F 06, 0F 08, 0F 09, 0F 30, 0F 32, 0F 20 /0 r, 0F 22 /0 r, 0F 21 /0 r, 0F 23 /0 r, 0F 33',
+);
+add('privileged', '0F 00 /2, 0F 00 /3, 0F 01 /2 m, 0F 01 /3 m, 0F 01 /6, 0F 01 /7 m, 0F 01 F8');
+add('privileged', '0F 07', { modes: 'long' });
+add('read base', 'F3 0F AE /0 r, F3 0F AE /1 r', { modes: 'long' });
+add('in', 'E4 ib, E5 ib, EC, ED');
+add('out', 'E6 ib, E7 ib, EE, EF');
+add('ins', '6C, 6D', { setup: 'string' });
+add('outs', '6E, 6F', { setup: 'string' });
 add('ud', '0F 0B, 0F FF /r, 0F B9 /r');
 add('invalid-in-64', '06, 07, 0E, 16, 17, 1E, 1F, 27, 2F, 37, 3F, 60, 61, CE, D4 ib, D6', { modes: 'long' });
 add('fences', 'NP 0F AE /5 r, NP 0F AE /6 r, NP 0F AE /7 r');

@@ -74,6 +74,6 @@ add('frstor', 'DD /4 m', { setup: 'environment' });
 add('fnsave', 'DD /6 m');
 add('fwait', '9B', { undefinedStatus: ALL });
 add('ud', 'D9 D8, D9 E2, D9 EF, DB E5, DB F8, DD F0, DF E1, DA E0, D9 /1 m, DB /4 m, DD /5 m, DB /6 m');
-add('undocumented', 'DC D0+r, DE D0+r, DF D0+r');
+add('undocumented', 'DC D0+r, DE D0+r, DF D0+r, DF D8+r');
 
 export const X87_FORMS: readonly Form[] = forms;

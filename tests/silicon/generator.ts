@@ -1,5 +1,5 @@
 import { DATA_ARENA, PAGE, type SiliconCase } from './case.ts';
-import { type Encoded, encode } from './encode.ts';
+import { type Encoded, encode, farAddress } from './encode.ts';
 import type { Form } from './form.ts';
 import { INTEGER_FORMS } from './forms-integer.ts';
 import { MMX_FORMS } from './forms-mmx.ts';
@@ -16,6 +16,7 @@ const MMX = new Set(MMX_FORMS);
 const RSP = 4;
 const ARITHMETIC = 0x8d5;
 const DIRECTION = 0x400;
+const ALIGNMENT_CHECK = 0x40000;
 
 /** A mutable case under construction; setups change it before the memory is filled. */
 export interface Draft {
@@ -35,14 +36,18 @@ export function generateCase(form: Form, seed: number): SiliconCase {
   const random = new Random(seed, hash(`${form.mnemonic} ${form.encoding}`));
   const mode = form.modes === 'legacy' || (form.modes === 'both' && random.chance(12)) ? 32 : 64;
   const gpr = Array.from({ length: 16 }, () => register(random));
-  gpr[RSP] = BigInt(stackPointer(random));
+  gpr[RSP] = BigInt(random.chance(1) ? farAddress(random, mode === 64) : stackPointer(random));
   const encoded = encode(random, form, mode, gpr);
   const draft: Draft = {
     random,
     form,
     encoded,
     gpr,
-    rflags: 0x202 | (random.u32() & ARITHMETIC) | (random.chance(8) ? DIRECTION : 0),
+    rflags:
+      0x202 |
+      (random.u32() & ARITHMETIC) |
+      (random.chance(8) ? DIRECTION : 0) |
+      (random.chance(3) ? ALIGNMENT_CHECK : 0),
     regions: [],
     contents: [],
   };
@@ -70,9 +75,17 @@ export function generateCase(form: Form, seed: number): SiliconCase {
     repeated: form.setup === 'string' && encoded.repeat,
     noTrapFlag,
     undefinedFlags: form.setup === 'shift' ? shiftUndefined(draft) : form.undefinedFlags,
+    operandKind: operandKind(form, encoded),
+    reg: encoded.reg,
+    rm: encoded.rm,
     operand: encoded.target,
     operandSize: encoded.operandSize,
   };
+}
+
+function operandKind(form: Form, encoded: Encoded): SiliconCase['operandKind'] {
+  if (encoded.memory || form.setup === 'string') return 'memory';
+  return form.modrm || form.plusRegister ? 'register' : 'none';
 }
 
 export function register(random: Random): bigint {

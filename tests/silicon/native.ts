@@ -51,6 +51,16 @@ export function buildHarness(root: string): string {
   return binary;
 }
 
+/**
+ * Whether the processor is of the family that Lockstep follows where the manual leaves results undefined: AMD Zen,
+ * families 17h to 1Ah.
+ */
+export function followedFamily(): boolean {
+  const text = readFileSync('/proc/cpuinfo', 'utf8');
+  const family = Number(/^cpu family\s*:\s*(\d+)/m.exec(text)?.[1] ?? 0);
+  return /^vendor_id\s*:\s*AuthenticAMD/m.test(text) && family >= 0x17 && family <= 0x1a;
+}
+
 /** What to call the processor that gave the answers. */
 export function processorName(): string {
   const line = /^model name\s*:\s*(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'));

@@ -1,3 +1,6 @@
+const WORDS = new Uint32Array(2);
+const WIDE = new BigUint64Array(WORDS.buffer);
+
 /** A small seeded generator (sfc32): the same seed gives the same cases on every host and Node version. */
 export class Random {
   #a: number;
@@ -36,10 +39,20 @@ export class Random {
   }
 
   u64(): bigint {
-    return (BigInt(this.u32()) << 32n) | BigInt(this.u32());
+    WORDS[1] = this.u32();
+    WORDS[0] = this.u32();
+    return WIDE[0]!;
   }
 
   bytes(length: number): Uint8Array {
-    return Uint8Array.from({ length }, () => this.u32() & 0xff);
+    const bytes = new Uint8Array(length);
+    for (let at = 0; at < length; at += 4) {
+      const word = this.u32();
+      bytes[at] = word;
+      bytes[at + 1] = word >>> 8;
+      bytes[at + 2] = word >>> 16;
+      bytes[at + 3] = word >>> 24;
+    }
+    return bytes;
   }
 }

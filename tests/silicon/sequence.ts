@@ -87,7 +87,7 @@ export function generateSequence(seed: number): SiliconCase {
     code,
     at: BigInt(AT),
     gpr,
-    rflags: BigInt(0x202 | (random.u32() & 0x8d5)),
+    rflags: BigInt(0x202 | (random.u32() & 0x8d5) | (random.chance(5) ? 0x40000 : 0)),
     xmm: vectors(random, random.pick(USABLE)),
     mxcsr: mxcsr(random),
     x87: x87(random, random.pick(USABLE)),
@@ -95,6 +95,9 @@ export function generateSequence(seed: number): SiliconCase {
     repeated: false,
     noTrapFlag: true,
     undefinedFlags: 0,
+    operandKind: 'none',
+    reg: 0,
+    rm: undefined,
     operand: undefined,
     operandSize: 4,
   };

@@ -1,4 +1,5 @@
 import { CODE_ARENA, DATA_ARENA, PAGE } from './case.ts';
+import { farAddress } from './encode.ts';
 import type { Draft } from './generator.ts';
 import type { Random } from './random.ts';
 
@@ -138,7 +139,10 @@ export function shiftUndefined(draft: Draft): number {
 
 function string(draft: Draft): void {
   const { random, gpr, encoded } = draft;
-  const place = () => (random.chance(92) ? arena(random) : DATA_ARENA.end - random.below(40));
+  const place = () => {
+    if (random.chance(92)) return arena(random);
+    return random.chance(90) ? DATA_ARENA.end - random.below(40) : farAddress(random, encoded.mode === 64);
+  };
   const source = place();
   const near = random.chance(20) ? source + random.below(20) - 10 : place();
   const down = random.chance(25);

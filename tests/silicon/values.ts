@@ -30,62 +30,100 @@ export function integer(random: Random): bigint {
   }
 }
 
-/** A floating-point pattern of `exponentBits` and `fractionBits`, without the explicit bit of the 80-bit format. */
-function pattern(random: Random, exponentBits: number, fractionBits: number): bigint {
-  const top = (1n << BigInt(exponentBits)) - 1n;
-  const bias = top >> 1n;
-  const full = (1n << BigInt(fractionBits)) - 1n;
-  const quiet = 1n << BigInt(fractionBits - 1);
-  const noise = random.u64() & full;
-  const few = (random.u64() & 3n) << BigInt(random.below(fractionBits - 1));
-  const fraction = () =>
-    random.pick([0n, 1n, full, full - 1n, quiet, quiet | 1n, quiet - 1n, few, noise, noise, noise]);
-  const make = (exponent: bigint, value: bigint) => (exponent << BigInt(fractionBits)) | value;
-  switch (random.below(16)) {
-    case 0:
-      return 0n;
-    case 1:
-      return make(top, 0n);
-    case 2:
-      return make(top, (fraction() | 1n) & ~quiet);
-    case 3:
-      return make(top, fraction() | quiet);
-    case 4:
-      return make(0n, fraction());
-    case 5:
-      return make(BigInt(1 + random.below(3)), fraction());
-    case 6:
-      return make(top - 1n - BigInt(random.below(3)), fraction());
-    case 7:
-      return make(bias, 0n);
-    case 8:
-    case 9:
-      // Around where conversions to integers overflow.
-      return make(
-        bias + BigInt(random.pick([6, 7, 14, 15, 16, 30, 31, 32, 51, 52, 53, 62, 63, 64])),
-        fraction(),
-      );
-    case 10:
-    case 11:
-    case 12:
-    case 13:
-      return make(bias + BigInt(random.below(40) - 20), fraction());
-    default:
-      return random.u64() & ((1n << BigInt(exponentBits + fractionBits)) - 1n);
+/** A floating-point format without its sign, and without the explicit bit of the 80-bit format. */
+class Pattern {
+  readonly #fractionBits: bigint;
+  readonly #top: bigint;
+  readonly #bias: bigint;
+  readonly #full: bigint;
+  readonly #quiet: bigint;
+  readonly #all: bigint;
+
+  constructor(exponentBits: number, fractionBits: number) {
+    this.#fractionBits = BigInt(fractionBits);
+    this.#top = (1n << BigInt(exponentBits)) - 1n;
+    this.#bias = this.#top >> 1n;
+    this.#full = (1n << this.#fractionBits) - 1n;
+    this.#quiet = 1n << BigInt(fractionBits - 1);
+    this.#all = (1n << BigInt(exponentBits + fractionBits)) - 1n;
+  }
+
+  #fraction(random: Random): bigint {
+    switch (random.below(11)) {
+      case 0:
+        return 0n;
+      case 1:
+        return 1n;
+      case 2:
+        return this.#full;
+      case 3:
+        return this.#full - 1n;
+      case 4:
+        return this.#quiet;
+      case 5:
+        return this.#quiet | 1n;
+      case 6:
+        return this.#quiet - 1n;
+      case 7:
+        return BigInt(random.below(4)) << BigInt(random.below(Number(this.#fractionBits) - 1));
+      default:
+        return random.u64() & this.#full;
+    }
+  }
+
+  #make(exponent: bigint, fraction: bigint): bigint {
+    return (exponent << this.#fractionBits) | fraction;
+  }
+
+  next(random: Random): bigint {
+    switch (random.below(16)) {
+      case 0:
+        return 0n;
+      case 1:
+        return this.#make(this.#top, 0n);
+      case 2:
+        return this.#make(this.#top, (this.#fraction(random) | 1n) & ~this.#quiet);
+      case 3:
+        return this.#make(this.#top, this.#fraction(random) | this.#quiet);
+      case 4:
+        return this.#make(0n, this.#fraction(random));
+      case 5:
+        return this.#make(BigInt(1 + random.below(3)), this.#fraction(random));
+      case 6:
+        return this.#make(this.#top - 1n - BigInt(random.below(3)), this.#fraction(random));
+      case 7:
+        return this.#make(this.#bias, 0n);
+      case 8:
+      case 9:
+        // Around where conversions to integers overflow.
+        return this.#make(this.#bias + random.pick(INTEGER_ENDS), this.#fraction(random));
+      case 10:
+      case 11:
+      case 12:
+      case 13:
+        return this.#make(this.#bias + BigInt(random.below(40) - 20), this.#fraction(random));
+      default:
+        return random.u64() & this.#all;
+    }
   }
 }
 
+const INTEGER_ENDS = [6n, 7n, 14n, 15n, 16n, 30n, 31n, 32n, 51n, 52n, 53n, 62n, 63n, 64n] as const;
+const SINGLE = new Pattern(8, 23);
+const DOUBLE = new Pattern(11, 52);
+const EXTENDED = new Pattern(15, 63);
+
 export function float32(random: Random): bigint {
-  return (BigInt(random.below(2)) << 31n) | pattern(random, 8, 23);
+  return (BigInt(random.below(2)) << 31n) | SINGLE.next(random);
 }
 
 export function float64(random: Random): bigint {
-  return (BigInt(random.below(2)) << 63n) | BigInt.asUintN(63, pattern(random, 11, 52));
+  return (BigInt(random.below(2)) << 63n) | DOUBLE.next(random);
 }
 
 export function float80(random: Random): bigint {
   const sign = BigInt(random.below(2)) << 79n;
-  const value = pattern(random, 15, 63);
+  const value = EXTENDED.next(random);
   const exponent = value >> 63n;
   const fraction = value & 0x7fff_ffff_ffff_ffffn;
   // The explicit integer bit is wrong now and then: unnormals, pseudo-denormals, pseudo-infinities.
@@ -95,7 +133,8 @@ export function float80(random: Random): bigint {
 
 /** `length` bytes filled with values of one kind. */
 export function fill(random: Random, length: number, kind: DataKind | undefined): Uint8Array {
-  const bytes = random.bytes(length);
+  // What is overwritten need not be random.
+  const bytes = kind === undefined || length % 8 !== 0 ? random.bytes(length) : new Uint8Array(length);
   const view = new DataView(bytes.buffer);
   const put = (size: 2 | 4 | 8, next: () => bigint) => {
     for (let at = 0; at + size <= length; at += size) {
@@ -133,7 +172,7 @@ export function fill(random: Random, length: number, kind: DataKind | undefined)
       break;
     case 'bcd':
       for (let at = 0; at < length; at += 1) {
-        if (!random.chance(5)) bytes[at] = random.below(10) * 16 + random.below(10);
+        bytes[at] = random.chance(5) ? random.below(256) : random.below(10) * 16 + random.below(10);
       }
       break;
     case undefined: {

@@ -39,7 +39,8 @@ import type { StepCase, StepEngine, StepOutcome } from './stepped-state.ts';
 export type StepMode = 'step' | 'block' | 'pieces';
 
 /** Which engine runs it (`--engine`). */
-export type StepExecutor = 'interpreter' | 'oracle';
+export const STEP_EXECUTORS = ['interpreter', 'oracle'] as const;
+export type StepExecutor = (typeof STEP_EXECUTORS)[number];
 
 const RAM_BYTES = 4 * 1024 * 1024;
 const TABLES = 0x1000;
@@ -56,11 +57,14 @@ const ZEROS = new Uint8Array(PAGE);
 const SENTINELS = new Uint8Array(PAGE).fill(0xf4);
 
 const CR0_USER = 0x8005_0033;
-/** PAE, PGE, OSFXSR, OSXMMEXCPT. */
-const CR4_USER = 0x6a0;
+/** PAE, PGE, OSFXSR, OSXMMEXCPT, FSGSBASE. */
+const CR4_USER = 0x1_06a0;
 /** SCE, LME, LMA, NXE. */
 const EFER_USER = 0xd01;
 const DATA_ACCESS = 0xc0f3;
+const FLAT_SEGMENTS = [SEGMENT.es, SEGMENT.cs, SEGMENT.ss, SEGMENT.ds, SEGMENT.fs, SEGMENT.gs] as const;
+/** As Linux names its segments. */
+const CODE_SELECTOR = { 64: 0x33, 32: 0x23 } as const;
 const CODE_ACCESS = { 64: 0xa0fb, 32: 0xc0fb } as const;
 
 export class EngineStep implements StepEngine {
@@ -69,8 +73,7 @@ export class EngineStep implements StepEngine {
   readonly #ram: Uint8Array;
   readonly #mode: StepMode;
   /** Linear page number -> RAM offset of its frame. */
-  #frames = new Map<bigint, number>();
-  #mapped = '';
+  #frames = new Map<number, number>();
 
   constructor(mode: StepMode = 'step', which: StepExecutor = 'interpreter', tlbEntries = 256) {
     this.#mode = mode;
@@ -131,7 +134,7 @@ export class EngineStep implements StepEngine {
     if (this.#mode !== 'step') {
       // Code of several instructions ends at the one behind it; a single one may jump anywhere.
       const several = given.code.length > CODE_MAX;
-      this.#engine.memory.storePhysical(this.#frames.get(given.at >> 12n)!, several ? ZEROS : SENTINELS);
+      this.#engine.memory.storePhysical(this.#frames.get(pageOf(given.at))!, several ? ZEROS : SENTINELS);
       if (several) this.#store(given.at + BigInt(given.code.length), SENTINELS.subarray(0, 1), true);
     }
     this.#store(given.at, given.code, true);
@@ -162,21 +165,18 @@ export class EngineStep implements StepEngine {
 
   /** Page tables for the pages that the case names. */
   #map(given: StepCase): void {
-    const pages = new Set<bigint>([given.at >> 12n]);
+    const code = pageOf(given.at);
+    const pages = new Set<number>([code]);
     for (const { address, bytes } of given.memory) {
-      const last = address + BigInt(Math.max(bytes.length, 1) - 1);
-      for (let page = address >> 12n; page <= last >> 12n; page += 1n) pages.add(page);
+      const last = pageOf(address + BigInt(Math.max(bytes.length, 1) - 1));
+      for (let page = pageOf(address); page <= last; page += 1) pages.add(page);
     }
-    const wanted = [...pages].sort((one, other) => (one < other ? -1 : 1));
-    const key = wanted.join();
-    if (key === this.#mapped) {
-      for (const frame of this.#frames.values()) {
-        if (frame !== this.#frames.get(given.at >> 12n)) this.#ram.fill(0, frame, frame + PAGE);
-      }
+    if (pages.size === this.#frames.size && [...pages].every((page) => this.#frames.has(page))) {
+      for (const [page, frame] of this.#frames) if (page !== code) this.#ram.fill(0, frame, frame + PAGE);
       return;
     }
+    const wanted = [...pages].sort((one, other) => one - other);
     if (wanted.length > FRAMES) throw new RangeError(`a step takes at most ${FRAMES} pages of memory`);
-    this.#mapped = key;
     this.#frames = new Map();
     const tables = new Uint8Array(FIRST_FRAME - TABLES);
     const view = new DataView(tables.buffer);
@@ -184,8 +184,8 @@ export class EngineStep implements StepEngine {
     let frame = FIRST_FRAME;
     for (const page of wanted) {
       let table = 0;
-      for (const level of [27n, 18n, 9n]) {
-        const at = table + Number((page >> level) & 0x1ffn) * 8;
+      for (const level of [2 ** 27, 2 ** 18, 2 ** 9]) {
+        const at = table + (Math.floor(page / level) & 0x1ff) * 8;
         if (view.getBigUint64(at, true) === 0n) {
           if (free + PAGE > tables.length) throw new RangeError('the pages of a step are too far apart');
           view.setBigUint64(at, BigInt(TABLES + free) | ENTRY, true);
@@ -193,7 +193,7 @@ export class EngineStep implements StepEngine {
         }
         table = Number(view.getBigUint64(at, true) & ~0xfffn) - TABLES;
       }
-      view.setBigUint64(table + Number(page & 0x1ffn) * 8, BigInt(frame) | ENTRY, true);
+      view.setBigUint64(table + (page & 0x1ff) * 8, BigInt(frame) | ENTRY, true);
       this.#frames.set(page, frame);
       frame += PAGE;
     }
@@ -208,7 +208,7 @@ export class EngineStep implements StepEngine {
       const linear = address + BigInt(at);
       const inPage = Number(linear & 0xfffn);
       const part = bytes.subarray(at, at + PAGE - inPage);
-      const frame = this.#frames.get(linear >> 12n);
+      const frame = this.#frames.get(pageOf(linear));
       if (frame !== undefined) {
         if (code) this.#engine.memory.storePhysical(frame + inPage, part);
         else this.#ram.set(part, frame + inPage);
@@ -228,12 +228,12 @@ export class EngineStep implements StepEngine {
     state.set32(CR4, CR4_USER);
     state.set32(EFER, EFER_USER);
     state.set32(CPL, 3);
-    for (const [name, index] of Object.entries(SEGMENT)) {
-      const code = name === 'cs';
-      const unusable = name === 'ldtr' || name === 'tr';
-      state.set32(SEGMENT_SELECTOR + index * 4, unusable ? 0 : code ? 0x33 : 0x2b);
-      state.set32(SEGMENT_LIMIT + index * 4, unusable ? 0 : 0xffff_ffff);
-      state.set32(SEGMENT_ACCESS + index * 4, unusable ? 0 : code ? CODE_ACCESS[given.mode] : DATA_ACCESS);
+    for (const index of FLAT_SEGMENTS) {
+      const code = index === SEGMENT.cs;
+      const unnamed = index === SEGMENT.fs || index === SEGMENT.gs;
+      state.set32(SEGMENT_SELECTOR + index * 4, unnamed ? 0 : code ? CODE_SELECTOR[given.mode] : 0x2b);
+      state.set32(SEGMENT_LIMIT + index * 4, 0xffff_ffff);
+      state.set32(SEGMENT_ACCESS + index * 4, code ? CODE_ACCESS[given.mode] : DATA_ACCESS);
     }
     const { x87 } = given;
     state.view.setUint16(FCW, x87.fcw, true);
@@ -284,13 +284,18 @@ export class EngineStep implements StepEngine {
     for (let at = 0; at < length; ) {
       const linear = address + BigInt(at);
       const inPage = Number(linear & 0xfffn);
-      const frame = this.#frames.get(linear >> 12n)!;
+      const frame = this.#frames.get(pageOf(linear))!;
       const part = this.#ram.subarray(frame + inPage, frame + Math.min(PAGE, inPage + length - at));
       bytes.set(part, at);
       at += part.length;
     }
     return bytes;
   }
+}
+
+/** Number of a linear page. */
+function pageOf(address: bigint): number {
+  return Number(BigInt.asUintN(64, address) >> 12n);
 }
 
 const GENERAL_PROTECTION = 13;

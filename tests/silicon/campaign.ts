@@ -1,0 +1,98 @@
+import { EngineStep, type StepExecutor, type StepMode } from '../../src/host/debug-step/engine-step.ts';
+import type { StepOutcome } from '../../src/host/debug-step/stepped-state.ts';
+import type { SiliconCase } from './case.ts';
+import { differences } from './compare.ts';
+import { Coverage } from './coverage.ts';
+import type { NativeProcessor } from './native.ts';
+import { SEQUENCE_FORM } from './sequence.ts';
+
+/** Cases run on the host's processor and in engines, and compared. */
+
+export interface CampaignOptions {
+  readonly native: NativeProcessor;
+  /** Every case runs in each of them, or with `rotate` in one after the other. */
+  readonly executors: readonly StepExecutor[];
+  readonly rotate?: boolean;
+  /** Batches take turns. */
+  readonly modes: readonly StepMode[];
+  /** The processor is of the family that Lockstep follows where the manual leaves results undefined. */
+  readonly sameFamily: boolean;
+  readonly onDifference: (difference: Difference) => void;
+}
+
+export interface Difference {
+  readonly given: SiliconCase;
+  readonly executor: StepExecutor;
+  readonly mode: StepMode;
+  readonly found: readonly string[];
+}
+
+const BATCH = 500;
+
+export class Campaign {
+  readonly coverage = new Coverage();
+  readonly #options: CampaignOptions;
+  readonly #engines = new Map<string, EngineStep>();
+
+  constructor(options: CampaignOptions) {
+    this.#options = options;
+  }
+
+  /** Runs cases `0 <= index < count`, a batch in the engines while the next is on the processor. */
+  async run(count: number, makeCase: (index: number) => SiliconCase): Promise<void> {
+    const { native } = this.#options;
+    const begin = (start: number) => {
+      const length = Math.max(0, Math.min(BATCH, count - start));
+      const cases = Array.from({ length }, (_, index) => makeCase(start + index));
+      return { cases, outcomes: native.run(cases) };
+    };
+    let next = begin(0);
+    for (let batch = 0; next.cases.length > 0; batch += 1) {
+      const { cases } = next;
+      const outcomes = await next.outcomes;
+      next = begin((batch + 1) * BATCH);
+      for (const [index, given] of cases.entries()) this.#compare(batch, index, given, outcomes[index]!);
+    }
+    await next.outcomes;
+  }
+
+  #compare(batch: number, index: number, given: SiliconCase, expected: StepOutcome): void {
+    const { executors, rotate, modes, sameFamily, onDifference } = this.#options;
+    this.coverage.add(given, expected.exception?.vector);
+    const sequence = given.form === SEQUENCE_FORM;
+    for (const [number, executor] of executors.entries()) {
+      if (rotate && (batch + index) % executors.length !== number) continue;
+      let mode = modes[batch % modes.length]!;
+      // One step is not the whole of a sequence.
+      if (sequence && mode === 'step') mode = 'block';
+      const found = compareOne(this.#engine(executor, mode), given, expected, sameFamily);
+      if (found.length > 0) onDifference({ given, executor, mode, found });
+    }
+  }
+
+  #engine(executor: StepExecutor, mode: StepMode): EngineStep {
+    const key = `${executor} ${mode}`;
+    let engine = this.#engines.get(key);
+    if (!engine) {
+      engine = new EngineStep(mode, executor);
+      this.#engines.set(key, engine);
+    }
+    return engine;
+  }
+}
+
+export function compareOne(
+  engine: EngineStep,
+  given: SiliconCase,
+  expected: StepOutcome,
+  sameFamily: boolean,
+): string[] {
+  try {
+    const actual = engine.step(given);
+    // The processor does not count the instructions of a sequence.
+    if (given.form === SEQUENCE_FORM) expected.retired = actual.retired;
+    return differences(given, expected, actual, sameFamily);
+  } catch (error) {
+    return [`the engine threw: ${(error as Error).stack?.split('\n').slice(0, 4).join(' ') ?? error}`];
+  }
+}
