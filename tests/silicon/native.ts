@@ -18,6 +18,7 @@ const CODE_MAX = 15;
 const BREAKPOINT = 0xcc;
 
 export interface NativeCase extends StepCase {
+  readonly mode: 32 | 64;
   /** A string instruction with a repeat prefix: run on until RIP moves. */
   readonly repeated: boolean;
   /** PUSHF would show TF and POPF would clear it: stop at a breakpoint behind the instruction instead. */

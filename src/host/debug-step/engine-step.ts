@@ -64,8 +64,8 @@ const EFER_USER = 0xd01;
 const DATA_ACCESS = 0xc0f3;
 const FLAT_SEGMENTS = [SEGMENT.es, SEGMENT.cs, SEGMENT.ss, SEGMENT.ds, SEGMENT.fs, SEGMENT.gs] as const;
 /** As Linux names its segments. */
-const CODE_SELECTOR = { 64: 0x33, 32: 0x23 } as const;
-const CODE_ACCESS = { 64: 0xa0fb, 32: 0xc0fb } as const;
+const CODE_SELECTOR = { 64: 0x33, 32: 0x23, 16: 0x23 } as const;
+const CODE_ACCESS = { 64: 0xa0fb, 32: 0xc0fb, 16: 0x80fb } as const;
 
 export class EngineStep implements StepEngine {
   readonly #engine: Engine;

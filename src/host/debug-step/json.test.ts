@@ -49,6 +49,23 @@ describe('the lines of debug step', () => {
     expect(printed.regs.rbx).toBe('0x7');
   });
 
+  it('are run in 16-bit code too', () => {
+    // ADD AX, BX; and a push through SP alone.
+    const outcome = (text: string) => {
+      const parsed = parseCase(text);
+      if (!parsed.ok) throw new Error(parsed.error);
+      return JSON.parse(printOutcome(parsed.value, new EngineStep().step(parsed.value)));
+    };
+    expect(outcome('{"code":"01d8","mode":16,"regs":{"rax":"0x1ffff","rbx":"0x1"}}')).toMatchObject({
+      mode: 16,
+      rip: '0x10000802',
+      regs: { rax: '0x10000', rflags: '0x257' },
+    });
+    expect(
+      outcome('{"code":"50","mode":16,"regs":{"rax":"0x1234","rsp":"0x50002"},"mem":{"0x0":"0000"}}'),
+    ).toMatchObject({ regs: { rsp: '0x50000' }, mem: { '0x0': '3412' } });
+  });
+
   it('report a page fault with its address', () => {
     const parsed = parseCase('{"code":"0f1000","regs":{"rax":"0x1234"}}');
     if (!parsed.ok) throw new Error(parsed.error);

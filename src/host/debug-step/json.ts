@@ -48,7 +48,7 @@ function readCase(value: unknown): StepCase {
   const code = hexBytes(given.code, 'code');
   if (code.length === 0 || code.length > CODE_MAX) throw new Refused('code takes 1 to 15 bytes');
   const mode = given.mode ?? 64;
-  if (mode !== 32 && mode !== 64) throw new Refused('mode is 32 or 64');
+  if (mode !== 16 && mode !== 32 && mode !== 64) throw new Refused('mode is 16, 32 or 64');
   const registers = object(given.regs ?? {}, 'regs');
   for (const name of Object.keys(registers)) {
     if (name !== 'rflags' && name !== 'rip' && !(REGISTER_NAMES as readonly string[]).includes(name)) {

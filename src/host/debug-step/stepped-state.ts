@@ -29,7 +29,8 @@ export interface MemoryChunk {
 
 export interface StepCase extends UserState {
   readonly code: Uint8Array;
-  readonly mode: 32 | 64;
+  /** Bits of the code segment; 16 is protected mode with a segment that is flat all the same. */
+  readonly mode: 16 | 32 | 64;
   readonly at: bigint;
 }
 
