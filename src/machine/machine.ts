@@ -46,6 +46,7 @@ import {
   FLAGS_RESULT,
   HALTED,
   INTERRUPT_SHADOW,
+  NMI_BLOCKED,
   SINGLE_STEP_TRAP,
   TEMP,
   TSC_OFFSET,
@@ -320,9 +321,10 @@ export class LockstepMachine implements Machine {
     const { state } = engine;
     const { interrupts } = this.#platform;
     if (state.get32(INTERRUPT_SHADOW) !== 0) return false;
-    if (interrupts.nmiPending()) {
+    if (this.#nmiDeliverable()) {
       interrupts.acknowledgeNmi();
       state.set32(HALTED, 0);
+      state.set32(NMI_BLOCKED, 1);
       this.#deliver(() => deliverInterrupt(engine, 2));
       return true;
     }
@@ -331,6 +333,10 @@ export class LockstepMachine implements Machine {
     state.set32(HALTED, 0);
     this.#deliver(() => deliverInterrupt(engine, vector));
     return true;
+  }
+
+  #nmiDeliverable(): boolean {
+    return this.#platform.interrupts.nmiPending() && this.#engine.state.get32(NMI_BLOCKED) === 0;
   }
 
   #deliver(delivery: () => 'delivered' | 'triple-fault'): void {
@@ -348,6 +354,7 @@ export class LockstepMachine implements Machine {
       this.#engine.memory.breakpointsMet !== 0 ||
       state.get32(HALTED) !== 0 ||
       (state.get32(FLAGS_REST) & 0x100) !== 0 ||
+      this.#nmiDeliverable() ||
       ((state.get32(FLAGS_REST) & 0x200) !== 0 && this.#platform.interrupts.pending())
     );
   }

@@ -93,6 +93,8 @@ export const FOP = 0x4cc;
 export const FIP = 0x4d0;
 export const FDP = 0x4d8;
 export const MXCSR = 0x4e0;
+/** i32: nonzero from the delivery of an NMI to the next IRET [SDM 3A 6.7.1]. */
+export const NMI_BLOCKED = 0x4e4;
 /** 64-bit number of entropy bytes drawn etc. belongs to devices; nothing architectural from here on. */
 export const ARCHITECTURAL_END = 0x500;
 

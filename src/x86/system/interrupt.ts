@@ -1,5 +1,5 @@
 import { ABORTED, type Cpu, DONE, type Outcome, type SystemOperation, systemOperation } from '../cpu.ts';
-import { FLAG, FLAGS_REST, HALTED, INTERRUPT_SHADOW, RSP, SINGLE_STEP_TRAP } from '../state.ts';
+import { FLAG, FLAGS_REST, HALTED, INTERRUPT_SHADOW, NMI_BLOCKED, RSP, SINGLE_STEP_TRAP } from '../state.ts';
 import { farCall, farJump, farReturn, interruptReturn, type OperandSize } from './far-transfer.ts';
 import { changeableFlags, readFlags, writeFlags } from './flags.ts';
 import { enterInterrupt, type InterruptKind } from './interrupt-entry.ts';
@@ -37,9 +37,11 @@ export const OVERFLOW_INTERRUPT = systemOperation('overflow-interrupt', (cpu) =>
 );
 
 /** IRET: c is the operand size. */
-export const INTERRUPT_RETURN = systemOperation('iret', (cpu, _b, c) =>
-  interruptReturn(cpu, c as OperandSize),
-);
+export const INTERRUPT_RETURN = systemOperation('iret', (cpu, _b, c) => {
+  // Even when it faults.
+  cpu.state.set32(NMI_BLOCKED, 0);
+  return interruptReturn(cpu, c as OperandSize);
+});
 
 /** RET far: c is the operand size, the immediate the bytes to release. */
 export const FAR_RETURN = systemOperation('far-return', (cpu, _b, c, imm) =>
