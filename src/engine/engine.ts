@@ -201,10 +201,12 @@ export class Engine implements Cpu, SlowPaths {
           break;
         case EXIT.hot:
           this.#compiler?.hot(record);
+          this.#arrive();
           header = record;
           break;
         case EXIT.permit:
           this.#compiler?.permit(record);
+          this.#arrive();
           header = record;
           break;
         case EXIT.slow: {
