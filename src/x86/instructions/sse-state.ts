@@ -5,7 +5,7 @@ import { loadControlWord, loadStatusWord } from '../float/x87-unit.ts';
 import type { Row } from '../instruction.ts';
 import { STORE_MXCSR } from '../micro-operations/sse-move.ts';
 import { type CpuState, CR0, FCW, FDP, FIP, FLAG, FLAGS_REST, FOP, FSW, FTW, MXCSR, XMM } from '../state.ts';
-import { CR0_BIT, canonical, privilegeLevel } from '../system/mode.ts';
+import { CR0_BIT, canonical, code64, privilegeLevel } from '../system/mode.ts';
 import { emitMemory, sseRow } from './sse-operand.ts';
 
 /** Group 15 (0F AE): MXCSR, FXSAVE and FXRSTOR. */
@@ -67,12 +67,14 @@ function image(state: CpuState, imm: bigint): Uint8Array {
 }
 
 /**
- * An area that does not lie at a multiple of 16. As on AMD processors an address that is not canonical comes first,
- * then #AC, which asks for multiples of 4.
+ * An area that does not lie at a multiple of 16. As on AMD processors its first 4 bytes must be canonical and within
+ * the segment, then comes #AC, which asks for multiples of 4.
  */
 function misaligned(cpu: Cpu, address: bigint): Outcome {
   const { state } = cpu;
-  if (!canonical(address)) return cpu.probe(address, 1, 'read') ? DONE : ABORTED;
+  const end = address + 3n;
+  const reachable = code64(state) ? canonical(address) && canonical(end) : end <= 0xffff_ffffn;
+  if (!reachable && !cpu.probe(address, 4, 'read')) return ABORTED;
   const wanted = (state.get32(FLAGS_REST) & FLAG.ac) !== 0 && (state.get32(CR0) & CR0_BIT.am) !== 0;
   const checked = wanted && privilegeLevel(state) === 3;
   return checked && address & 3n ? cpu.fault(ALIGNMENT, 0) : cpu.fault(GENERAL_PROTECTION, 0);
