@@ -100,6 +100,9 @@ async function compareAll(native: NativeProcessor, options: Options): Promise<nu
     const at = options.source === 'mixed' ? index - Math.floor(index / SEQUENCE_EVERY) - 1 : index;
     return generateCase(forms[at % forms.length]!, options.seed + Math.floor(at / forms.length));
   });
+  for (const given of campaign.unsteady) {
+    process.stdout.write(`not repeated by the processor: ${formName(given.form)}, seed ${given.seed}\n`);
+  }
   for (const [name, count] of failures) process.stdout.write(`${name}: ${count} differ\n`);
   process.stdout.write(`${campaign.coverage.summary().join('\n')}\n`);
   if (options.coverage) writeFileSync(options.coverage, `${campaign.coverage.table().join('\n')}\n`);

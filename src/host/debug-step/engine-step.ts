@@ -52,6 +52,8 @@ const ITERATIONS_MAX = 1_000_000;
 const BLOCK_BUDGET = 100_000;
 const PIECE_MAX = 4;
 const CODE_MAX = 15;
+/** What debuggers put there, and a case may read; it ends in #GP because there is no interrupt table. */
+const BREAKPOINT = Uint8Array.of(0xcc);
 /** HLT: one byte, and #GP in user mode. */
 const ZEROS = new Uint8Array(PAGE);
 const SENTINELS = new Uint8Array(PAGE).fill(0xf4);
@@ -135,7 +137,7 @@ export class EngineStep implements StepEngine {
       // Code of several instructions ends at the one behind it; a single one may jump anywhere.
       const several = given.code.length > CODE_MAX;
       this.#engine.memory.storePhysical(this.#frames.get(pageOf(given.at))!, several ? ZEROS : SENTINELS);
-      if (several) this.#store(given.at + BigInt(given.code.length), SENTINELS.subarray(0, 1), true);
+      if (several) this.#store(given.at + BigInt(given.code.length), BREAKPOINT, true);
     }
     this.#store(given.at, given.code, true);
     for (const chunk of given.memory) this.#store(chunk.address, chunk.bytes, false);
