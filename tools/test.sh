@@ -12,7 +12,7 @@ echo "== format and lint (biome check)"
 npx --no-install biome check . --diagnostic-level=error || checks_failed=$((checks_failed + 1))
 
 echo "== guest images"
-node dist/tools/image.js boot check demo programs > /dev/null || echo "tests that boot Debian will fail or be skipped"
+node dist/tools/image.js boot check demo programs generic > /dev/null || echo "tests that boot Debian will fail or be skipped"
 
 echo "== tests (vitest)"
 counts=.cache/test-counts.json
