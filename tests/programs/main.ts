@@ -12,13 +12,13 @@ import { type KernelImage, listedPrograms, prepareGuest } from './programs-guest
 import { WatchedConsole } from './watched-console.ts';
 
 /**
- * node dist/tests/programs/main.js [--fast] [--kernel cloud|generic] [--engine E] [--record FILE [--verify]]
+ * node dist/tests/programs/main.js [--fast] [--kernel cloud|generic] [--engine E] [--record FILE [--replay]]
  *                                  [--resume FILE] [--console] [--qemu | --native] [NAME...]
  *
  * Runs the programs of tests/programs/list in one guest and says, as each ends, whether it did what it must and what
  * it cost; exit code 1 when one did not. NAME selects those that contain it.
  *
- * --verify   replays the recording: digests and console must be equal
+ * --replay   replays the recording: digests, outputs and console must be equal
  * --resume   keeps results in FILE and leaves out what passed there with the same kernel and engine
  * --console  the guest's console on standard error
  * --qemu     the same guest under QEMU; --native: a chroot on this host's processor, where expected output comes from
@@ -30,7 +30,7 @@ const { values, positionals } = parseArgs({
     kernel: { type: 'string', default: 'cloud' },
     engine: { type: 'string', default: 'auto' },
     record: { type: 'string' },
-    verify: { type: 'boolean', default: false },
+    replay: { type: 'boolean', default: false },
     resume: { type: 'string' },
     console: { type: 'boolean', default: false },
     qemu: { type: 'boolean', default: false },
@@ -53,7 +53,7 @@ await rm(folder, { recursive: true, force: true });
 async function everything(): Promise<boolean> {
   if (values.kernel !== 'cloud' && values.kernel !== 'generic')
     throw new Error('--kernel is cloud or generic');
-  if (values.verify && values.record === undefined) throw new Error('--verify needs --record FILE');
+  if (values.replay && values.record === undefined) throw new Error('--replay needs --record FILE');
   const all = await listedPrograms();
   const lost = positionals.find((part) => !all.some(({ name }) => name.includes(part)));
   if (lost !== undefined) throw new Error(`no program's name contains ${lost}`);
@@ -75,7 +75,7 @@ async function everything(): Promise<boolean> {
   console.log(`${good} of ${programs.length} programs as they must be (${where})`);
   if (ended.figures !== undefined) console.log(`run: ${ended.figures}`);
   if (stopped) throw new Error('stopped');
-  const same = !values.verify || (await replaysEqual(values.record ?? '', ended.text));
+  const same = !values.replay || (await replaysEqual(values.record ?? '', ended.text));
   return good === programs.length && ended.code === 0 && same;
 }
 
@@ -144,10 +144,10 @@ function runAll(programs: readonly Program[], command: readonly string[]): Promi
   });
 }
 
-/** Replays and compares: digests inside `lockstep replay`, the console here. */
+/** Replays and compares: outputs and digests inside `lockstep replay`, the console here. */
 function replaysEqual(recording: string, expected: string): Promise<boolean> {
   progress('replaying the recording');
-  const [program = '', ...args] = lockstep(['replay', recording, '--verify', '--json']);
+  const [program = '', ...args] = lockstep(['replay', recording, '--json', '--engine', values.engine]);
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
     stopsWith(child);
