@@ -30,17 +30,20 @@ const HALVES = new Int32Array(WHOLE.buffer);
 export class BlockBuilder implements Lowering {
   readonly #records: RecordWriter;
   readonly #codeSize: CodeSize;
+  /** The block is one instruction that runs alone. */
+  readonly #alone: boolean;
   instructions = 0;
   ended = false;
   offset = 0;
   nextOffset = 0;
-  /** Records whose field c is an operand; in all others it holds the refund of a taken branch. */
+  /** Records whose field c is an operand; in all others it is the number of instructions behind them. */
   readonly usesC = new Set<number>();
   readonly #branches: number[] = [];
 
-  constructor(records: RecordWriter, codeSize: CodeSize) {
+  constructor(records: RecordWriter, codeSize: CodeSize, alone: boolean) {
     this.#records = records;
     this.#codeSize = codeSize;
+    this.#alone = alone;
   }
 
   begin(length: number): void {
@@ -50,9 +53,10 @@ export class BlockBuilder implements Lowering {
   }
 
   emit(operation: MicroOperation, fields: { a?: number; b?: number; c?: number; imm?: bigint } = {}): void {
+    if (operation.counted && this.#alone) return;
     const index = this.#record(this.#records.number(operation), fields, fields.imm ?? 0n);
     if (this.#records.branches(operation)) this.#branches.push(index);
-    else this.usesC.add(index);
+    else if (!operation.counted) this.usesC.add(index);
     if (operation.ends) this.ended = true;
   }
 
@@ -72,9 +76,13 @@ export class BlockBuilder implements Lowering {
   }
 
   system(operation: SystemOperation, fields: { b?: number; c?: number; imm?: bigint } = {}): void {
+    this.orSystem(operation, fields);
+    this.ended = true;
+  }
+
+  orSystem(operation: SystemOperation, fields: { b?: number; c?: number; imm?: bigint } = {}): void {
     const number = this.#records.systemNumber(operation);
     this.usesC.add(this.#record(ENGINE_OPERATION.system, { ...fields, a: number }, fields.imm ?? 0n));
-    this.ended = true;
   }
 
   fault(vector: number, errorCode?: number): void {

@@ -185,7 +185,7 @@ export class CodeCache implements RecordWriter {
     const limit = mode & MODE.step ? 1 : BLOCK_INSTRUCTIONS;
     const header = this.#append(ENGINE_OPERATION.header, 0, 0, 0, 0n);
     this.#i32[this.#index(header) * 4 + 3] = mode & MODE.step ? NEVER_HOT : this.heat;
-    const builder = new BlockBuilder(this, codeSize);
+    const builder = new BlockBuilder(this, codeSize, limit === 1);
     let at = start;
     let secondPage = -1;
     let secondEnd = 0;

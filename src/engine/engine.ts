@@ -307,6 +307,8 @@ export class Engine implements Cpu, SlowPaths {
 
   #system(record: number): RunExit | undefined {
     const state = this.state;
+    // Behind a quick way that did not succeed there may be more of the block.
+    this.#left += this.code.refund(record) - 1;
     const offset = this.code.offset(record);
     this.#setPc(offset + this.code.instructionLength(record));
     if ((this.#mode & MODE.codeMask) !== MODE.code64) state.i32[(RIP >> 2) + 1] = 0;

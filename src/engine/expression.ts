@@ -121,6 +121,7 @@ export abstract class WasmExpressions implements Semantics<Node, Node, Node> {
   abstract setVector(field: Field, value: Node): void;
   abstract skipNext(): void;
   abstract fault(vector: number, errorCode?: number): void;
+  abstract remaining(): Node;
   abstract pc(offset: Node): Node;
   abstract branch(): void;
   abstract branchIf(condition: Node): void;

@@ -2,7 +2,7 @@ import { Code, type Label } from '../wasm/code.ts';
 import { ModuleBuilder } from '../wasm/module.ts';
 import type { ValueType } from '../wasm/opcode.ts';
 import { instantiate, type WasmMemory } from '../wasm/webassembly.ts';
-import type { Field, MicroOperation } from '../x86/semantics.ts';
+import { type Field, type MicroOperation, microOperation } from '../x86/semantics.ts';
 import {
   BLOCK_PC,
   COMPILED_COUNT,
@@ -208,7 +208,7 @@ export function buildInterpreter(table: OperationTable, layout: EngineLayout): U
     },
   };
 
-  const fallThrough: MicroOperation = { name: 'fall-through', ends: true, meaning: (s) => s.branch() };
+  const fallThrough = microOperation('fall-through', (s) => s.branch(), true);
   const cases: (() => void)[] = [
     () => code.op('unreachable'),
     () => emitMeaning(fallThrough),

@@ -26,6 +26,8 @@ export interface OracleMemory {
   /** 128 bits as one access, where the memory tells them from two of 64 (#AC does). */
   loadVector?(linear: bigint): bigint | undefined;
   storeVector?(linear: bigint, value: bigint): boolean;
+  /** Instructions that may still be charged; only where blocks run. */
+  remaining?(): number;
 }
 
 /** How a micro-operation ended. */
@@ -415,6 +417,10 @@ export class OracleSemantics implements Semantics<bigint, boolean, bigint> {
 
   fault(vector: number, errorCode?: number): never {
     throw new Left({ kind: 'fault', vector, errorCode });
+  }
+
+  remaining(): bigint {
+    return BigInt(this.#memory.remaining?.() ?? 0);
   }
 
   pc(offset: bigint): bigint {

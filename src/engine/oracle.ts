@@ -43,6 +43,7 @@ export function createOracle(
     return slow.slow(record, kind | size) === 0;
   };
   const semantics = new OracleSemantics(state, {
+    remaining: () => remaining,
     load: (size, linear) => (access(ACCESS.load, size, linear) ? state.get64(SLOW_VALUE) : undefined),
     loadForWrite: (size, linear) =>
       access(ACCESS.loadForWrite, size, linear) ? state.get64(SLOW_VALUE) : undefined,

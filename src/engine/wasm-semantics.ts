@@ -279,6 +279,10 @@ export class WasmSemantics extends WasmExpressions {
     this.effect([], (code) => this.#frame.fault(code, vector, errorCode));
   }
 
+  remaining(): Node {
+    return this.node('i64', 'fixed', [], (code) => code.get(this.#frame.remaining).op('i64.extend_i32_s'));
+  }
+
   pc(offset: Node): Node {
     return this.add(this.state(BLOCK_PC, 8), offset);
   }

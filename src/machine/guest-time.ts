@@ -1,5 +1,6 @@
 import type { ByteReader, ByteWriter } from '../base/bytes.ts';
 import { type GuestNanoseconds, guestNanoseconds, type InstructionCount } from '../base/units.ts';
+import { CLOCK_BASE, CLOCK_CAP, CLOCK_END, CLOCK_KNOWN, CLOCK_RATE, type CpuState } from '../x86/state.ts';
 import type { ClockInput } from './door.ts';
 
 /**
@@ -16,6 +17,21 @@ export class GuestTime {
   now(count: bigint): GuestNanoseconds {
     const time = this.#base + (((count - this.#at) * this.#rate) >> 32n);
     return guestNanoseconds(time < this.#cap ? time : this.#cap);
+  }
+
+  /**
+   * Tells RDTSC (x86/micro-operations/system.ts) how time goes on until `end`, the count at which REMAINING is 0: or
+   * nothing, where 64 bits might not be enough.
+   */
+  publish(state: CpuState, end: bigint): void {
+    const counts = end - this.#at;
+    const known = counts >> 31n === 0n && (this.#rate | this.#base | this.#cap) >> 62n === 0n;
+    state.set32(CLOCK_KNOWN, known ? 1 : 0);
+    if (!known) return;
+    state.set64(CLOCK_END, counts);
+    state.set64(CLOCK_BASE, this.#base);
+    state.set64(CLOCK_RATE, this.#rate);
+    state.set64(CLOCK_CAP, this.#cap);
   }
 
   /** The first count at which guest time is at least `time`; undefined when the cap comes first. */

@@ -39,6 +39,7 @@ import { MICRO_OPERATIONS } from '../x86/micro-operations/all.ts';
 import {
   ARCHITECTURAL_END,
   BLOCK_PC,
+  CLOCK_KNOWN,
   COMPILED_COUNT,
   CPL,
   type CpuState,
@@ -47,6 +48,7 @@ import {
   HALTED,
   INTERRUPT_SHADOW,
   NMI_BLOCKED,
+  QUIET,
   SINGLE_STEP_TRAP,
   TEMP,
   TSC_OFFSET,
@@ -170,6 +172,7 @@ export class LockstepMachine implements Machine {
     });
     this.#platform.interrupts.onChange = () => {
       this.#attention = true;
+      this.#engine.state.set32(QUIET, 0);
     };
     this.#console = new ConsoleDevice(
       { name: 'console', onBytes: (bytes) => sink.output({ kind: 'console', port: 1, bytes }) },
@@ -287,9 +290,12 @@ export class LockstepMachine implements Machine {
     const privilege = state.get32(CPL);
     if (shadow) state.set32(INTERRUPT_SHADOW, 0);
     if (single) state.set32(SINGLE_STEP_TRAP, 1);
+    if (shadow || single) budget = 1;
+    this.#time.publish(state, this.#count + BigInt(budget));
+    this.#lookForInterrupts();
     engine.retired = 0;
     this.#running = true;
-    const exit = engine.run(shadow || single ? 1 : budget, exact);
+    const exit = engine.run(budget, exact);
     this.#running = false;
     this.#count += BigInt(engine.retired);
     if (single && (exit === 'fault' || engine.retired === 0 || !singleStepDue(engine, privilege)))
@@ -346,8 +352,17 @@ export class LockstepMachine implements Machine {
     if (result === 'triple-fault') this.#powered({ kind: 'power', state: 'triple-fault', value: 0 });
   }
 
+  /** Is an interrupt pending? What asks, after everything that may have made it so, tells the quick STI and POPF. */
+  #lookForInterrupts(): boolean {
+    const { interrupts } = this.#platform;
+    const pending = interrupts.pending();
+    this.#engine.state.set32(QUIET, pending || interrupts.nmiPending() ? 0 : 1);
+    return pending;
+  }
+
   #wantsAttention(): boolean {
     const { state } = this.#engine;
+    const pending = this.#lookForInterrupts();
     return (
       this.#attention ||
       this.#power !== undefined ||
@@ -355,7 +370,7 @@ export class LockstepMachine implements Machine {
       state.get32(HALTED) !== 0 ||
       (state.get32(FLAGS_REST) & 0x100) !== 0 ||
       this.#nmiDeliverable() ||
-      ((state.get32(FLAGS_REST) & 0x200) !== 0 && this.#platform.interrupts.pending())
+      ((state.get32(FLAGS_REST) & 0x200) !== 0 && pending)
     );
   }
 
@@ -369,6 +384,7 @@ export class LockstepMachine implements Machine {
     switch (input.kind) {
       case 'clock':
         this.#time.adjust(this.count, input);
+        this.#engine.state.set32(CLOCK_KNOWN, 0);
         return;
       case 'frame':
         this.#nics[input.nic]?.receive(input.frame);

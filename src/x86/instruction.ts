@@ -99,6 +99,8 @@ export interface Lowering {
    * change anything.
    */
   system(operation: SystemOperation, fields?: { b?: number; c?: number; imm?: bigint }): void;
+  /** As system, but the block goes on: the micro-operation before it has skipped it when all was well. */
+  orSystem(operation: SystemOperation, fields?: { b?: number; c?: number; imm?: bigint }): void;
   /** Raises an exception when executed; ends the block. */
   fault(vector: number, errorCode?: number): void;
   /** Offset of this instruction's first byte from BLOCK_PC. */

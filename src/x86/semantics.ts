@@ -125,6 +125,9 @@ export interface Semantics<V, B, X> {
   /** Raises an exception at this instruction. */
   fault(vector: number, errorCode?: number): void;
 
+  /** Instructions that may still be charged, the whole of the running block being charged already. */
+  remaining(): V;
+
   /** BLOCK_PC + offset. */
   pc(offset: V): V;
   /** Direct jump to BLOCK_PC + immediateLow; ends the block. */
@@ -236,8 +239,17 @@ export interface MicroOperation {
   readonly meaning: Meaning;
   /** True when the block cannot go on after it (an unconditional jump). */
   readonly ends: boolean;
+  /**
+   * Field c is the number of the block's instructions behind this one, filled in by the block builder. It is a quick
+   * way that is left out where one instruction runs alone.
+   */
+  readonly counted: boolean;
 }
 
 export function microOperation(name: string, meaning: Meaning, ends = false): MicroOperation {
-  return { name, meaning, ends };
+  return { name, meaning, ends, counted: false };
+}
+
+export function countedOperation(name: string, meaning: Meaning): MicroOperation {
+  return { name, meaning, ends: false, counted: true };
 }

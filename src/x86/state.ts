@@ -123,6 +123,18 @@ export const FAULT_ERROR = 0x634;
 export const UNDONE = 0x638;
 /** i64: instructions that retired in compiled regions. */
 export const COMPILED_COUNT = 0x640;
+/** i32: nonzero while no interrupt or NMI is pending, so that opening the interrupt window changes nothing else. */
+export const QUIET = 0x660;
+/**
+ * How guest time follows from REMAINING, for RDTSC (machine/guest-time.ts): whether the four words say so, the count
+ * from the clock's last entry to where REMAINING is 0, the time of that entry, nanoseconds per count in 32.32 fixed
+ * point, and the cap.
+ */
+export const CLOCK_KNOWN = 0x664;
+export const CLOCK_END = 0x668;
+export const CLOCK_BASE = 0x670;
+export const CLOCK_RATE = 0x678;
+export const CLOCK_CAP = 0x680;
 export const STATE_SIZE = 0x1000;
 
 export type Size = 1 | 2 | 4 | 8;

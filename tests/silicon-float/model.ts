@@ -50,6 +50,7 @@ export function runOnModel(before: SiliconRecord): SiliconRecord {
       }),
     call: (operation, fields = {}) => steps.push({ kind: 'call', operation, fields }),
     system: (operation, fields = {}) => steps.push({ kind: 'call', operation, fields }),
+    orSystem: (operation, fields = {}) => steps.push({ kind: 'call', operation, fields }),
     fault: (vector) => steps.push({ kind: 'fault', vector }),
     offset: 0,
     nextOffset: before.code.length,

@@ -493,6 +493,10 @@ export class RegionSemantics extends WasmExpressions {
     this.effect([], this.#leaving());
   }
 
+  remaining(): Node {
+    return this.node('i64', 'fixed', [], (code) => code.get(this.#frame.remaining).op('i64.extend_i32_s'));
+  }
+
   pc(offset: Node): Node {
     const base = this.node('i64', 'pure', [], (code) => code.get(this.#frame.base));
     return this.add(base, this.add(this.constant(this.#delta), offset));

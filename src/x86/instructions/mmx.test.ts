@@ -29,6 +29,7 @@ function records(hex: string): Record[] {
     emit32: note,
     call: note,
     system: note,
+    orSystem: note,
     fault: (vector) => note({ name: `fault ${vector}` }),
     offset: 0,
     nextOffset: instruction.length,

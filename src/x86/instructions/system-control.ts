@@ -1,7 +1,12 @@
 import { linearAddress } from '../address.ts';
 import type { Instruction, Lowering, Row } from '../instruction.ts';
 import { LOAD, LOAD_ZERO, MOVE, STORE } from '../micro-operations/move.ts';
-import { READ_CONTROL32, READ_CONTROL64, REQUIRE_PRIVILEGE } from '../micro-operations/system.ts';
+import {
+  QUICK_TIMESTAMP,
+  READ_CONTROL32,
+  READ_CONTROL64,
+  REQUIRE_PRIVILEGE,
+} from '../micro-operations/system.ts';
 import { CR0, CR2, CR3, CR4, GPR } from '../state.ts';
 import {
   CLEAR_TASK_SWITCHED,
@@ -17,8 +22,7 @@ import { READ_MSR, READ_TIMESTAMP, WRITE_MSR } from '../system/msr.ts';
 import { modrmRow, plainRow, rmRegister, T0 } from './operand.ts';
 
 /**
- * Control and debug registers, MSRs, identification, fences. What reads guest time ends its block, so that it
- * sees the exact count; what enables or moves interrupts does, so that the machine looks.
+ * Control and debug registers, MSRs, identification, fences. What enables or moves interrupts does, so that the machine looks.
  */
 
 const UD = 6;
@@ -81,6 +85,11 @@ function random(instruction: Instruction, out: Lowering): void {
   out.call(READ_RANDOM, { b: GPR + instruction.rm * 8, c: instruction.operandSize });
 }
 
+function readTimestamp(_: Instruction, out: Lowering): void {
+  out.emit(QUICK_TIMESTAMP);
+  out.orSystem(READ_TIMESTAMP);
+}
+
 /** Memory is accessed in program order anyway. */
 const fence = (): void => {};
 const requirePrivilege = (_: Instruction, out: Lowering): void => out.emit(REQUIRE_PRIVILEGE);
@@ -100,7 +109,7 @@ export const SYSTEM_CONTROL_ROWS: readonly Row[] = [
 
   plainRow(0x0f30, 'wrmsr', (_, out) => out.system(WRITE_MSR)),
   plainRow(0x0f32, 'rdmsr', (_, out) => out.system(READ_MSR)),
-  plainRow(0x0f31, 'rdtsc', (_, out) => out.system(READ_TIMESTAMP)),
+  plainRow(0x0f31, 'rdtsc', readTimestamp),
   // No performance counter exists, so every index is out of range.
   plainRow(0x0f33, 'rdpmc', (_, out) => out.fault(GP, 0)),
   plainRow(0x0fa2, 'cpuid', (_, out) => out.call(IDENTIFY)),

@@ -2,6 +2,7 @@ import { emitOperandAddress, linearAddress } from '../address.ts';
 import type { Instruction, Lowering, Row } from '../instruction.ts';
 import { LOAD_ZERO, MOVE, STORE } from '../micro-operations/move.ts';
 import {
+  QUICK_TIMESTAMP_AUX,
   READ_BASE32,
   READ_BASE64,
   REQUIRE_PRIVILEGE,
@@ -148,8 +149,10 @@ function adjustPrivilege(instruction: Instruction, out: Lowering): void {
 function group7(instruction: Instruction, out: Lowering): void {
   const which = instruction.rm & 7;
   if (which === 0 && instruction.codeSize === 64) out.emit(SWAP_GS);
-  else if (which === 1) out.system(READ_TIMESTAMP_AUX);
-  else out.fault(UD);
+  else if (which === 1) {
+    out.emit(QUICK_TIMESTAMP_AUX);
+    out.orSystem(READ_TIMESTAMP_AUX);
+  } else out.fault(UD);
 }
 
 function readBase(segment: number) {

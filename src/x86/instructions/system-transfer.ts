@@ -1,6 +1,11 @@
 import { emitOperandAddress, STACK_ADDRESS_TEMP } from '../address.ts';
 import type { Instruction, Lowering, Row } from '../instruction.ts';
-import { CLEAR_INTERRUPT, PUSH_FLAGS64 } from '../micro-operations/system.ts';
+import {
+  CLEAR_INTERRUPT,
+  PUSH_FLAGS64,
+  QUICK_POP_FLAGS64,
+  QUICK_SET_INTERRUPT,
+} from '../micro-operations/system.ts';
 import { GPR } from '../state.ts';
 import { SYSCALL, SYSENTER, SYSEXIT, SYSRET } from '../system/fast-call.ts';
 import {
@@ -45,6 +50,21 @@ function pushFlags({ codeSize, operandSize }: Instruction, out: Lowering): void 
   else out.call(PUSH_FLAGS, { b: STACK_ADDRESS_TEMP, c: operandSize });
 }
 
+function popFlags({ codeSize, operandSize }: Instruction, out: Lowering): void {
+  const fields = { b: STACK_ADDRESS_TEMP, c: operandSize };
+  if (codeSize === 64 && operandSize === 8) {
+    out.emit(QUICK_POP_FLAGS64, { b: STACK_ADDRESS_TEMP });
+    out.orSystem(POP_FLAGS, fields);
+  } else {
+    out.system(POP_FLAGS, fields);
+  }
+}
+
+function setInterruptFlag(_: Instruction, out: Lowering): void {
+  out.emit(QUICK_SET_INTERRUPT);
+  out.orSystem(SET_INTERRUPT_FLAG);
+}
+
 function checkBound(instruction: Instruction, out: Lowering): void {
   out.call(CHECK_BOUND, {
     b: emitOperandAddress(instruction, out),
@@ -83,14 +103,7 @@ export const SYSTEM_TRANSFER_ROWS: readonly Row[] = [
   plainRow(0xcb, 'retf', farReturn),
 
   plainRow(0xfa, 'cli', (_, out) => out.emit(CLEAR_INTERRUPT)),
-  plainRow(0xfb, 'sti', (_, out) => out.system(SET_INTERRUPT_FLAG)),
+  plainRow(0xfb, 'sti', setInterruptFlag),
   plainRow(0x9c, 'pushf', pushFlags, { defaults64: true }),
-  plainRow(
-    0x9d,
-    'popf',
-    ({ operandSize }, out) => out.system(POP_FLAGS, { b: STACK_ADDRESS_TEMP, c: operandSize }),
-    {
-      defaults64: true,
-    },
-  ),
+  plainRow(0x9d, 'popf', popFlags, { defaults64: true }),
 ];

@@ -1,5 +1,10 @@
-import { microOperation, type Semantics } from '../semantics.ts';
+import { countedOperation, type MicroOperation, microOperation, type Semantics } from '../semantics.ts';
 import {
+  CLOCK_BASE,
+  CLOCK_CAP,
+  CLOCK_END,
+  CLOCK_KNOWN,
+  CLOCK_RATE,
   CPL,
   CR0,
   CR4,
@@ -8,9 +13,15 @@ import {
   FLAGS_REST,
   FLAGS_RESULT,
   KERNEL_GS_BASE,
+  QUIET,
+  RAX,
+  RCX,
+  RDX,
   RSP,
   SEGMENT,
   SEGMENT_BASE,
+  TSC_AUX,
+  TSC_OFFSET,
 } from '../state.ts';
 
 /** System instructions that are frequent, or that only check a privilege: no slow path, and no end of the block. */
@@ -50,6 +61,26 @@ export const CLEAR_INTERRUPT = microOperation('clear-interrupt', (s) => {
     () => s.setState(FLAGS_REST, 8, s.and(flags, s.constant(~BigInt(FLAG.if)))),
   );
 });
+
+/**
+ * STI where nothing is pending that the window would let in: interrupts need not be looked at behind the next
+ * instruction. That instruction has to be of the same block, or a run could end between the two and would have to
+ * leave INTERRUPT_SHADOW behind.
+ */
+export const QUICK_SET_INTERRUPT = countedOperation('quick-set-interrupt', (s) => {
+  const flags = s.state(FLAGS_REST, 8);
+  const ioPrivilege = s.and(s.shrU(flags, s.constant(12)), s.constant(3));
+  const allowed = s.not(s.ltU(ioPrivilege, s.state(CPL, 4)));
+  const followed = s.not(s.isZero(s.number('c')));
+  s.when(s.bothOf(s.bothOf(allowed, followed), quiet(s)), () => {
+    s.setState(FLAGS_REST, 8, s.or(flags, s.constant(FLAG.if)));
+    s.skipNext();
+  });
+});
+
+function quiet<V, B, X>(s: Semantics<V, B, X>): B {
+  return s.not(s.isZero(s.state(QUIET, 4)));
+}
 
 /** SWAPGS [SDM 2B SWAPGS]. */
 export const SWAP_GS = microOperation('swap-gs', (s) =>
@@ -122,6 +153,78 @@ export const PUSH_FLAGS64 = microOperation('push-flags64', (s) => {
   s.setState(RSP, 8, top);
 });
 
+/** The two words of the arithmetic flags from RFLAGS (system/flags.ts says how). */
+function setArithmeticFlags<V, B, X>(s: Semantics<V, B, X>, flags: V): void {
+  const bit = (position: number) => s.and(s.shrU(flags, s.constant(position)), s.constant(1));
+  const zero = bit(6);
+  const carry = bit(0);
+  const odd = s.shl(s.xor(bit(2), zero), s.constant(8));
+  const auxiliary = s.shl(bit(4), s.constant(3));
+  const carries = s.or(s.shl(carry, s.constant(63)), s.shl(s.xor(carry, bit(11)), s.constant(62)));
+  s.setFlags(s.xor(zero, s.constant(1)), s.or(s.or(bit(7), auxiliary), s.or(odd, carries)));
+}
+
+const ALWAYS_CHANGED = FLAG.df | FLAG.nt | FLAG.id;
+
+/** POPFQ in 64-bit code that neither starts single steps, nor alignment checks, nor lets an interrupt in. */
+export const QUICK_POP_FLAGS64 = microOperation('quick-pop-flags64', (s) => {
+  const top = s.state(RSP, 8);
+  const value = s.load(8, top);
+  const rest = s.state(FLAGS_REST, 8);
+  const privilege = s.state(CPL, 4);
+  const none = s.constant(0);
+  const ioPrivilege = s.and(s.shrU(rest, s.constant(12)), s.constant(3));
+  const changed = s.or(
+    s.constant(ALWAYS_CHANGED),
+    s.or(
+      s.select(s.ltU(ioPrivilege, privilege), none, s.constant(FLAG.if)),
+      s.select(s.isZero(privilege), s.constant(FLAG.iopl), none),
+    ),
+  );
+  const next = s.or(s.and(rest, s.xor(changed, s.constant(-1))), s.and(value, changed));
+  const stepping = s.and(s.or(rest, value), s.constant(FLAG.tf));
+  const checking = s.and(s.xor(rest, value), s.constant(FLAG.ac));
+  const opening = s.and(s.and(next, s.xor(rest, s.constant(-1))), s.constant(FLAG.if));
+  const plain = s.isZero(s.or(stepping, checking));
+  s.when(s.bothOf(plain, s.eitherOf(s.isZero(opening), quiet(s))), () => {
+    s.setState(RSP, 8, s.add(top, s.constant(8)));
+    s.setState(FLAGS_REST, 8, next);
+    setArithmeticFlags(s, value);
+    s.skipNext();
+  });
+});
+
+const TSD = 4;
+
+/** RDTSC, RDTSCP as GuestTime computes it: base + (count * rate >> 32), up to the cap. */
+function quickTimestamp(name: string, withAux: boolean): MicroOperation {
+  return countedOperation(name, (s) => {
+    const refused = s.bothOf(
+      s.not(s.isZero(s.and(s.state(CR4, 4), s.constant(TSD)))),
+      s.not(s.isZero(s.state(CPL, 4))),
+    );
+    const known = s.not(s.isZero(s.state(CLOCK_KNOWN, 4)));
+    s.when(s.bothOf(known, s.not(refused)), () => {
+      // This instruction and those behind it are charged and have not retired.
+      const left = s.add(s.add(s.remaining(), s.number('c')), s.constant(1));
+      const count = s.sub(s.state(CLOCK_END, 8), left);
+      const rate = s.state(CLOCK_RATE, 8);
+      const half = s.constant(32);
+      const fraction = s.shrU(s.mul(count, s.zeroExtend(rate, 4)), half);
+      const gone = s.add(s.mul(count, s.shrU(rate, half)), fraction);
+      const time = s.add(s.state(CLOCK_BASE, 8), gone);
+      const cap = s.state(CLOCK_CAP, 8);
+      const stamp = s.add(s.select(s.ltU(time, cap), time, cap), s.state(TSC_OFFSET, 8));
+      s.setState(RAX, 8, s.zeroExtend(stamp, 4));
+      s.setState(RDX, 8, s.shrU(stamp, half));
+      if (withAux) s.setState(RCX, 4, s.state(TSC_AUX, 4));
+      s.skipNext();
+    });
+  });
+}
+export const QUICK_TIMESTAMP = quickTimestamp('quick-timestamp', false);
+export const QUICK_TIMESTAMP_AUX = quickTimestamp('quick-timestamp-aux', true);
+
 export const SYSTEM_MICRO_OPERATIONS = [
   REQUIRE_PRIVILEGE,
   REQUIRE_PROTECTED,
@@ -134,4 +237,8 @@ export const SYSTEM_MICRO_OPERATIONS = [
   WRITE_BASE32,
   WRITE_BASE64,
   PUSH_FLAGS64,
+  QUICK_SET_INTERRUPT,
+  QUICK_POP_FLAGS64,
+  QUICK_TIMESTAMP,
+  QUICK_TIMESTAMP_AUX,
 ];

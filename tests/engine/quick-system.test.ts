@@ -1,0 +1,258 @@
+import { describe, expect, it } from 'vitest';
+import { OracleSemantics } from '../../src/engine/oracle-semantics.ts';
+import { GuestTime } from '../../src/machine/guest-time.ts';
+import { QUICK_TIMESTAMP, QUICK_TIMESTAMP_AUX } from '../../src/x86/micro-operations/system.ts';
+import {
+  CLOCK_KNOWN,
+  CPL,
+  CpuState,
+  CR4,
+  RAX,
+  RCX,
+  RDX,
+  STATE_SIZE,
+  TSC_AUX,
+  TSC_OFFSET,
+} from '../../src/x86/state.ts';
+import { expectAgreement, machineWith } from './agreement.ts';
+import { ALU, type Assembler, REG } from './assembler.ts';
+import { Random } from './random.ts';
+import {
+  APIC,
+  DATA,
+  type GuestImage,
+  GuestMachine,
+  guestWith,
+  LOW_TABLE,
+  P,
+  PAGE,
+  TICKS,
+  U,
+  USER_STACK,
+  W,
+} from './small-guest.ts';
+
+/**
+ * System instructions that are done within a block. A machine that is stepped count by count does each of them the
+ * slow way, one that runs freely the quick way: nobody may see a difference, wherever a run ends and whenever an
+ * interrupt arrives.
+ */
+
+const { rax, rbx, rcx, rdx, rdi, rsi, r9 } = REG;
+
+/** The local APIC's timer, one shot or (bit 17) periodic, in guest nanoseconds (10 to a count). */
+function arm(out: Assembler, nanoseconds: number, periodic = false): void {
+  out.set(rdi, APIC).storeImmediate({ base: rdi, displacement: 0xf0 }, 0x1ff, 4);
+  out.storeImmediate({ base: rdi, displacement: 0x3e0 }, 0xb, 4);
+  out.storeImmediate({ base: rdi, displacement: 0x320 }, periodic ? 0x2_0030 : 0x30, 4);
+  out.storeImmediate({ base: rdi, displacement: 0x380 }, nanoseconds, 4);
+}
+
+const popf = (out: Assembler): Assembler => out.raw(0x9d);
+const pushf = (out: Assembler): Assembler => out.raw(0x9c);
+/** MOV CR8, RAX. */
+const setPriority = (out: Assembler): Assembler => out.raw(0x44, 0x0f, 0x22, 0xc0);
+const rdtscp = (out: Assembler): Assembler => out.raw(0x0f, 0x01, 0xf9);
+/** To the privilege of the page tables' user pages: code and stack of the guest, one GiB of them. */
+function userPages(image: GuestImage): void {
+  for (let page = 0x10; page < 0x40; page++) image.entry64(LOW_TABLE, page, BigInt(page * PAGE) | P | W | U);
+}
+
+describe('STI and POPF', () => {
+  it('let an interrupt in at the same count, whenever it comes', () => {
+    for (let due = 20; due < 340; due += 20) {
+      const { image } = guestWith((out) => {
+        arm(out, due);
+        for (let round = 0; round < 2; round++) {
+          out.nop().sti().inc(rbx).inc(rcx).cli().inc(rbx).sti().nop();
+          pushf(out).cli().inc(rbx);
+          popf(out).inc(rcx).inc(rbx).cli();
+        }
+        out.sti().nop().hlt();
+      });
+      const machine = expectAgreement(image, 62);
+      expect(machine.read64(TICKS)).toBe(1n);
+    }
+  });
+
+  it('see what a change of the task priority has let through', () => {
+    const { image } = guestWith((out) => {
+      out.set(rax, 15);
+      setPriority(out);
+      arm(out, 30);
+      out.nop().nop().nop().sti().inc(rbx).cli().set(rax, 0);
+      setPriority(out);
+      out.inc(rbx).sti().inc(rcx).inc(rcx).cli().hlt();
+    });
+    const machine = expectAgreement(image, 40);
+    expect(machine.read64(TICKS)).toBe(1n);
+  });
+
+  it('at the end of a block, before a branch, a fault, a device and another STI', () => {
+    const { image } = guestWith((out) => {
+      arm(out, 130);
+      out.sti().jump('on').label('on').cli().sti().label('resume').ud2();
+    });
+    expectAgreement(image, 80);
+    const other = guestWith((out) => {
+      arm(out, 200);
+      out.label('loop').sti().load(rax, { base: rdi, displacement: 0x390 }, 4);
+      out.cli().sti().sti().inc(rbx).cli().sti().hlt().jump('loop');
+    });
+    expectAgreement(other.image, 60);
+  });
+
+  it('change what the privilege allows, and every other flag', () => {
+    for (const [enter, privilege] of [
+      [0x2, 3],
+      [0x3202, 3],
+      [0, 0],
+    ] as const) {
+      const { image, code } = guestWith((out) => {
+        if (privilege === 3) out.label('kernel').set(rbx, 1);
+        out.label('start');
+        const random = new Random(enter + 7);
+        for (let round = 0; round < 24; round++) {
+          const flags = random.below(2 ** 31) & 0x3f_7ed5;
+          out.set(rax, flags & (round % 5 === 0 ? -1 : ~0x4_0000)).push(rax);
+          popf(out);
+          pushf(out).pop(rdx).alu(ALU.add, rbx, rdx);
+          out.raw(0x0f, 0x9a, 0xc1).alu(ALU.adc, rsi, rcx);
+        }
+        out.label('resume').hlt();
+      });
+      userPages(image);
+      if (privilege === 3) {
+        const start = code.addressOf('start');
+        const entry = 0x1_f000;
+        image.code(entry, (out) => out.enterUser(start, USER_STACK, enter));
+        image.entry = entry;
+      }
+      expectAgreement(image, 150);
+    }
+  });
+
+  it('as the last of a block leave the shadow to who looks at it there', () => {
+    for (let before = 20; before < 26; before++) {
+      const { image } = guestWith((out) => {
+        for (let index = 0; index < before; index++) out.nop();
+        out.sti().nop().nop().hlt();
+      });
+      expectAgreement(image, before + 3);
+    }
+  });
+
+  it('start and end alignment checks', () => {
+    const { image, code } = guestWith((out) => {
+      out
+        .label('start')
+        .set(rbx, DATA + 1)
+        .set(rcx, 0x4_0202);
+      out.load(rax, { base: rbx }).push(rcx);
+      popf(out).load(rax, { base: rbx }).label('resume');
+      out.load(rdx, { base: rbx, displacement: 7 }).inc(rsi);
+      out.set(rcx, 0x202).push(rcx);
+      popf(out).load(rax, { base: rbx }).hlt();
+    });
+    userPages(image);
+    const start = code.addressOf('start');
+    image.entry = 0x1_f000;
+    image.code(image.entry, (out) => {
+      out.raw(0x0f, 0x20, 0xc0).set(rcx, 0x4_0000).alu(ALU.or, rax, rcx).setCr0(rax); // CR0.AM
+      out.enterUser(start, USER_STACK, 0x202);
+    });
+    const machine = expectAgreement(image, 60);
+    expect(machine.log.map(({ vector }) => vector)[0]).toBe(17);
+  });
+
+  it('and RDTSC are the same in compiled regions', () => {
+    const { image } = guestWith((out) => {
+      arm(out, 7770, true);
+      out.sti().label('loop');
+      pushf(out).cli().inc({ displacement: DATA });
+      out.rdtsc().alu(ALU.add, rbx, rax);
+      popf(out).cli().alu(ALU.add, rsi, rbx).sti().nop();
+      rdtscp(out).alu(ALU.xor, rbx, rdx).set(rcx, 0);
+      out.inc(r9).jump('loop');
+    });
+    const cuts = [9000, 23_456, 45_678, 70_001, 70_002, 70_003, 90_000];
+    const plain = machineWith({ tlbEntries: 256 });
+    const compiled = new GuestMachine({ engine: 'jit' });
+    const digests = [plain, compiled].map((machine) => {
+      machine.load(image);
+      return cuts.map((count) => {
+        machine.runTo(count);
+        return machine.digest();
+      });
+    });
+    expect(digests[1]).toEqual(digests[0]);
+    expect(Number(compiled.machine.compiledCount)).toBeGreaterThan(50_000);
+    const stepped = machineWith({ tlbEntries: 1024 });
+    stepped.load(image);
+    for (let count = 1; count <= 23_456; count++) stepped.runTo(count);
+    expect(stepped.digest()).toBe(digests[0]![1]);
+  });
+});
+
+describe('RDTSC', () => {
+  it('is refused to programs by CR4.TSD, and counts writes of the MSR', () => {
+    const { image, code } = guestWith((out) => {
+      out.wrmsr(0x10, 0x1234).nop().rdtsc().mov(rbx, rax);
+      out.raw(0x0f, 0x20, 0xe0).aluImmediate(ALU.or, rax, 4).raw(0x0f, 0x22, 0xe0); // CR4.TSD
+      out.rdtsc().alu(ALU.add, rbx, rax).jump('enter');
+      out.label('user').nop().nop().rdtsc().label('resume').hlt();
+      out.label('enter');
+      out.enterUser(code0(), USER_STACK);
+      function code0(): number {
+        return out.addressOf('user');
+      }
+    });
+    expect(code.has('user')).toBe(true);
+    userPages(image);
+    const machine = expectAgreement(image, 60);
+    expect(machine.log.map(({ vector }) => vector)).toContain(13);
+  });
+
+  it('is guest time at its count, to the last nanosecond', () => {
+    const random = new Random(11);
+    const state = new CpuState(new ArrayBuffer(STATE_SIZE), 0);
+    let remaining = 0;
+    const never = () => {
+      throw new Error('no memory is needed');
+    };
+    const semantics = new OracleSemantics(state, {
+      load: never,
+      loadForWrite: never,
+      store: never,
+      remaining: () => remaining,
+    });
+    const wide = (bits: number) =>
+      ((BigInt(random.below(2 ** 32)) << 32n) | BigInt(random.below(2 ** 32))) >>
+      BigInt(63 - random.below(bits));
+    let quick = 0;
+    for (let round = 0; round < 4000; round++) {
+      const time = new GuestTime();
+      const at = wide(40);
+      const base = wide(63);
+      const entry = { kind: 'clock', guestTime: base, rate: wide(63), cap: base + wide(62) } as never;
+      time.adjust(at as never, entry);
+      const behind = random.below(24);
+      remaining = random.below(65_536);
+      const count = at + BigInt(random.chance(50) ? random.below(100_000) : random.below(2 ** 31));
+      time.publish(state, count + BigInt(remaining + behind + 1));
+      if (state.get32(CLOCK_KNOWN) === 0) continue;
+      quick++;
+      state.set64(TSC_OFFSET, wide(64));
+      state.set64(TSC_AUX, 0x77n);
+      state.set32(CPL, round & 3);
+      state.set64(CR4, 0n);
+      const { meaning } = round % 2 === 0 ? QUICK_TIMESTAMP : QUICK_TIMESTAMP_AUX;
+      const outcome = semantics.run((s) => meaning(s), { a: 0, b: 0, c: behind, imm: 0n });
+      expect(outcome.kind).toBe('skip');
+      const stamp = state.get64(RAX) | (state.get64(RDX) << 32n);
+      expect(stamp).toBe(BigInt.asUintN(64, time.now(count) + state.get64(TSC_OFFSET)));
+      if (round % 2 === 1) expect(state.get64(RCX)).toBe(0x77n);
+    }
+    expect(quick).toBeGreaterThan(2000);
+  });
+});
