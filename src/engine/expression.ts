@@ -34,6 +34,12 @@ export class Node {
   readonly constant: bigint | undefined;
   /** Stands for a local that a later statement may write. */
   readonly register: boolean;
+  /** Of a pure value that is one instruction on its operands. */
+  opcode: OpcodeName | undefined;
+  /** Bits 63:32 are known to be zero. */
+  unsigned32 = false;
+  /** The low 32 bits as i32, once asked for where that stays in sight. */
+  low: Node | undefined;
 
   constructor(
     type: ValueType,
@@ -49,6 +55,7 @@ export class Node {
     this.write = write;
     this.constant = constant;
     this.register = register;
+    if (constant !== undefined) this.unsigned32 = constant < 1n << 32n;
   }
 }
 
@@ -88,12 +95,16 @@ export const STORE: Record<Size, OpcodeName> = {
 };
 
 const ONES = 0xffff_ffff_ffff_ffffn;
+const LOW = 0xffff_ffffn;
 
 export abstract class WasmExpressions implements Semantics<Node, Node, Node> {
   protected readonly code: Code;
   protected statements: Statement[] = [];
   /** Whether registers have to be read where the meaning reads them. */
   protected keepRegisters = true;
+  /** Compute 32-bit results with i32 instructions: right where nothing else needs the 64-bit ones. */
+  protected readonly narrows: boolean = false;
+  #choices = 0;
 
   constructor(code: Code) {
     this.code = code;
@@ -112,6 +123,7 @@ export abstract class WasmExpressions implements Semantics<Node, Node, Node> {
   abstract setState(offset: number, size: Size, value: Node): void;
   abstract setFlags(result: Node, aux: Node, origin?: FlagsOrigin<Node>): void;
   abstract knownCondition(code: number): Node | undefined;
+  abstract putOff(what: 'carry-and-overflow' | 'carry', value: Node): boolean;
   abstract load(size: Size, address: Node): Node;
   abstract loadForWrite(size: Size, address: Node): Node;
   abstract store(size: Size, address: Node, value: Node): void;
@@ -214,7 +226,53 @@ export abstract class WasmExpressions implements Semantics<Node, Node, Node> {
   }
 
   #pure(type: ValueType, opcode: OpcodeName, ...operands: Node[]): Node {
-    return this.node(type, 'pure', operands, (code) => code.op(opcode));
+    const node = this.node(type, 'pure', operands, (code) => code.op(opcode));
+    node.opcode = opcode;
+    return node;
+  }
+
+  /** The low half of a 64-bit value as i32. */
+  #low32(x: Node): Node {
+    if (x.low !== undefined) return x.low;
+    const low = this.#makeLow32(x);
+    if (this.#choices === 0) x.low = low;
+    return low;
+  }
+
+  #makeLow32(x: Node): Node {
+    if (x.constant !== undefined) {
+      const value = Number(BigInt.asIntN(32, x.constant));
+      return new Node('i32', 'constant', [], (code) => code.i32(value), BigInt.asUintN(32, x.constant));
+    }
+    const [first, second] = x.operands;
+    switch (x.opcode) {
+      case 'i64.extend_i32_u':
+      case 'i64.extend_i32_s':
+        return first!;
+      case 'i64.and':
+        if (second!.constant !== undefined && (second!.constant & LOW) === LOW) return this.#low32(first!);
+        return this.#pure('i32', 'i32.and', this.#low32(first!), this.#low32(second!));
+      case 'i64.or':
+        return this.#pure('i32', 'i32.or', this.#low32(first!), this.#low32(second!));
+      case 'i64.xor':
+        return this.#pure('i32', 'i32.xor', this.#low32(first!), this.#low32(second!));
+      case 'i64.add':
+        return this.#pure('i32', 'i32.add', this.#low32(first!), this.#low32(second!));
+      case 'i64.sub':
+        return this.#pure('i32', 'i32.sub', this.#low32(first!), this.#low32(second!));
+      case 'i64.mul':
+        return this.#pure('i32', 'i32.mul', this.#low32(first!), this.#low32(second!));
+      case 'i64.shl':
+        if (second!.constant === undefined || second!.constant > 31n) break;
+        return this.#pure('i32', 'i32.shl', this.#low32(first!), this.#low32(second!));
+    }
+    return this.#pure('i32', 'i32.wrap_i64', x);
+  }
+
+  #extended(low: Node): Node {
+    const node = this.#pure('i64', 'i64.extend_i32_u', low);
+    node.unsigned32 = true;
+    return node;
   }
 
   /** `later`: nodes that `write` pushes itself, once for each time they stand here. */
@@ -291,6 +349,8 @@ export abstract class WasmExpressions implements Semantics<Node, Node, Node> {
     if (x.constant !== undefined && y.constant !== undefined)
       return this.constant(x.constant << (y.constant & 63n));
     if (y.constant === 0n || x.constant === 0n) return x;
+    const sum = sumOfCounts(x, 'i64.shl', y, 64n);
+    if (sum !== undefined) return this.shl(x.operands[0]!, this.constant(sum));
     return this.#pure('i64', 'i64.shl', x, y);
   }
 
@@ -298,10 +358,30 @@ export abstract class WasmExpressions implements Semantics<Node, Node, Node> {
     if (x.constant !== undefined && y.constant !== undefined)
       return this.constant(x.constant >> (y.constant & 63n));
     if (y.constant === 0n) return x;
+    const sum = sumOfCounts(x, 'i64.shr_u', y, 64n);
+    if (sum !== undefined) return this.shrU(x.operands[0]!, this.constant(sum));
+    if (this.narrows && x.opcode === 'i64.extend_i32_u' && y.constant !== undefined && y.constant < 32n) {
+      const low = x.operands[0]!;
+      const whole = sumOfCounts(low, 'i32.shr_u', y, 32n);
+      if (whole === undefined) return this.#extended(this.#pure('i32', 'i32.shr_u', low, this.#low32(y)));
+      const count = this.#low32(this.constant(whole));
+      return this.#extended(this.#pure('i32', 'i32.shr_u', low.operands[0]!, count));
+    }
     return this.#pure('i64', 'i64.shr_u', x, y);
   }
 
   shrS(x: Node, y: Node): Node {
+    if (y.constant === 0n) return x;
+    const sum = sumOfCounts(x, 'i64.shr_s', y, 64n);
+    if (sum !== undefined) return this.shrS(x.operands[0]!, this.constant(sum));
+    if (this.narrows && x.opcode === 'i64.extend_i32_s' && y.constant !== undefined && y.constant < 32n) {
+      const low = x.operands[0]!;
+      const whole = sumOfCounts(low, 'i32.shr_s', y, 32n);
+      if (whole === undefined)
+        return this.#pure('i64', 'i64.extend_i32_s', this.#pure('i32', 'i32.shr_s', low, this.#low32(y)));
+      const count = this.#low32(this.constant(whole));
+      return this.#pure('i64', 'i64.extend_i32_s', this.#pure('i32', 'i32.shr_s', low.operands[0]!, count));
+    }
     return this.#pure('i64', 'i64.shr_s', x, y);
   }
 
@@ -311,6 +391,14 @@ export abstract class WasmExpressions implements Semantics<Node, Node, Node> {
 
   rotr(x: Node, y: Node): Node {
     return this.#pure('i64', 'i64.rotr', x, y);
+  }
+
+  rotl32(x: Node, y: Node): Node {
+    return this.#extended(this.#pure('i32', 'i32.rotl', this.#low32(x), this.#low32(y)));
+  }
+
+  rotr32(x: Node, y: Node): Node {
+    return this.#extended(this.#pure('i32', 'i32.rotr', this.#low32(x), this.#low32(y)));
   }
 
   clz(x: Node): Node {
@@ -332,6 +420,7 @@ export abstract class WasmExpressions implements Semantics<Node, Node, Node> {
       case 2:
         return this.#pure('i64', 'i64.extend16_s', x);
       case 4:
+        if (this.narrows) return this.#pure('i64', 'i64.extend_i32_s', this.#low32(x));
         return this.#pure('i64', 'i64.extend32_s', x);
       case 8:
         return x;
@@ -340,6 +429,10 @@ export abstract class WasmExpressions implements Semantics<Node, Node, Node> {
 
   zeroExtend(x: Node, size: Size): Node {
     if (size === 8) return x;
+    if (size === 4) {
+      if (x.unsigned32) return x;
+      if (this.narrows) return this.#extended(this.#low32(x));
+    }
     return this.and(x, this.constant((1n << BigInt(size * 8)) - 1n));
   }
 
@@ -362,6 +455,8 @@ export abstract class WasmExpressions implements Semantics<Node, Node, Node> {
   }
 
   isZero(x: Node): Node {
+    if (x.opcode === 'i64.extend_i32_u' || x.opcode === 'i64.extend_i32_s')
+      return this.#pure('i32', 'i32.eqz', x.operands[0]!);
     return this.#pure('i32', 'i64.eqz', x);
   }
 
@@ -392,11 +487,13 @@ export abstract class WasmExpressions implements Semantics<Node, Node, Node> {
   when(condition: Node, then: () => void, otherwise?: () => void): void {
     const outer = this.statements;
     this.statements = [];
+    this.#choices++;
     then();
     const yes = this.statements;
     this.statements = [];
     otherwise?.();
     const no = this.statements;
+    this.#choices--;
     this.statements = outer;
     outer.push({ kind: 'choice', condition, yes, no });
   }
@@ -485,4 +582,12 @@ export abstract class WasmExpressions implements Semantics<Node, Node, Node> {
   floatLess(width: 'f32' | 'f64', x: Node, y: Node): Node {
     return this.#pure('i32', `${width}.lt`, this.#fromBits(width, x), this.#fromBits(width, y));
   }
+}
+
+/** The sum of two constant shift counts, when `x` is itself such a shift and the sum is below `width`. */
+function sumOfCounts(x: Node, opcode: OpcodeName, y: Node, width: bigint): bigint | undefined {
+  const inner = x.operands[1]?.constant;
+  if (x.opcode !== opcode || inner === undefined || y.constant === undefined) return undefined;
+  const sum = inner + y.constant;
+  return sum < width ? sum : undefined;
 }

@@ -53,7 +53,16 @@ export const REGIONS = 8192;
  * denied in the epoch. From `no` on the denials count up to 0, and then the pages are looked at again. Epoch 0 is
  * never used.
  */
-export const PERMIT = { base: 0, epoch: 8, given: 12, size: 16, count: 8, yes: 1, no: -100 } as const;
+export const PERMIT = {
+  base: 0,
+  epoch: 8,
+  given: 12,
+  size: 16,
+  shift: 4,
+  count: 8,
+  yes: 1,
+  no: -100,
+} as const;
 
 export function engineLayout(ramBytes: number, tlbEntries: number, arenaRecords = 1 << 20): EngineLayout {
   assert(tlbEntries >= 16 && (tlbEntries & (tlbEntries - 1)) === 0, 'the TLB has a power of two of entries');

@@ -212,6 +212,16 @@ export class OracleSemantics implements Semantics<bigint, boolean, bigint> {
     return this.rotl(x, 64n - (y & 63n));
   }
 
+  rotl32(x: bigint, y: bigint): bigint {
+    const bits = BigInt.asUintN(32, x);
+    const count = y & 31n;
+    return BigInt.asUintN(32, (bits << count) | (bits >> (32n - count)));
+  }
+
+  rotr32(x: bigint, y: bigint): bigint {
+    return this.rotl32(x, 32n - (y & 31n));
+  }
+
   clz(x: bigint): bigint {
     let count = 0n;
     while (count < 64n && ((x >> (63n - count)) & 1n) === 0n) count++;
@@ -296,6 +306,10 @@ export class OracleSemantics implements Semantics<bigint, boolean, bigint> {
 
   knownCondition(): undefined {
     return undefined;
+  }
+
+  putOff(): boolean {
+    return false;
   }
 
   // ------------------------------------------------------------------------------------------ memory

@@ -135,6 +135,10 @@ export class WasmSemantics extends WasmExpressions {
     return undefined;
   }
 
+  putOff(): boolean {
+    return false;
+  }
+
   // ---------------------------------------------------------------------------------------- memory
 
   load(size: Size, address: Node): Node {
@@ -148,7 +152,7 @@ export class WasmSemantics extends WasmExpressions {
   #load(size: Size, address: Node, tag: 'readTag' | 'writeTag', access: number): Node {
     return this.node('i64', 'fixed', [address], (code) => {
       this.#translate(code, size, tag);
-      code.open('if', 'i64');
+      code.hint('likely').open('if', 'i64');
       this.#hostAddress(code);
       code.memory(LOAD[size], 0);
       code.otherwise();
@@ -163,7 +167,7 @@ export class WasmSemantics extends WasmExpressions {
       [address],
       (code) => {
         this.#translate(code, size, 'writeTag');
-        code.open('if');
+        code.hint('likely').open('if');
         this.#hostAddress(code);
         this.push(value);
         code.memory(STORE[size], 0);
@@ -213,7 +217,7 @@ export class WasmSemantics extends WasmExpressions {
     if (aligned) this.#requireAligned(address);
     return this.node('v128', 'fixed', [address], (code) => {
       this.#translate(code, 16, 'readTag');
-      code.open('if', 'v128');
+      code.hint('likely').open('if', 'v128');
       this.#hostAddress(code);
       code.simdMemory('v128.load', 0);
       code.otherwise();
@@ -229,7 +233,7 @@ export class WasmSemantics extends WasmExpressions {
       [address],
       (code) => {
         this.#translate(code, 16, 'writeTag');
-        code.open('if');
+        code.hint('likely').open('if');
         this.#hostAddress(code);
         this.push(value);
         code.simdMemory('v128.store', 0);

@@ -6,6 +6,8 @@ import { setFlagsFromString } from 'node:v8';
  * on the thread that makes it. What the guest sees does not depend on it.
  */
 export function compileInterpreterEagerly(): void {
+  // Else V8 lets rare ways out of compiled code spoil the registers of the common way.
+  setFlagsFromString('--experimental-wasm-branch-hinting');
   setFlagsFromString('--no-liftoff');
 }
 

@@ -58,7 +58,22 @@ export class Label {
 /** The body of one function. Tracks the nesting, so branches name labels and not distances. */
 export class Code {
   readonly bytes = new WasmBytes();
+  /** Which way `if` and `br_if` instructions mostly go, in the order of their offsets. */
+  readonly hints: { readonly offset: number; readonly likely: boolean }[] = [];
   #depth = 0;
+
+  /** Behind this code comes `other`, whose structure is its own. */
+  append(other: Code): void {
+    for (const { offset, likely } of other.hints)
+      this.hints.push({ offset: this.bytes.length + offset, likely });
+    this.bytes.append(other.bytes.finish());
+  }
+
+  /** Tells of the `if` or `br_if` that follows whether it is mostly taken. */
+  hint(way: 'likely' | 'unlikely'): this {
+    this.hints.push({ offset: this.bytes.length, likely: way === 'likely' });
+    return this;
+  }
 
   op(name: OpcodeName): this {
     this.bytes.byte(OPCODE[name]);

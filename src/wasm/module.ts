@@ -14,7 +14,10 @@ interface FunctionBody {
   readonly exported: string | undefined;
 }
 
-/** Assembles a WebAssembly module: one imported shared memory, imported functions, exported functions. */
+/**
+ * Assembles a WebAssembly module: one imported shared memory, imported functions, exported functions, and a custom
+ * section with the hints at branches [WASM branch hinting].
+ */
 export class ModuleBuilder {
   readonly #imports: { name: string; signature: Signature }[] = [];
   readonly #functions: FunctionBody[] = [];
@@ -114,15 +117,29 @@ export class ModuleBuilder {
         s.unsigned(0);
       }
     });
+    const hinted = this.#functions.flatMap(({ code, locals }, index) =>
+      code.hints.length === 0 ? [] : [{ code, locals, index: this.#imports.length + index }],
+    );
+    if (hinted.length > 0) {
+      section(out, 0, (s) => {
+        s.name('metadata.code.branch_hint');
+        s.unsigned(hinted.length);
+        for (const { code, locals, index } of hinted) {
+          const start = declarations(locals).length;
+          s.unsigned(index);
+          s.unsigned(code.hints.length);
+          for (const { offset, likely } of code.hints) {
+            s.unsigned(start + offset);
+            s.unsigned(1);
+            s.byte(likely ? 1 : 0);
+          }
+        }
+      });
+    }
     section(out, 10, (s) => {
       s.unsigned(this.#functions.length);
       for (const { locals, code } of this.#functions) {
-        const body = new WasmBytes();
-        body.unsigned(locals.length);
-        for (const type of locals) {
-          body.unsigned(1);
-          body.byte(VALUE_TYPE[type]);
-        }
+        const body = declarations(locals);
         body.append(code.bytes.finish());
         body.byte(0x0b);
         s.unsigned(body.length);
@@ -131,6 +148,17 @@ export class ModuleBuilder {
     });
     return out.finish();
   }
+}
+
+/** The beginning of a function's body. */
+function declarations(locals: readonly ValueType[]): WasmBytes {
+  const body = new WasmBytes();
+  body.unsigned(locals.length);
+  for (const type of locals) {
+    body.unsigned(1);
+    body.byte(VALUE_TYPE[type]);
+  }
+  return body;
 }
 
 function section(out: WasmBytes, id: number, write: (content: WasmBytes) => void): void {

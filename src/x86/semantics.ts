@@ -49,6 +49,9 @@ export interface Semantics<V, B, X> {
   shrS(x: V, y: V): V;
   rotl(x: V, y: V): V;
   rotr(x: V, y: V): V;
+  /** The same on the low 32 bits, counts modulo 32; zero-extended. */
+  rotl32(x: V, y: V): V;
+  rotr32(x: V, y: V): V;
   /** 64 for zero. */
   clz(x: V): V;
   ctz(x: V): V;
@@ -79,6 +82,11 @@ export interface Semantics<V, B, X> {
   setFlags(result: V, aux: V, origin?: FlagsOrigin<V>): void;
   /** The condition with this even code, by a shorter way than from the flags' words, when the engine knows one. */
   knownCondition(code: number): B | undefined;
+  /**
+   * Offers to keep a change of aux apart until aux is read: new CF and OF (`value` has CF in bit 1 and CF ^ OF in
+   * bit 0, other bits do not matter) or a new CF alone (bit 0, other bits zero). False: the caller has to do it.
+   */
+  putOff(what: 'carry-and-overflow' | 'carry', value: V): boolean;
 
   /** Guest memory at a linear address; zero-extended. May fault. */
   load(size: Size, address: V): V;
@@ -143,7 +151,8 @@ export interface Semantics<V, B, X> {
 
 /**
  * Where flags come from. `add` and `subtract`: the result is x + y or x - y, truncated to `size`, and with `carried`
- * the carry that went in besides. `step`: INC and DEC; the carry flag stays. `logic`: aux is zero.
+ * the carry that went in besides. INC and DEC keep the carry flag. Of shifts `x` is the operand, extended as it is
+ * shifted, and the count is not zero. `logic`: aux is zero.
  */
 export type FlagsOrigin<V> =
   | {
@@ -154,6 +163,7 @@ export type FlagsOrigin<V> =
       readonly carried: boolean;
     }
   | { readonly kind: 'increment' | 'decrement'; readonly size: Size }
+  | { readonly kind: 'shl' | 'shr' | 'sar'; readonly x: V; readonly count: V; readonly size: Size }
   | { readonly kind: 'logic'; readonly size: Size };
 
 export type FloatOperation =

@@ -92,7 +92,8 @@ export class Jit {
     const seed = this.#code.blockAt(header);
     this.#setHeat(header, COLD);
     // A block that crosses pages is one instruction; what follows it is compiled.
-    if (seed === undefined || seed.secondPage !== -1 || (this.#compiles.get(seed) ?? 0) >= COMPILES_MAX) return;
+    if (seed === undefined || seed.secondPage !== -1 || (this.#compiles.get(seed) ?? 0) >= COMPILES_MAX)
+      return;
     const region = this.#grow(seed);
     const number = this.#free.pop() ?? (this.#next < REGIONS ? this.#next++ : 0);
     if (number === 0) return;

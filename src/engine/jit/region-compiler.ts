@@ -29,7 +29,7 @@ export class RegionCompiler {
   /** A module that exports a function for each region, by its number. */
   module(regions: ReadonlyMap<number, Region>): Uint8Array<ArrayBuffer> {
     const module = new ModuleBuilder(this.#layout.pages);
-    const { locals, code } = auxFunction();
+    const { locals, code } = auxFunction(0);
     const aux = module.addFunction(undefined, AUX_SIGNATURE, locals, code);
     for (const [number, region] of regions) {
       const frame = new RegionFrame(aux);
@@ -91,7 +91,15 @@ export class RegionCompiler {
     const { code, remaining } = frame;
     const { header } = block;
     const count = this.#code.instructionCount(header);
-    code.get(remaining).i32(count).op('i32.sub').tee(remaining).i32(0).op('i32.lt_s').open('if');
+    code
+      .get(remaining)
+      .i32(count)
+      .op('i32.sub')
+      .tee(remaining)
+      .i32(0)
+      .op('i32.lt_s')
+      .hint('unlikely')
+      .open('if');
     code.get(remaining).i32(count).op('i32.add').set(remaining);
     frame.leave(code, header | LEFT.interpret, delta);
     code.close();

@@ -56,7 +56,7 @@ export class RegionFrame {
   readonly #left = this.local('i32');
   readonly #delta = this.local('i32');
   readonly #undone = this.local('i32');
-  /** i32: how aux comes from x, y, result and carry (flags-kind.ts). */
+  /** i32: how aux comes from the locals behind it (flags-kind.ts). */
   readonly kind = this.local('i32');
   /** i64: linear address of the block with delta 0. */
   readonly base = this.local('i64');
@@ -64,12 +64,15 @@ export class RegionFrame {
   readonly result = this.local('i64');
   readonly x = this.local('i64');
   readonly y = this.local('i64');
-  readonly carry = this.local('i64');
+  readonly pair = this.local('i64');
+  readonly bit = this.local('i64');
+  readonly prior = this.local('i32');
+  readonly priorResult = this.local('i64');
   readonly #promoted = new Map<number, Promoted>();
   readonly #temporaries = new Map<number, number>();
   readonly #pools: Record<ValueType, number[]> = { i32: [], i64: [], f32: [], f64: [], v128: [] };
   readonly #used: Record<ValueType, number> = { i32: 0, i64: 0, f32: 0, f64: 0, v128: 0 };
-  /** Function index of aux(kind, x, y, result, carry). */
+  /** Function index of aux (flags-kind.ts). */
   readonly auxFunction: number;
   readonly #exit: Label;
   usesFlags = false;
@@ -169,7 +172,7 @@ export class RegionFrame {
     code.get(cpu).get(this.remaining).memory('i32.store', REMAINING);
     code.get(cpu).get(this.#undone).memory('i32.store', UNDONE);
     code.get(this.#left);
-    all.bytes.append(code.bytes.finish());
+    all.append(code);
     return all;
   }
 
@@ -184,14 +187,14 @@ export class RegionFrame {
       .memory('i32.load', EPOCH)
       .i32(PERMIT.count - 1)
       .op('i32.and');
-    code.i32(Math.log2(PERMIT.size)).op('i32.shl').i32(permits).op('i32.add').set(slot);
+    code.i32(PERMIT.shift).op('i32.shl').i32(permits).op('i32.add').set(slot);
     code.get(slot).memory('i64.load', PERMIT.base).get(this.base).op('i64.ne');
     code.get(slot).memory('i32.load', PERMIT.epoch).get(cpu).memory('i32.load', EPOCH).op('i32.ne');
-    code.op('i32.or').open('if');
+    code.op('i32.or').hint('unlikely').open('if');
     code.get(PARAMETER.header).i32(LEFT.permit).op('i32.or').op('return');
     code.close();
     // Denied: not for ever, an accessed flag may have been set since.
-    code.get(slot).memory('i32.load', PERMIT.given).i32(0).op('i32.le_s').open('if');
+    code.get(slot).memory('i32.load', PERMIT.given).i32(0).op('i32.le_s').hint('unlikely').open('if');
     code.get(slot).get(slot).memory('i32.load', PERMIT.given).i32(1).op('i32.add');
     code.memory('i32.store', PERMIT.given);
     code.get(PARAMETER.header).i32(LEFT.permit).i32(LEFT.interpret);
@@ -207,7 +210,8 @@ export class RegionFrame {
     }
     if (kind === undefined) code.get(this.kind);
     else code.i32(kind.number);
-    code.get(this.x).get(this.y).get(this.result).get(this.carry).call(this.auxFunction);
+    code.get(this.x).get(this.y).get(this.result).get(this.pair).get(this.bit);
+    code.get(this.prior).get(this.priorResult).call(this.auxFunction);
   }
 }
 

@@ -5,7 +5,15 @@ import type { Field, FlagsOrigin, MicroOperation } from '../../x86/semantics.ts'
 import { BLOCK_PC, FLAGS_AUX, FLAGS_RESULT, type Size, XMM, ZERO } from '../../x86/state.ts';
 import { LOAD, LOAD_SIGNED, Node, STORE, type Statement, WasmExpressions } from '../expression.ts';
 import { TLB_ENTRY } from '../layout.ts';
-import { type FlagsKind, flagsKind, KIND_DIRECT } from './flags-kind.ts';
+import {
+  changed,
+  type FlagsKind,
+  flagsKind,
+  KIND_DIRECT,
+  priorKind,
+  writeChanged,
+  writePriorKind,
+} from './flags-kind.ts';
 import {
   isGeneral,
   isTemporary,
@@ -51,8 +59,13 @@ export class RegionSemantics extends WasmExpressions {
   #delta = 0;
   /** Temporaries that the instruction has written so far. */
   readonly #temporaries = new Set<number>();
+  /** Locals of registers whose upper half is known to be zero. */
+  readonly #narrow = new Set<number>();
+  protected override readonly narrows = true;
   /** How aux follows from the locals; undefined: only the local `kind` knows. */
   #kind: FlagsKind | undefined;
+  /** While #kind is an increment's: the kind that its carry comes from, when that is known. */
+  #prior: FlagsKind | undefined;
   /** Whether the local `kind` says so too. */
   #kindStored = true;
   #skipKind: FlagsKind | undefined;
@@ -74,6 +87,7 @@ export class RegionSemantics extends WasmExpressions {
     this.#delta = delta;
     this.#kind = undefined;
     this.#kindStored = true;
+    this.#narrow.clear();
   }
 
   /** Compiles one micro-operation. `skips`: it may skip the record behind it. */
@@ -197,6 +211,7 @@ export class RegionSemantics extends WasmExpressions {
   #register(offset: number): Node {
     const local = this.#local(offset, false);
     const node = new Node('i64', 'pure', [], (code) => code.get(local), undefined, true);
+    node.unsigned32 = this.#narrow.has(local);
     this.statements.push({ kind: 'bind', node });
     return node;
   }
@@ -219,7 +234,10 @@ export class RegionSemantics extends WasmExpressions {
     if (isGeneral(offset) || isTemporary(offset)) {
       const local = this.#local(offset, true);
       if (size >= 4) {
-        this.#write([size === 4 ? this.zeroExtend(value, 4) : value], (code) => code.set(local));
+        const whole = size === 4 ? this.zeroExtend(value, 4) : value;
+        this.#write([whole], (code) => code.set(local));
+        if (!whole.unsigned32) this.#narrow.delete(local);
+        else if (this.#choiceDepth === 0) this.#narrow.add(local);
         return;
       }
       const shift = this.constant((offset & 7) * 8);
@@ -292,30 +310,66 @@ export class RegionSemantics extends WasmExpressions {
   setFlags(result: Node, aux: Node, origin?: FlagsOrigin<Node>): void {
     const frame = this.#frame;
     frame.usesFlags = true;
-    if (origin === undefined) {
-      // Both are computed before either is written: they may be made of the old ones.
-      this.effect([aux, result], (code) => code.set(frame.result).set(frame.x));
-      this.#setKind(KIND_DIRECT);
-      return;
+    switch (origin?.kind) {
+      case undefined:
+        // Both are computed before either is written: they may be made of the old ones.
+        this.effect([aux, result], (code) => code.set(frame.result).set(frame.x));
+        this.#setKind(KIND_DIRECT);
+        return;
+      case 'add':
+      case 'subtract':
+        this.effect([origin.x, origin.y, result], (code) => code.set(frame.result).set(frame.y).set(frame.x));
+        break;
+      case 'shl':
+      case 'shr':
+      case 'sar':
+        this.effect([origin.x, origin.count, result], (code) =>
+          code.set(frame.result).set(frame.y).set(frame.x),
+        );
+        break;
+      case 'logic':
+        this.effect([result], (code) => code.set(frame.result).i64(0n).set(frame.x));
+        break;
+      case 'increment':
+      case 'decrement':
+        this.#keepPrior();
+        this.effect([result], (code) => code.set(frame.result));
+        break;
     }
-    const kind = flagsKind(origin);
-    if (origin.kind === 'add' || origin.kind === 'subtract') {
-      this.effect([origin.x, origin.y, result], (code) => code.set(frame.result).set(frame.y).set(frame.x));
-    } else if (origin.kind === 'logic') {
-      this.effect([result], (code) => code.set(frame.result).i64(0n).set(frame.x));
-    } else if (this.#kind?.origin === 'increment' || this.#kind?.origin === 'decrement') {
-      this.effect([result], (code) => code.set(frame.result));
-    } else {
-      this.effect([this.#carryWord(), result], (code) => code.set(frame.result).set(frame.carry));
-    }
-    this.#setKind(kind);
+    this.#setKind(flagsKind(origin));
   }
 
-  /** CF in bit 63, for increments, which keep it. */
-  #carryWord(): Node {
-    const known = this.knownCondition(2);
-    if (known !== undefined) return this.shl(this.value(known), this.constant(63));
-    return this.and(this.#flagsAux(), this.constant(1n << 63n));
+  /** An increment changes all flags but CF, so what CF comes from is kept. */
+  #keepPrior(): void {
+    const frame = this.#frame;
+    const kind = this.#kind;
+    if (kind === undefined) {
+      this.effect([], (code) => writePriorKind(code, frame));
+      this.#prior = undefined;
+      return;
+    }
+    const prior = priorKind(kind);
+    if (prior === undefined) return;
+    this.effect([], (code) =>
+      code.get(frame.result).set(frame.priorResult).i32(prior.number).set(frame.prior),
+    );
+    this.#prior = prior;
+  }
+
+  putOff(change: 'carry-and-overflow' | 'carry', value: Node): boolean {
+    const frame = this.#frame;
+    frame.usesFlags = true;
+    this.effect([value], (code) => code.set(change === 'carry' ? frame.bit : frame.pair));
+    if (this.#kind !== undefined) {
+      this.#setKind(changed(this.#kind, change));
+    } else {
+      this.effect([], (code) => {
+        code.get(frame.kind);
+        writeChanged(code, change);
+        code.set(frame.kind);
+      });
+    }
+    return true;
   }
 
   #setKind(kind: FlagsKind): void {
@@ -334,51 +388,78 @@ export class RegionSemantics extends WasmExpressions {
       this.effect([], (code) => this.#frame.setKind(code, before));
       this.#kindStored = true;
     }
-    let changed = false;
+    let differs = false;
     const branch = (body: () => void) => () => {
       this.#kind = before;
       body();
-      if (this.#kind !== before) changed = true;
+      if (this.#kind !== before) differs = true;
     };
     this.#choiceDepth++;
     super.when(condition, branch(then), otherwise && branch(otherwise));
     this.#choiceDepth--;
-    this.#kind = changed ? undefined : before;
+    this.#kind = differs ? undefined : before;
     this.#kindStored = true;
   }
 
   knownCondition(code: number): Node | undefined {
+    const { result, x, y } = this.#frame;
     const kind = this.#kind;
+    // ZF always is that.
+    if (code === 4) return this.isZero(this.#flagLocal(result));
     if (kind === undefined) return undefined;
-    const frame = this.#frame;
+    if (code === 2) return this.#knownCarry(kind, result);
     const zero = this.constant(0);
+    const compared = kind.origin === 'subtract' && !kind.carried && kind.change === 'none';
+    const plain = kind.origin === 'logic' && kind.change === 'none';
     switch (code) {
-      case 4:
-        return this.isZero(this.#flagLocal(frame.result));
-      case 8:
-        return kind.origin === 'direct' ? undefined : this.ltS(this.#flagLocal(frame.result), zero);
-      case 2:
-        if (kind.origin === 'logic') return this.#never();
-        if (kind.origin === 'increment' || kind.origin === 'decrement')
-          return this.ltS(this.#flagLocal(frame.carry), zero);
-        if (kind.origin === 'direct') return this.ltS(this.#flagLocal(frame.x), zero);
-        if (kind.carried) return undefined;
-        if (kind.origin === 'add') return this.#less('unsigned', frame.result, frame.x, kind.size);
-        return this.#less('unsigned', frame.x, frame.y, kind.size);
+      case 0:
+        return plain ? this.#never() : undefined;
       case 6:
-        if (kind.origin === 'logic') return this.isZero(this.#flagLocal(frame.result));
-        if (kind.origin !== 'subtract' || kind.carried) return undefined;
-        return this.not(this.#less('unsigned', frame.y, frame.x, kind.size));
+        if (plain) return this.isZero(this.#flagLocal(result));
+        return compared ? this.not(this.#less('unsigned', y, x, kind.size)) : undefined;
+      case 8:
+        return kind.origin === 'direct' ? undefined : this.ltS(this.#flagLocal(result), zero);
+      case 10: {
+        if (kind.origin === 'direct') return undefined;
+        const low = this.and(this.#flagLocal(result), this.constant(0xff));
+        return this.isZero(this.and(this.popcnt(low), this.constant(1)));
+      }
       case 12:
-        if (kind.origin === 'logic') return this.ltS(this.#flagLocal(frame.result), zero);
-        if (kind.origin !== 'subtract' || kind.carried) return undefined;
-        return this.#less('signed', frame.x, frame.y, kind.size);
+        if (plain) return this.ltS(this.#flagLocal(result), zero);
+        return compared ? this.#less('signed', x, y, kind.size) : undefined;
       case 14:
-        if (kind.origin === 'logic') return this.not(this.ltS(zero, this.#flagLocal(frame.result)));
-        if (kind.origin !== 'subtract' || kind.carried) return undefined;
-        return this.not(this.#less('signed', frame.y, frame.x, kind.size));
+        if (plain) return this.not(this.ltS(zero, this.#flagLocal(result)));
+        return compared ? this.not(this.#less('signed', y, x, kind.size)) : undefined;
       default:
         return undefined;
+    }
+  }
+
+  #knownCarry(kind: FlagsKind, result: number): Node | undefined {
+    const { x, y, pair, bit, priorResult } = this.#frame;
+    const isSet = (value: Node) => this.not(this.isZero(value));
+    if (kind.change === 'carry') return isSet(this.#flagLocal(bit));
+    if (kind.change === 'carry-and-overflow') return isSet(this.and(this.#flagLocal(pair), this.constant(2)));
+    switch (kind.origin) {
+      case 'logic':
+        return this.#never();
+      case 'direct':
+        return this.ltS(this.#flagLocal(x), this.constant(0));
+      case 'increment':
+      case 'decrement':
+        return this.#prior === undefined ? undefined : this.#knownCarry(this.#prior, priorResult);
+      case 'add':
+        return kind.carried ? undefined : this.#less('unsigned', result, x, kind.size);
+      case 'subtract':
+        return kind.carried ? undefined : this.#less('unsigned', x, y, kind.size);
+      case 'shl':
+        return undefined;
+      case 'shr':
+      case 'sar': {
+        const before = this.sub(this.#flagLocal(y), this.constant(1));
+        const shift = kind.origin === 'shr' ? this.shrU : this.shrS;
+        return isSet(this.and(shift.call(this, this.#flagLocal(x), before), this.constant(1)));
+      }
     }
   }
 
@@ -412,10 +493,12 @@ export class RegionSemantics extends WasmExpressions {
 
   #load(size: Size, address: Node, tag: 'readTag' | 'writeTag'): Node {
     const leave = this.#leaving();
-    return this.node('i64', 'fixed', [address], (code) => {
+    const node = this.node('i64', 'fixed', [address], (code) => {
       this.#translate(code, size, tag, leave);
       code.memory(LOAD[size], 0);
     });
+    node.unsigned32 = size < 8;
+    return node;
   }
 
   store(size: Size, address: Node, value: Node): void {
@@ -476,7 +559,7 @@ export class RegionSemantics extends WasmExpressions {
     // An aligned access does not leave its page; the low bits of one that should be show in the compare.
     code.i64(aligned ? -4096n | 15n : -4096n).op('i64.and');
     code.get(slot).memory('i64.load', TLB_ENTRY[tag]).op('i64.ne');
-    code.open('if');
+    code.hint('unlikely').open('if');
     leave(code);
     code.close();
     code.get(address).op('i32.wrap_i64').get(slot).memory('i32.load', TLB_ENTRY.addend).op('i32.add');

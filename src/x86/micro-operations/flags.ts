@@ -58,12 +58,14 @@ export function logicFlags<V, B, X>(s: Semantics<V, B, X>, r: V, size: Size): vo
 
 /** Replaces CF and OF. `pair` has CF in bit 1 and CF ^ OF in bit 0; its other bits do not matter. */
 export function replaceCarryAndOverflow<V, B, X>(s: Semantics<V, B, X>, pair: V): void {
+  if (s.putOff('carry-and-overflow', pair)) return;
   const kept = s.and(s.state(FLAGS_AUX, 8), s.constant(CARRY_AND_OVERFLOW ^ 0xffff_ffff_ffff_ffffn));
   s.setState(FLAGS_AUX, 8, s.or(kept, s.shl(pair, s.constant(62))));
 }
 
 /** Replaces CF (bit 0 of `carry`, its other bits zero) and keeps OF. */
 export function replaceCarry<V, B, X>(s: Semantics<V, B, X>, carry: V): void {
+  if (s.putOff('carry', carry)) return;
   const aux = s.state(FLAGS_AUX, 8);
   // Where CF changes, CF ^ OF changes with it.
   const change = s.xor(s.shrU(aux, s.constant(63)), carry);

@@ -1,15 +1,14 @@
 import type { MicroOperation, Semantics } from '../semantics.ts';
-import { FLAGS_AUX, RAX, RDX, type Size } from '../state.ts';
+import { RAX, RDX, type Size } from '../state.ts';
 import { ALL_SIZES, bySize, WIDE_SIZES } from './by-size.ts';
-import { CARRY, CARRY_AND_OVERFLOW } from './flags.ts';
+import { replaceCarryAndOverflow } from './flags.ts';
 
 /**
  * Multiplications. CF = OF = the upper half is significant; the other flags, which the manual leaves undefined,
  * stay as they are (AMD Zen, measured).
  */
 function overflowFlags<V, B, X>(s: Semantics<V, B, X>, significant: B): void {
-  const kept = s.and(s.state(FLAGS_AUX, 8), s.constant(CARRY_AND_OVERFLOW ^ 0xffff_ffff_ffff_ffffn));
-  s.setState(FLAGS_AUX, 8, s.or(kept, s.select(significant, s.constant(CARRY), s.constant(0))));
+  replaceCarryAndOverflow(s, s.select(significant, s.constant(2), s.constant(0)));
 }
 
 /** High 64 bits of the unsigned product, from products of 32-bit halves. */

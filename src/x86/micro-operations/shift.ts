@@ -19,10 +19,11 @@ type Shift = <V, B, X>(s: Semantics<V, B, X>, x: V, count: V, size: Size) => { r
 
 const AUXILIARY = 8n;
 
-function shift(name: string, extend: 'get' | 'getSigned', operate: Shift): ShiftOperation {
+function shift(name: 'shl' | 'shr' | 'sar', extend: 'get' | 'getSigned', operate: Shift): ShiftOperation {
   const apply = <V, B, X>(s: Semantics<V, B, X>, x: V, count: V, size: Size): void => {
     const { result, pair } = operate(s, x, count, size);
-    s.setFlags(s.signExtend(result, size), s.or(s.shl(pair, s.constant(62)), s.constant(AUXILIARY)));
+    const aux = s.or(s.shl(pair, s.constant(62)), s.constant(AUXILIARY));
+    s.setFlags(s.signExtend(result, size), aux, { kind: name, x, count, size });
     s.set('a', size, result);
   };
   return {
@@ -84,14 +85,12 @@ function rotate(name: string, operate: Shift): ShiftOperation {
 }
 
 /** The operand repeated until it fills 64 bits: rotating that rotates each copy. */
-function repeated<V, B, X>(s: Semantics<V, B, X>, x: V, size: Size): V {
+function repeated<V, B, X>(s: Semantics<V, B, X>, x: V, size: Exclude<Size, 4>): V {
   switch (size) {
     case 1:
       return s.mul(x, s.constant(0x0101_0101_0101_0101n));
     case 2:
       return s.mul(x, s.constant(0x0001_0001_0001_0001n));
-    case 4:
-      return s.or(x, s.shl(x, s.constant(32)));
     case 8:
       return x;
   }
@@ -99,13 +98,15 @@ function repeated<V, B, X>(s: Semantics<V, B, X>, x: V, size: Size): V {
 
 /** CF = the lowest bit; OF = CF ^ sign. */
 export const ROL = rotate('rol', (s, x, count, size) => {
-  const result = s.rotl(repeated(s, x, size), count);
-  return { result, pair: s.rotl(result, s.constant(1)) };
+  const result = size === 4 ? s.rotl32(x, count) : s.rotl(repeated(s, x, size), count);
+  // Bit 0 of the result is CF, its top bit the sign: the bit before it, in a rotation.
+  const sign = s.and(s.shrU(result, s.constant(8 * size - 1)), s.constant(1));
+  return { result, pair: s.or(s.shl(result, s.constant(1)), sign) };
 });
 /** CF = the sign; OF = the two top bits differ. */
 export const ROR = rotate('ror', (s, x, count, size) => {
-  const result = s.rotr(repeated(s, x, size), count);
-  return { result, pair: s.shrU(result, s.constant(62)) };
+  const result = size === 4 ? s.rotr32(x, count) : s.rotr(repeated(s, x, size), count);
+  return { result, pair: s.shrU(result, s.constant(8 * size - 2)) };
 });
 
 function doubleShift(name: string, operate: DoubleShift): ShiftOperation<4 | 8> {
