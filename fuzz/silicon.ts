@@ -27,11 +27,11 @@ import { SWEEP_FORMS } from '../tests/silicon/sweep.ts';
 /**
  * Compares engines with this host's processor over random instructions.
  *
- *   node dist/fuzz/silicon.js --cases N [--seed S] [--form TEXT] [--engine NAME|all] [--mode step|block|pieces|all]
+ *   node dist/fuzz/silicon.js --cases N [--seed S] [--form TEXT] [--engine NAME,...|all] [--mode step|block|pieces|all]
  *       [--sequences | --mixed | --sweep] [--show N] [--json-cases] [--coverage FILE]
  *   node dist/fuzz/silicon.js --capture      takes the answers of tests/data anew, from this processor
  *
- * With `all` every case runs in each engine, and the modes take turns. --mixed: every tenth case is a sequence.
+ * Every case runs in each engine, and with `--mode all` the modes take turns. --mixed: every tenth case is a sequence.
  */
 interface Options {
   cases: number;
@@ -185,13 +185,21 @@ function readOptions(words: readonly string[]): Options {
     else if (word === '--mode' && value === 'all') options.modes = MODES;
     else if (word === '--mode' && oneOf(MODES, value)) options.modes = [value];
     else if (word === '--engine' && value === 'all') options.executors = STEP_EXECUTORS;
-    else if (word === '--engine' && oneOf(STEP_EXECUTORS, value)) options.executors = [value];
+    else if (word === '--engine') options.executors = executorsOf(value);
     else {
       process.stderr.write(`silicon: I do not understand ${word} ${value}\n`);
       process.exit(2);
     }
   }
   return options;
+}
+
+function executorsOf(list: string): readonly StepExecutor[] {
+  const names = list.split(',');
+  const unknown = names.find((name) => !oneOf(STEP_EXECUTORS, name));
+  if (unknown === undefined) return names.filter((name) => oneOf(STEP_EXECUTORS, name));
+  process.stderr.write(`silicon: there is no engine ${unknown}\n`);
+  process.exit(2);
 }
 
 function oneOf<Item extends string>(items: readonly Item[], value: string): value is Item {

@@ -16,7 +16,7 @@
 #include <stdint.h>
 #include <ucontext.h>
 
-#define CODE_ARENA 0x10000000UL
+#define CODE_ARENA 0x17a53000UL
 #define CODE_BYTES 0x1000UL
 #define DATA_ARENA 0x20000000UL
 #define DATA_BYTES 0x4000UL

@@ -1,10 +1,11 @@
 import { Engine } from '../../engine/engine.ts';
-import { buildInterpreter } from '../../engine/interpreter.ts';
+import { createInterpreter } from '../../engine/interpreter.ts';
+import { JIT_DEFAULTS, Jit, type JitOptions } from '../../engine/jit/jit.ts';
 import { engineLayout, PAGE } from '../../engine/layout.ts';
 import { OperationTable } from '../../engine/operation-table.ts';
 import { createOracle } from '../../engine/oracle.ts';
 import { PhysicalMap } from '../../engine/physical-map.ts';
-import { instantiate, sharedMemory } from '../../wasm/webassembly.ts';
+import { sharedMemory } from '../../wasm/webassembly.ts';
 import type { Environment } from '../../x86/cpu.ts';
 import { decode } from '../../x86/decoder.ts';
 import { OPCODES } from '../../x86/instructions/all.ts';
@@ -39,7 +40,7 @@ import type { StepCase, StepEngine, StepOutcome } from './stepped-state.ts';
 export type StepMode = 'step' | 'block' | 'pieces';
 
 /** Which engine runs it (`--engine`). */
-export const STEP_EXECUTORS = ['interpreter', 'oracle'] as const;
+export const STEP_EXECUTORS = ['interpreter', 'oracle', 'jit'] as const;
 export type StepExecutor = (typeof STEP_EXECUTORS)[number];
 
 const RAM_BYTES = 4 * 1024 * 1024;
@@ -69,6 +70,9 @@ const FLAT_SEGMENTS = [SEGMENT.es, SEGMENT.cs, SEGMENT.ss, SEGMENT.ds, SEGMENT.f
 const CODE_SELECTOR = { 64: 0x33, 32: 0x23, 16: 0x23 } as const;
 const CODE_ACCESS = { 64: 0xa0fb, 32: 0xc0fb, 16: 0x80fb } as const;
 
+/** Nothing is interpreted before it is compiled. */
+const COMPILE_AT_ONCE: JitOptions = { ...JIT_DEFAULTS, threshold: 1 };
+
 export class EngineStep implements StepEngine {
   readonly #engine: Engine;
   readonly #state: CpuState;
@@ -78,7 +82,8 @@ export class EngineStep implements StepEngine {
   #frames = new Map<number, number>();
 
   constructor(mode: StepMode = 'step', which: StepExecutor = 'interpreter', tlbEntries = 256) {
-    this.#mode = mode;
+    // Budgets that end inside of a block are the interpreter's.
+    this.#mode = which === 'jit' ? 'block' : mode;
     const layout = engineLayout(RAM_BYTES, tlbEntries, 1 << 14);
     const memory = sharedMemory(layout.pages);
     const table = new OperationTable(MICRO_OPERATIONS);
@@ -89,12 +94,13 @@ export class EngineStep implements StepEngine {
     if (which === 'oracle') {
       engine.useExecutor(createOracle(memory.buffer, layout, engine.state, table, engine));
     } else {
-      const instance = instantiate(buildInterpreter(table, layout), {
-        memory,
-        slow: (record: number, access: number) => engine.slow(record, access),
-        call: (record: number) => engine.call(record),
-      });
-      engine.useExecutor(instance.exports.run as (cpu: number, header: number) => number);
+      const { run, regions } = createInterpreter(memory, layout, table, engine);
+      if (which === 'jit') {
+        const { code, mmu, state } = engine;
+        engine.useExecutor(run, new Jit(memory, layout, table, code, mmu, state, regions, COMPILE_AT_ONCE));
+      } else {
+        engine.useExecutor(run);
+      }
     }
     this.#engine = engine;
     this.#state = engine.state;
