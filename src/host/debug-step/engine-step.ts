@@ -70,18 +70,21 @@ const FLAT_SEGMENTS = [SEGMENT.es, SEGMENT.cs, SEGMENT.ss, SEGMENT.ds, SEGMENT.f
 const CODE_SELECTOR = { 64: 0x33, 32: 0x23, 16: 0x23 } as const;
 const CODE_ACCESS = { 64: 0xa0fb, 32: 0xc0fb, 16: 0x80fb } as const;
 
-/** Nothing is interpreted before it is compiled. */
-const COMPILE_AT_ONCE: JitOptions = { ...JIT_DEFAULTS, threshold: 1 };
+/** What has been interpreted once is compiled, together with what else has. */
+const COMPILE_AT_ONCE: JitOptions = { ...JIT_DEFAULTS, threshold: 2 };
 
 export class EngineStep implements StepEngine {
   readonly #engine: Engine;
   readonly #state: CpuState;
   readonly #ram: Uint8Array;
   readonly #mode: StepMode;
+  /** Code runs a first time so that it is compiled when it counts. */
+  readonly #warmsUp: boolean;
   /** Linear page number -> RAM offset of its frame. */
   #frames = new Map<number, number>();
 
   constructor(mode: StepMode = 'step', which: StepExecutor = 'interpreter', tlbEntries = 256) {
+    this.#warmsUp = which === 'jit';
     // Budgets that end inside of a block are the interpreter's.
     this.#mode = which === 'jit' ? 'block' : mode;
     const layout = engineLayout(RAM_BYTES, tlbEntries, 1 << 14);
@@ -110,6 +113,12 @@ export class EngineStep implements StepEngine {
   step(given: StepCase): StepOutcome {
     const repeated = isRepeated(given.code);
     this.#prepare(given);
+    if (this.#warmsUp) {
+      this.#run(given, repeated);
+      this.#engine.takeFault();
+      this.#clearData(given);
+      this.#fill(given);
+    }
     let { faulted, retired } = this.#run(given, repeated);
     const several = given.code.length > CODE_MAX;
     if (!repeated && retired > 1 && !several) {
@@ -146,6 +155,10 @@ export class EngineStep implements StepEngine {
       if (several) this.#store(given.at + BigInt(given.code.length), BREAKPOINT, true);
     }
     this.#store(given.at, given.code, true);
+    this.#fill(given);
+  }
+
+  #fill(given: StepCase): void {
     for (const chunk of given.memory) this.#store(chunk.address, chunk.bytes, false);
     this.#enter(given);
   }
@@ -180,7 +193,7 @@ export class EngineStep implements StepEngine {
       for (let page = pageOf(address); page <= last; page += 1) pages.add(page);
     }
     if (pages.size === this.#frames.size && [...pages].every((page) => this.#frames.has(page))) {
-      for (const [page, frame] of this.#frames) if (page !== code) this.#ram.fill(0, frame, frame + PAGE);
+      this.#clearData(given);
       return;
     }
     const wanted = [...pages].sort((one, other) => one - other);
@@ -208,6 +221,11 @@ export class EngineStep implements StepEngine {
     this.#engine.memory.storePhysical(TABLES, tables);
     this.#engine.memory.storePhysical(FIRST_FRAME, new Uint8Array(frame - FIRST_FRAME));
     this.#engine.mmu.flush();
+  }
+
+  #clearData(given: StepCase): void {
+    const code = pageOf(given.at);
+    for (const [page, frame] of this.#frames) if (page !== code) this.#ram.fill(0, frame, frame + PAGE);
   }
 
   /** Code goes through the engine, which must notice that it changed; bytes on unmapped pages are dropped. */
