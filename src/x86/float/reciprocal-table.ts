@@ -1,5 +1,5 @@
 /**
- * How the approximations of one processor family (AMD Zen 5, measured) differ from the rounded value at the middle
+ * How the approximations of one processor family (AMD Zen, measured) differ from the rounded value at the middle
  * of their interval: three differences of -1..1 to a letter, as base-3 digits, lowest first; 4,096 intervals a table.
  */
 export const RECIPROCAL =

@@ -1,4 +1,4 @@
-import { emitOperandAddress, linearAddress } from '../address.ts';
+import { emitOperandAddress, linearAddress, STACK_ADDRESS_TEMP } from '../address.ts';
 import type { Instruction, Lowering, Row } from '../instruction.ts';
 import { LOAD_ZERO, MOVE, STORE } from '../micro-operations/move.ts';
 import {
@@ -81,15 +81,16 @@ function pushSegment(segment: number) {
       out.emit(MOVE[4], { a: T1, b: SEGMENT_SELECTOR + segment * 4 });
       emitPush(instruction, out, instruction.operandSize, T1);
     } else {
-      out.call(PUSH_SEGMENT, { b: instruction.operandSize, c: segment });
+      out.call(PUSH_SEGMENT, { b: STACK_ADDRESS_TEMP, c: segment, imm: BigInt(instruction.operandSize) });
     }
   };
 }
 
 function popSegment(segment: number) {
   return (instruction: Instruction, out: Lowering): void => {
-    if (segment === SEGMENT.ss) out.system(POP_STACK_SEGMENT, { b: instruction.operandSize });
-    else out.call(POP_SEGMENT, { b: instruction.operandSize, c: segment });
+    const fields = { b: STACK_ADDRESS_TEMP, c: segment, imm: BigInt(instruction.operandSize) };
+    if (segment === SEGMENT.ss) out.system(POP_STACK_SEGMENT, fields);
+    else out.call(POP_SEGMENT, fields);
   };
 }
 

@@ -95,9 +95,9 @@ describe('loads of segment registers [SDM 2B MOV]', () => {
   it('from the stack leave RSP alone when they fault', () => {
     const cpu = longModeCpu();
     cpu.view.setUint16(AT.stack + 0x800, 0x7c, true);
-    expect(cpu.run(POP_SEGMENT, { b: 8, c: SEGMENT.fs })).toEqual([13, 0x7c]);
+    expect(cpu.run(POP_SEGMENT, { c: SEGMENT.fs, imm: 8n })).toEqual([13, 0x7c]);
     expect(cpu.state.get64(RSP)).toBe(BigInt(AT.stack + 0x800));
-    cpu.run(PUSH_SEGMENT, { b: 8, c: SEGMENT.cs });
+    cpu.run(PUSH_SEGMENT, { c: SEGMENT.cs, imm: 8n });
     expect(cpu.view.getBigUint64(AT.stack + 0x7f8, true)).toBe(BigInt(SELECTOR.kernelCode));
   });
 

@@ -89,19 +89,19 @@ export const LOAD_STACK_SEGMENT = systemOperation('load-stack-segment', (cpu, b)
   return outcome;
 });
 
-/** PUSH Sreg outside 64-bit code: b is the operand size, c the segment. The selector is zero-extended. */
-export const PUSH_SEGMENT = systemOperation('push-segment', (cpu, b, c) => {
+/** PUSH Sreg outside 64-bit code: c is the segment, imm the operand size. The selector is zero-extended. */
+export const PUSH_SEGMENT = systemOperation('push-segment', (cpu, _b, c, imm) => {
   const state = cpu.state;
   const mask = stackMask(state);
-  const sp = state.get64(RSP) - BigInt(b);
+  const sp = state.get64(RSP) - imm;
   const value = BigInt(state.get32(SEGMENT_SELECTOR + c * 4));
-  if (!cpu.store(b as Size, stackAddress(state, sp, mask), value)) return ABORTED;
+  if (!cpu.store(Number(imm) as Size, stackAddress(state, sp, mask), value)) return ABORTED;
   setStackPointer(state, sp, mask);
   return DONE;
 });
 
-/** POP Sreg: b is the operand size, c the segment. */
-function popSegment(cpu: Cpu, b: number, c: number): Outcome {
+/** POP Sreg: c is the segment, size that of the operand. */
+function popSegment(cpu: Cpu, c: number, size: bigint): Outcome {
   const state = cpu.state;
   const mask = stackMask(state);
   const sp = state.get64(RSP);
@@ -110,14 +110,15 @@ function popSegment(cpu: Cpu, b: number, c: number): Outcome {
   const outcome = loadSegment(cpu, c, Number(value));
   if (outcome !== DONE) return outcome;
   // The old stack's width counts: SS may just have been replaced.
-  setStackPointer(state, sp + BigInt(b), mask);
+  setStackPointer(state, sp + size, mask);
   return DONE;
 }
 
-export const POP_SEGMENT = systemOperation('pop-segment', popSegment);
+/** c is the segment, imm the operand size. */
+export const POP_SEGMENT = systemOperation('pop-segment', (cpu, _b, c, imm) => popSegment(cpu, c, imm));
 
-export const POP_STACK_SEGMENT = systemOperation('pop-stack-segment', (cpu, b) => {
-  const outcome = popSegment(cpu, b, SEGMENT.ss);
+export const POP_STACK_SEGMENT = systemOperation('pop-stack-segment', (cpu, _b, _c, imm) => {
+  const outcome = popSegment(cpu, SEGMENT.ss, imm);
   if (outcome === DONE) cpu.state.set32(INTERRUPT_SHADOW, 1);
   return outcome;
 });
