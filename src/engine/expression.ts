@@ -131,6 +131,7 @@ export abstract class WasmExpressions implements Semantics<Node, Node, Node> {
   abstract storeVector(address: Node, value: Node, aligned: boolean): void;
   abstract getVector(field: Field): Node;
   abstract setVector(field: Field, value: Node): void;
+  abstract blockMove(kind: 'move' | 'fill', size: Size): Node;
   abstract skipNext(): void;
   abstract fault(vector: number, errorCode?: number): void;
   abstract remaining(): Node;

@@ -15,11 +15,12 @@ import {
   TLB_POINTER,
   UNDONE,
 } from '../x86/state.ts';
+import { BLOCK_MOVE_SIGNATURE, blockMove } from './block-move.ts';
 import type { Execute, SlowPaths } from './engine.ts';
 import type { RegionTable } from './jit/jit.ts';
 import { LEFT } from './jit/region-frame.ts';
 import { type EngineLayout, HEADER_REGION, JUMP_ENTRIES, JUMP_ENTRY, RECORD, REGIONS } from './layout.ts';
-import type { OperationTable } from './operation-table.ts';
+import { ENGINE_OPERATION, type OperationTable } from './operation-table.ts';
 import { type Frame, WasmSemantics } from './wasm-semantics.ts';
 
 /**
@@ -50,8 +51,11 @@ export const EXIT = {
   permit: 8,
 } as const;
 
-/** In the immediate's high half of a direct branch: a record address, or one of these. */
-export const LINK = { never: 0, wanted: 1 } as const;
+/**
+ * In the immediate's high half of a direct branch: a record's address, which is mostly a header's. At these two there
+ * are records that look BLOCK_PC up, and that leave with EXIT.link.
+ */
+export const LINK = { never: 0, wanted: 16 } as const;
 
 /** Compiles the interpreter for this memory. */
 export function createInterpreter(
@@ -60,6 +64,9 @@ export function createInterpreter(
   table: OperationTable,
   paths: SlowPaths,
 ): { run: Execute; regions: RegionTable } {
+  const low = new Uint16Array(memory.buffer, 0, LINK.wanted);
+  low[LINK.never >>> 1] = ENGINE_OPERATION.lookUp;
+  low[LINK.wanted >>> 1] = ENGINE_OPERATION.link;
   const instance = instantiate(buildInterpreter(table, layout), {
     memory,
     slow: (record: number, access: number) => paths.slow(record, access),
@@ -76,6 +83,11 @@ export function buildInterpreter(table: OperationTable, layout: EngineLayout): U
   const module = new ModuleBuilder(layout.pages);
   const slow = module.importFunction('slow', { parameters: ['i32', 'i32'], results: ['i32'] });
   const call = module.importFunction('call', { parameters: ['i32'], results: ['i32'] });
+
+  const [move, fill] = (['move', 'fill'] as const).map((kind) => {
+    const { locals, code } = blockMove(kind, layout.tlbEntries);
+    return module.addFunction(undefined, BLOCK_MOVE_SIGNATURE, locals, code);
+  });
 
   const locals: ValueType[] = [];
   const newLocal = (type: ValueType): number => locals.push(type) + 1;
@@ -103,50 +115,7 @@ export function buildInterpreter(table: OperationTable, layout: EngineLayout): U
   code.get(cpu).memory('i32.load', TLB_POINTER).set(tlb);
   code.get(cpu).memory('i32.load', REMAINING).set(remaining);
   const exit = code.open('block');
-  const enter = code.open('loop');
-
-  // A branch without a link: look BLOCK_PC up in the jump cache.
-  code.get(record).i32(1).op('i32.le_u');
-  code.open('if');
-  code.get(record);
-  code.open('if');
-  leave(EXIT.link, from);
-  code.close();
-  code.get(cpu).memory('i64.load', BLOCK_PC).tee(pc).op('i32.wrap_i64');
-  code.get(pc).i64(14n).op('i64.shr_u').op('i32.wrap_i64').op('i32.xor');
-  code.get(cpu).memory('i32.load', EPOCH).i32(9).op('i32.shl').op('i32.xor');
-  code
-    .i32(JUMP_ENTRIES - 1)
-    .op('i32.and')
-    .i32(4)
-    .op('i32.shl')
-    .i32(layout.jumpCache)
-    .op('i32.add')
-    .set(entry);
-  code.get(entry).memory('i64.load', JUMP_ENTRY.pc).get(pc).op('i64.ne');
-  code.get(entry).memory('i32.load', JUMP_ENTRY.epoch).get(cpu).memory('i32.load', EPOCH).op('i32.ne');
-  code.op('i32.or');
-  code.open('if');
-  leave(EXIT.lookup, from);
-  code.close();
-  code.get(entry).memory('i32.load', JUMP_ENTRY.record).set(record);
-  code.close();
-
-  const inside = code.open('block');
-  const interpret = code.open('block');
-  enterRegion();
-  code.close(); // interpret
-
-  // The whole block is charged at once; when the budget is smaller, the caller goes on step by step.
-  code.get(remaining).get(record).memory('i32.load', RECORD.immediate).op('i32.sub').tee(left);
-  code.i32(0).op('i32.lt_s');
-  code.open('if');
-  leave(EXIT.budget, record);
-  code.close();
-  code.get(left).set(remaining);
-  code.get(record).i32(RECORD.size).op('i32.add').set(record);
-  code.close(); // inside
-
+  // One loop for everything: what V8 takes out of a loop, it does once.
   const next = code.open('loop');
   const advance = (records: number): void => {
     code
@@ -167,6 +136,7 @@ export function buildInterpreter(table: OperationTable, layout: EngineLayout): U
     tlbEntries: layout.tlbEntries,
     exit,
     slow,
+    blockMove: { move: move!, fill: fill! },
     local: caseLocal,
     fieldAddress(out, field) {
       out.get(record).memory('i32.load16_u', FIELD_OFFSET[field]).get(cpu).op('i32.add');
@@ -193,10 +163,10 @@ export function buildInterpreter(table: OperationTable, layout: EngineLayout): U
       if (conditional) {
         out.get(remaining).get(record).memory('i32.load16_u', RECORD.c).op('i32.add').set(remaining);
       }
-      out.get(record).tee(from).memory('i32.load', RECORD.high).set(record).branch(enter);
+      out.get(record).tee(from).memory('i32.load', RECORD.high).set(record).branch(next);
     },
     takeIndirect(out) {
-      out.i32(LINK.never).set(record).branch(enter);
+      out.i32(LINK.never).set(record).branch(next);
     },
     skipNext(out) {
       out
@@ -210,7 +180,7 @@ export function buildInterpreter(table: OperationTable, layout: EngineLayout): U
 
   const fallThrough = microOperation('fall-through', (s) => s.branch(), true);
   const cases: (() => void)[] = [
-    () => code.op('unreachable'),
+    () => enterBlock(),
     () => emitMeaning(fallThrough),
     () => {
       code.get(cpu).get(remaining).memory('i32.store', REMAINING);
@@ -223,6 +193,8 @@ export function buildInterpreter(table: OperationTable, layout: EngineLayout): U
       code.get(cpu).get(record).memory('i32.load', RECORD.immediate).memory('i32.store', FAULT_ERROR);
       leave(EXIT.fault, record);
     },
+    () => lookUp(),
+    () => leave(EXIT.link, from),
     ...table.list.map((operation) => () => {
       emitMeaning(operation);
       if (!operation.ends) advance(1);
@@ -243,7 +215,6 @@ export function buildInterpreter(table: OperationTable, layout: EngineLayout): U
   }
   code.close(); // next
   code.op('unreachable');
-  code.close(); // enter
   code.close(); // exit
   code.get(cpu).get(remaining).memory('i32.store', REMAINING);
   code.get(cpu).memory('i32.load', EXIT_REASON);
@@ -251,11 +222,31 @@ export function buildInterpreter(table: OperationTable, layout: EngineLayout): U
   module.addFunction('run', { parameters: ['i32', 'i32'], results: ['i32'] }, locals, code);
   return module.build();
 
-  /** Calls the compiled region that has the block, if there is one, and does what it returns. */
-  function enterRegion(): void {
-    code.get(record).i32(LEFT.interpret).op('i32.and').open('if');
-    code.get(record).i32(LEFT.interpret).op('i32.xor').set(record).branch(interpret);
+  /** Looks BLOCK_PC up in the jump cache. */
+  function lookUp(): void {
+    code.get(cpu).memory('i64.load', BLOCK_PC).tee(pc).op('i32.wrap_i64');
+    code.get(pc).i64(14n).op('i64.shr_u').op('i32.wrap_i64').op('i32.xor');
+    code.get(cpu).memory('i32.load', EPOCH).i32(9).op('i32.shl').op('i32.xor');
+    code
+      .i32(JUMP_ENTRIES - 1)
+      .op('i32.and')
+      .i32(4)
+      .op('i32.shl')
+      .i32(layout.jumpCache)
+      .op('i32.add')
+      .set(entry);
+    code.get(entry).memory('i64.load', JUMP_ENTRY.pc).get(pc).op('i64.ne');
+    code.get(entry).memory('i32.load', JUMP_ENTRY.epoch).get(cpu).memory('i32.load', EPOCH).op('i32.ne');
+    code.op('i32.or');
+    code.hint('unlikely').open('if');
+    leave(EXIT.lookup, from);
     code.close();
+    code.get(entry).memory('i32.load', JUMP_ENTRY.record).set(record).branch(next);
+  }
+
+  /** A header: calls the compiled region that has the block, or begins to interpret the block. */
+  function enterBlock(): void {
+    const interpret = code.open('block');
     code.get(record).memory('i32.load', HEADER_REGION).tee(entry).op('i32.eqz').open('if');
     code.get(record);
     code.get(record).memory('i32.load', RECORD.high).i32(1).op('i32.sub').tee(left);
@@ -270,18 +261,28 @@ export function buildInterpreter(table: OperationTable, layout: EngineLayout): U
     code.op('i32.sub').op('i64.extend_i32_s').op('i64.add').memory('i64.store', COMPILED_COUNT);
     code.get(record).i32(LEFT.branched).op('i32.and').open('if');
     code.get(record).i32(LEFT.branched).op('i32.xor').tee(from).memory('i32.load', RECORD.high).set(record);
-    code.branch(enter);
+    code.branch(next);
     code.close();
     code.get(record).i32(LEFT.inside).op('i32.and').open('if');
     code.get(cpu).get(cpu).memory('i64.load', COMPILED_COUNT);
     code.get(cpu).memory('i64.load32_u', UNDONE).op('i64.sub').memory('i64.store', COMPILED_COUNT);
-    code.get(record).i32(LEFT.inside).op('i32.xor').set(record).branch(inside);
+    code.get(record).i32(LEFT.inside).op('i32.xor').set(record).branch(next);
     code.close();
     code.get(record).i32(LEFT.permit).op('i32.and').open('if');
     code.get(record).i32(LEFT.permit).op('i32.xor').set(record);
     leave(EXIT.permit, record);
     code.close();
-    code.branch(enter);
+    code.get(record).i32(LEFT.interpret).op('i32.and').op('i32.eqz').branchIf(next);
+    code.get(record).i32(LEFT.interpret).op('i32.xor').set(record);
+    code.close();
+
+    // The whole block is charged at once; when the budget is smaller, the caller goes on step by step.
+    code.get(remaining).get(record).memory('i32.load', RECORD.immediate).op('i32.sub').tee(left);
+    code.i32(0).op('i32.lt_s').hint('unlikely').open('if');
+    leave(EXIT.budget, record);
+    code.close();
+    code.get(left).set(remaining);
+    advance(1);
   }
 
   function emitMeaning(operation: MicroOperation): void {

@@ -14,7 +14,9 @@ export const ENGINE_OPERATION = {
   call: 2,
   system: 3,
   fault: 4,
-  first: 5,
+  lookUp: 5,
+  link: 6,
+  first: 7,
 } as const;
 
 /** Numbers the micro-operations and knows what the block builder must know of each. */

@@ -312,6 +312,10 @@ export class OracleSemantics implements Semantics<bigint, boolean, bigint> {
     return false;
   }
 
+  blockMove(): boolean {
+    return false;
+  }
+
   // ------------------------------------------------------------------------------------------ memory
 
   load(size: Size, address: bigint): bigint {

@@ -31,6 +31,8 @@ export interface Frame {
   readonly exit: Label;
   /** Function index of the import slow(record, access) -> status. */
   readonly slow: number;
+  /** Function indices of block-move.ts. */
+  readonly blockMove: { readonly move: number; readonly fill: number };
   local(type: ValueType): number;
   /** Pushes the i32 address (without the constant part) of a field; returns the constant part. */
   fieldAddress(code: Code, field: Field): number;
@@ -43,6 +45,9 @@ export interface Frame {
   takeIndirect(code: Code): void;
   skipNext(code: Code): void;
 }
+
+/** log2 of a size. */
+export const SIZE_SHIFT: Record<Size, number> = { 1: 0, 2: 1, 4: 2, 8: 3 };
 
 /** Slow-path access kinds, with the size in the low bits. */
 export const ACCESS = { load: 0x000, loadForWrite: 0x100, store: 0x200 } as const;
@@ -273,6 +278,15 @@ export class WasmSemantics extends WasmExpressions {
   }
 
   // ---------------------------------------------------------------------------------------- control
+
+  blockMove(kind: 'move' | 'fill', size: Size): Node {
+    const { cpu, tlb, remaining } = this.#frame;
+    return this.node('i32', 'fixed', [], (code) => {
+      code.get(cpu).get(remaining).memory('i32.store', REMAINING);
+      code.get(cpu).get(tlb).i32(SIZE_SHIFT[size]).call(this.#frame.blockMove[kind]);
+      code.get(cpu).memory('i32.load', REMAINING).set(remaining);
+    });
+  }
 
   skipNext(): void {
     this.skips = true;

@@ -151,6 +151,18 @@ export class Code {
     return this;
   }
 
+  /** Pops target, source and length; as memmove. */
+  memoryCopy(): this {
+    for (const value of [0xfc, 0x0a, 0, 0]) this.bytes.byte(value);
+    return this;
+  }
+
+  /** Pops target, value and length. */
+  memoryFill(): this {
+    for (const value of [0xfc, 0x0b, 0]) this.bytes.byte(value);
+    return this;
+  }
+
   open(kind: 'block' | 'loop' | 'if', result?: ValueType): Label {
     this.bytes.byte(OPCODE[kind]);
     this.bytes.byte(result === undefined ? 0x40 : VALUE_TYPE[result]);

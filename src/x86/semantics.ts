@@ -130,6 +130,12 @@ export interface Semantics<V, B, X> {
    */
   skipNext(): void;
 
+  /**
+   * Iterations of REP MOVS or REP STOS, upward, with 64-bit addresses and no segment base: makes as many as are quick
+   * and lets RCX, RSI, RDI and the count tell. True: RCX is 0 now.
+   */
+  blockMove(kind: 'move' | 'fill', size: Size): B;
+
   /** Raises an exception at this instruction. */
   fault(vector: number, errorCode?: number): void;
 

@@ -2,6 +2,7 @@ import type { Code } from '../../wasm/code.ts';
 import { ModuleBuilder } from '../../wasm/module.ts';
 import { RETURN } from '../../x86/micro-operations/control.ts';
 import { type MicroOperation, microOperation } from '../../x86/semantics.ts';
+import { BLOCK_MOVE_SIGNATURE, blockMove } from '../block-move.ts';
 import type { CodeCache } from '../code-cache.ts';
 import { type EngineLayout, PERMIT, RECORD } from '../layout.ts';
 import { ENGINE_OPERATION, type OperationTable } from '../operation-table.ts';
@@ -31,8 +32,12 @@ export class RegionCompiler {
     const module = new ModuleBuilder(this.#layout.pages);
     const { locals, code } = auxFunction(0);
     const aux = module.addFunction(undefined, AUX_SIGNATURE, locals, code);
+    const [move, fill] = (['move', 'fill'] as const).map((kind) => {
+      const bulk = blockMove(kind, this.#layout.tlbEntries);
+      return module.addFunction(undefined, BLOCK_MOVE_SIGNATURE, bulk.locals, bulk.code);
+    });
     for (const [number, region] of regions) {
-      const frame = new RegionFrame(aux);
+      const frame = new RegionFrame({ aux, move: move!, fill: fill! });
       this.#region(region, frame);
       const permits = region.pages.size > 1 ? this.#layout.permits + number * PERMIT.count * PERMIT.size : 0;
       const body = frame.finish(permits);

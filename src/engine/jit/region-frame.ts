@@ -72,13 +72,13 @@ export class RegionFrame {
   readonly #temporaries = new Map<number, number>();
   readonly #pools: Record<ValueType, number[]> = { i32: [], i64: [], f32: [], f64: [], v128: [] };
   readonly #used: Record<ValueType, number> = { i32: 0, i64: 0, f32: 0, f64: 0, v128: 0 };
-  /** Function index of aux (flags-kind.ts). */
-  readonly auxFunction: number;
+  /** Function indices of aux (flags-kind.ts), and of block-move.ts. */
+  readonly functions: { readonly aux: number; readonly move: number; readonly fill: number };
   readonly #exit: Label;
   usesFlags = false;
 
-  constructor(auxFunction: number) {
-    this.auxFunction = auxFunction;
+  constructor(functions: RegionFrame['functions']) {
+    this.functions = functions;
     this.#exit = this.code.open('block');
   }
 
@@ -211,7 +211,7 @@ export class RegionFrame {
     if (kind === undefined) code.get(this.kind);
     else code.i32(kind.number);
     code.get(this.x).get(this.y).get(this.result).get(this.pair).get(this.bit);
-    code.get(this.prior).get(this.priorResult).call(this.auxFunction);
+    code.get(this.prior).get(this.priorResult).call(this.functions.aux);
   }
 }
 

@@ -2,9 +2,22 @@ import { assert } from '../../base/assert.ts';
 import type { Code } from '../../wasm/code.ts';
 import type { ValueType } from '../../wasm/opcode.ts';
 import type { Field, FlagsOrigin, MicroOperation } from '../../x86/semantics.ts';
-import { BLOCK_PC, FLAGS_AUX, FLAGS_RESULT, type Size, XMM, ZERO } from '../../x86/state.ts';
+import {
+  BLOCK_PC,
+  FLAGS_AUX,
+  FLAGS_RESULT,
+  RAX,
+  RCX,
+  RDI,
+  REMAINING,
+  RSI,
+  type Size,
+  XMM,
+  ZERO,
+} from '../../x86/state.ts';
 import { LOAD, LOAD_SIGNED, Node, STORE, type Statement, WasmExpressions } from '../expression.ts';
 import { TLB_ENTRY } from '../layout.ts';
+import { SIZE_SHIFT } from '../wasm-semantics.ts';
 import {
   changed,
   type FlagsKind,
@@ -566,6 +579,22 @@ export class RegionSemantics extends WasmExpressions {
   }
 
   // ---------------------------------------------------------------------------------------- control
+
+  blockMove(kind: 'move' | 'fill', size: Size): Node {
+    const frame = this.#frame;
+    const moved = kind === 'move' ? [RCX, RDI, RSI] : [RCX, RDI];
+    const locals = moved.map((offset) => ({ offset, local: frame.register(offset, true) }));
+    const element = kind === 'fill' ? [{ offset: RAX, local: frame.register(RAX, false) }] : [];
+    for (const { local } of locals) this.#narrow.delete(local);
+    return this.node('i32', 'fixed', [], (code) => {
+      for (const { offset, local } of [...locals, ...element])
+        code.get(frame.cpu).get(local).memory('i64.store', offset);
+      code.get(frame.cpu).get(frame.remaining).memory('i32.store', REMAINING);
+      code.get(frame.cpu).get(frame.tlb).i32(SIZE_SHIFT[size]).call(frame.functions[kind]);
+      for (const { offset, local } of locals) code.get(frame.cpu).memory('i64.load', offset).set(local);
+      code.get(frame.cpu).memory('i32.load', REMAINING).set(frame.remaining);
+    });
+  }
 
   skipNext(): void {
     this.#skipKind = this.#kind;

@@ -2,8 +2,9 @@ import { linearAddress } from '../address.ts';
 import type { SystemOperation } from '../cpu.ts';
 import type { Instruction, Lowering, MemoryOperand, Row } from '../instruction.ts';
 import { COMPARE } from '../micro-operations/arithmetic.ts';
+import type { BySize } from '../micro-operations/by-size.ts';
 import { LOAD, MOVE, STORE } from '../micro-operations/move.ts';
-import { ADVANCE32, ADVANCE64 } from '../micro-operations/string.ts';
+import { ADVANCE32, ADVANCE64, BLOCK_FILL, BLOCK_MOVE } from '../micro-operations/string.ts';
 import { RAX, RDI, RSI, SEGMENT, SEGMENT_BASE, type SegmentName, ZERO } from '../state.ts';
 import { plainRow, T0, T1, T2, widthOf } from './operand.ts';
 import {
@@ -55,14 +56,25 @@ function baseOf(instruction: Instruction, segment: SegmentName): number {
   return based ? SEGMENT_BASE + SEGMENT[segment] * 8 : ZERO;
 }
 
+/** Repetitions that have a quick way, for plain addresses. */
+const QUICK = new Map<SystemOperation, BySize>([
+  [REPEAT_MOVS, BLOCK_MOVE],
+  [REPEAT_STOS, BLOCK_FILL],
+]);
+
 function repeatable(once: Row['lower'], repetition: SystemOperation): Row['lower'] {
   return (instruction, out) => {
     if (instruction.repeat === 0) {
       once(instruction, out);
       return;
     }
-    out.system(repetition, {
-      b: baseOf(instruction, instruction.memory!.segment),
+    const quick = QUICK.get(repetition);
+    const b = baseOf(instruction, instruction.memory!.segment);
+    const plain = instruction.codeSize === 64 && instruction.addressSize === 8 && b === ZERO;
+    if (plain && quick !== undefined) out.emit(quick[widthOf(instruction)]);
+    const end = plain && quick !== undefined ? 'orSystem' : 'system';
+    out[end](repetition, {
+      b,
       c: baseOf(instruction, 'es'),
       imm: packRepeatForm({
         size: widthOf(instruction),

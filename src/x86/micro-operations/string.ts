@@ -1,5 +1,6 @@
 import { microOperation, type Semantics } from '../semantics.ts';
 import { FLAGS_REST } from '../state.ts';
+import { ALL_SIZES, bySize } from './by-size.ts';
 
 /** +immediate, or -immediate when DF is set. */
 function step<V, B, X>(s: Semantics<V, B, X>): V {
@@ -11,4 +12,16 @@ function step<V, B, X>(s: Semantics<V, B, X>): V {
 export const ADVANCE64 = microOperation('advance64', (s) => s.set('a', 8, s.add(s.get('b', 8), step(s))));
 export const ADVANCE32 = microOperation('advance32', (s) => s.set('a', 4, s.add(s.get('b', 4), step(s))));
 
-export const STRING_OPERATIONS = [ADVANCE64, ADVANCE32];
+/** The quick way of a repeated move or store: skips the next record when all was done. */
+function blockMove(kind: 'move' | 'fill') {
+  return bySize(`block-${kind}`, ALL_SIZES, (s, size) => s.when(s.blockMove(kind, size), () => s.skipNext()));
+}
+export const BLOCK_MOVE = blockMove('move');
+export const BLOCK_FILL = blockMove('fill');
+
+export const STRING_OPERATIONS = [
+  ADVANCE64,
+  ADVANCE32,
+  ...Object.values(BLOCK_MOVE),
+  ...Object.values(BLOCK_FILL),
+];
