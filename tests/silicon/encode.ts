@@ -34,8 +34,7 @@ export function encode(random: Random, form: Form, mode: 32 | 64, gpr: bigint[])
   const branch = BRANCH.test(form.mnemonic);
   const prefixes: number[] = [];
 
-  // AMD and Intel differ on 66 before near branches in 64-bit code: left out.
-  const small = form.prefix === 'any' && random.chance(20) && !(branch && long);
+  const small = form.prefix === 'any' && random.chance(20);
   if (form.prefix === '66' || small) prefixes.push(0x66);
   let repeat = 0;
   if (form.prefix === 'f2') repeat = 0xf2;

@@ -121,8 +121,7 @@ export class EngineStep implements StepEngine {
     }
     let { faulted, retired } = this.#run(given, repeated);
     const several = given.code.length > CODE_MAX;
-    if (!repeated && retired > 1 && !several) {
-      // It jumped into itself.
+    if (!repeated && !several && this.#ranOn(given, retired)) {
       this.#prepare(given);
       ({ faulted, retired } = this.#runSingly(given, false));
     }
@@ -144,6 +143,13 @@ export class EngineStep implements StepEngine {
       }
     }
     return { ...this.#leave(given), exception, retired };
+  }
+
+  /** Did the instruction jump to where something else than a sentinel stands, itself perhaps? */
+  #ranOn(given: StepCase, retired: number): boolean {
+    if (this.#mode === 'step' || retired === 0) return false;
+    const rip = this.#state.get64(RIP);
+    return retired > 1 || rip === given.at || pageOf(rip) !== pageOf(given.at);
   }
 
   #prepare(given: StepCase): void {
