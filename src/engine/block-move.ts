@@ -7,7 +7,7 @@ import { PAGE, TLB_ENTRY } from './layout.ts';
 /**
  * REP MOVS and REP STOS with 64-bit addresses, in bulk: two functions move(cpu, tlb, shift) and fill(cpu, tlb, shift)
  * for elements of 1 << shift bytes. They work on the state in memory, page by page, as long as translations are
- * cached, the direction is upward and the budget lasts; each iteration is charged. The result is 1 when RCX has come
+ * found, the direction is upward and the budget lasts; each iteration is charged. The result is 1 when RCX has come
  * to 0. Else the slow path goes on with what the registers say.
  *
  * The instruction itself was charged with its block: that is its last iteration's count.
@@ -23,7 +23,8 @@ export interface BlockMove {
   readonly code: Code;
 }
 
-export function blockMove(kind: 'move' | 'fill', tlbEntries: number): BlockMove {
+/** `refill`: index of the function that fills an entry (refill.ts), where there is one. */
+export function blockMove(kind: 'move' | 'fill', tlbEntries: number, refill?: number): BlockMove {
   const locals: ValueType[] = [];
   const local = (type: ValueType): number => locals.push(type) + 2;
   const entry = local('i32');
@@ -52,7 +53,19 @@ export function blockMove(kind: 'move' | 'fill', tlbEntries: number): BlockMove 
     code.get(TLB).op('i32.add').set(entry);
     code.get(linear).i64(BigInt(-PAGE)).op('i64.and').get(entry).memory('i64.load', TLB_ENTRY[tag]);
     code.op('i64.ne');
-    giveUp(stop);
+    if (refill === undefined) {
+      giveUp(stop);
+    } else {
+      code.hint('unlikely').open('if');
+      code
+        .get(linear)
+        .i32(tag === 'writeTag' ? 1 : 0)
+        .call(refill)
+        .tee(entry)
+        .op('i32.eqz');
+      giveUp(stop);
+      code.close();
+    }
     code.get(linear).op('i32.wrap_i64').get(entry).memory('i32.load', TLB_ENTRY.addend).op('i32.add');
     code.set(into);
   };

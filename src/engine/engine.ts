@@ -20,6 +20,7 @@ import {
   CR4,
   EFER,
   EPOCH,
+  EPOCH_HIGH,
   EXIT_REASON,
   EXIT_RECORD,
   FAULT_ERROR,
@@ -37,9 +38,9 @@ import {
 import { type Block, CodeCache } from './code-cache.ts';
 import { MODE } from './code-mode.ts';
 import { EXIT } from './interpreter.ts';
-import { type EngineLayout, JUMP_ENTRY, jumpSlot, PAGE, RECORD } from './layout.ts';
+import { type EngineLayout, JUMP_ENTRY, jumpSlot, PAGE, PAGE_FLAG, RECORD } from './layout.ts';
 import { LinearMemory } from './linear-memory.ts';
-import { Mmu, PAGE_FLAG } from './mmu.ts';
+import { Mmu } from './mmu.ts';
 import type { OperationTable } from './operation-table.ts';
 import type { PhysicalMap } from './physical-map.ts';
 import { ACCESS } from './wasm-semantics.ts';
@@ -434,7 +435,9 @@ export class Engine implements Cpu, SlowPaths {
       if (block === undefined) return 0;
     }
     if (branch !== 0 && block.secondPage === -1) this.code.link(branch, block.header);
-    const epoch = state.i32[EPOCH >> 2]!;
+    // An instruction that goes on from the last page of the address space in the first one hangs on both halves.
+    if (high < 0 && second !== undefined && high === -1 && low >>> 0 >= 0xffff_f000) return block.header;
+    const epoch = state.i32[(high < 0 ? EPOCH_HIGH : EPOCH) >> 2]!;
     const entry = (this.#layout.jumpCache + jumpSlot(pcLow, high, epoch) * JUMP_ENTRY.size) >>> 2;
     this.#i32[entry] = pcLow;
     this.#i32[entry + 1] = high;

@@ -21,6 +21,7 @@ import type { RegionTable } from './jit/jit.ts';
 import { LEFT } from './jit/region-frame.ts';
 import { type EngineLayout, HEADER_REGION, JUMP_ENTRIES, JUMP_ENTRY, RECORD, REGIONS } from './layout.ts';
 import { ENGINE_OPERATION, type OperationTable } from './operation-table.ts';
+import { addMiss, addTranslate } from './refill.ts';
 import { type Frame, WasmSemantics } from './wasm-semantics.ts';
 
 /**
@@ -83,9 +84,11 @@ export function buildInterpreter(table: OperationTable, layout: EngineLayout): U
   const module = new ModuleBuilder(layout.pages);
   const slow = module.importFunction('slow', { parameters: ['i32', 'i32'], results: ['i32'] });
   const call = module.importFunction('call', { parameters: ['i32'], results: ['i32'] });
+  const translate = addTranslate(module, layout);
+  const miss = addMiss(module, layout, translate, slow);
 
   const [move, fill] = (['move', 'fill'] as const).map((kind) => {
-    const { locals, code } = blockMove(kind, layout.tlbEntries);
+    const { locals, code } = blockMove(kind, layout.tlbEntries, translate);
     return module.addFunction(undefined, BLOCK_MOVE_SIGNATURE, locals, code);
   });
 
@@ -135,7 +138,7 @@ export function buildInterpreter(table: OperationTable, layout: EngineLayout): U
     entry,
     tlbEntries: layout.tlbEntries,
     exit,
-    slow,
+    slow: miss,
     blockMove: { move: move!, fill: fill! },
     local: caseLocal,
     fieldAddress(out, field) {
@@ -226,7 +229,9 @@ export function buildInterpreter(table: OperationTable, layout: EngineLayout): U
   function lookUp(): void {
     code.get(cpu).memory('i64.load', BLOCK_PC).tee(pc).op('i32.wrap_i64');
     code.get(pc).i64(14n).op('i64.shr_u').op('i32.wrap_i64').op('i32.xor');
-    code.get(cpu).memory('i32.load', EPOCH).i32(9).op('i32.shl').op('i32.xor');
+    // Bit 63 chooses the epoch.
+    code.get(cpu).get(pc).i64(61n).op('i64.shr_u').op('i32.wrap_i64').i32(4).op('i32.and').op('i32.add');
+    code.memory('i32.load', EPOCH).tee(left).i32(9).op('i32.shl').op('i32.xor');
     code
       .i32(JUMP_ENTRIES - 1)
       .op('i32.and')
@@ -236,7 +241,7 @@ export function buildInterpreter(table: OperationTable, layout: EngineLayout): U
       .op('i32.add')
       .set(entry);
     code.get(entry).memory('i64.load', JUMP_ENTRY.pc).get(pc).op('i64.ne');
-    code.get(entry).memory('i32.load', JUMP_ENTRY.epoch).get(cpu).memory('i32.load', EPOCH).op('i32.ne');
+    code.get(entry).memory('i32.load', JUMP_ENTRY.epoch).get(left).op('i32.ne');
     code.op('i32.or');
     code.hint('unlikely').open('if');
     leave(EXIT.lookup, from);

@@ -10,11 +10,21 @@ export interface EngineLayout {
   /** TLB_CONTEXTS translation caches, one after the other. */
   readonly tlb: number;
   readonly tlbEntries: number;
+  /** One byte for TLB_CHUNK bytes of the translation caches: something was filled in there. */
+  readonly tlbTouched: number;
   readonly jumpCache: number;
   /** REGIONS * PERMIT.count permits. */
   readonly permits: number;
   readonly arena: number;
   readonly arenaRecords: number;
+  /** For each RAM page one byte of PAGE_FLAG. */
+  readonly pageFlags: number;
+  /** For each RAM page one byte: written since the last digest. */
+  readonly pageDirty: number;
+  /** For each RAM page an i32: slots of entries that let it be written (tlb.ts). */
+  readonly pageWriters: number;
+  /** For each RAM page an i32: what it translates, when it is a table (table-place.ts). */
+  readonly pagePlaces: number;
   readonly ram: number;
   readonly ramBytes: number;
   /** Size of the memory in 64 KiB pages. */
@@ -29,6 +39,9 @@ export const TLB_CONTEXTS = 8;
  * low 32 bits of a linear address to get the wasm address. A tag of all ones matches nothing.
  */
 export const TLB_ENTRY = { readTag: 0, writeTag: 8, addend: 16, size: 32 } as const;
+export const TLB_ENTRIES_DEFAULT = 8192;
+/** Emptying looks at pieces of this many bytes. */
+export const TLB_CHUNK = 512;
 
 /** Jump cache: linear address of a block -> its header record, valid within one epoch. */
 export const JUMP_ENTRY = { pc: 0, epoch: 8, record: 12, size: 16 } as const;
@@ -43,6 +56,8 @@ export function jumpSlot(low: number, high: number, epoch: number): number {
 export const RECORD = { operation: 0, a: 2, b: 4, c: 6, immediate: 8, high: 12, size: 16 } as const;
 
 export const PAGE = 4096;
+/** What keeps a RAM page from being written without a slow path. */
+export const PAGE_FLAG = { code: 1, table: 2 } as const;
 
 /** A header's record: a is the entry, this the number of the region that has the block, or 0. */
 export const HEADER_REGION = 4;
@@ -66,13 +81,37 @@ export const PERMIT = {
 
 export function engineLayout(ramBytes: number, tlbEntries: number, arenaRecords = 1 << 20): EngineLayout {
   assert(tlbEntries >= 16 && (tlbEntries & (tlbEntries - 1)) === 0, 'the TLB has a power of two of entries');
+  assert(tlbEntries <= 32768, 'a slot of the TLB is named by 16 bits');
   assert(ramBytes % PAGE === 0 && ramBytes <= 3.5 * 2 ** 30, 'RAM is whole pages, at most 3.5 GiB');
   const cpu = 0x1000;
   const tlb = 0x10000;
-  const jumpCache = tlb + TLB_CONTEXTS * tlbEntries * TLB_ENTRY.size;
+  const tlbBytes = TLB_CONTEXTS * tlbEntries * TLB_ENTRY.size;
+  const tlbTouched = tlb + tlbBytes;
+  const jumpCache = tlbTouched + tlbBytes / TLB_CHUNK;
   const permits = jumpCache + JUMP_ENTRIES * JUMP_ENTRY.size;
   const arena = permits + REGIONS * PERMIT.count * PERMIT.size;
-  const ram = Math.ceil((arena + arenaRecords * RECORD.size) / 65536) * 65536;
+  const ramPages = ramBytes / PAGE;
+  const pagePlaces = arena + arenaRecords * RECORD.size;
+  const pageWriters = pagePlaces + ramPages * 4;
+  const pageFlags = pageWriters + ramPages * 4;
+  const pageDirty = pageFlags + ramPages;
+  const ram = Math.ceil((pageDirty + ramPages) / 65536) * 65536;
   const pages = Math.ceil((ram + ramBytes) / 65536);
-  return { cpu, tlb, tlbEntries, jumpCache, permits, arena, arenaRecords, ram, ramBytes, pages };
+  return {
+    cpu,
+    tlb,
+    tlbEntries,
+    tlbTouched,
+    jumpCache,
+    permits,
+    arena,
+    arenaRecords,
+    pageFlags,
+    pageDirty,
+    pageWriters,
+    pagePlaces,
+    ram,
+    ramBytes,
+    pages,
+  };
 }

@@ -5,8 +5,8 @@ import { ACCESS_READ, ACCESS_WRITE, type AccessKind } from '../x86/paging.ts';
 import { CPL, type CpuState, DR0, DR7, type Size } from '../x86/state.ts';
 import { code64 } from '../x86/system/mode.ts';
 import type { CodeCache } from './code-cache.ts';
-import { type EngineLayout, PAGE } from './layout.ts';
-import { type Mmu, PAGE_FLAG, RESTART } from './mmu.ts';
+import { type EngineLayout, PAGE, PAGE_FLAG } from './layout.ts';
+import { type Mmu, RESTART } from './mmu.ts';
 import type { PhysicalMap } from './physical-map.ts';
 
 /**

@@ -15,13 +15,25 @@ import {
   DR7,
   EFER,
   EPOCH,
+  EPOCH_HIGH,
   FLAG,
   FLAGS_REST,
+  REFILL_ROOT,
   TLB_POINTER,
 } from '../x86/state.ts';
-import { MODES } from './code-mode.ts';
-import { type EngineLayout, PAGE, TLB_CONTEXTS, TLB_ENTRY } from './layout.ts';
+import { CodeSpace, EpochSource } from './code-space.ts';
+import { type EngineLayout, PAGE, PAGE_FLAG, TLB_CONTEXTS } from './layout.ts';
 import type { PhysicalMap } from './physical-map.ts';
+import {
+  type LinearRange,
+  PLACE_MANY,
+  PLACE_ROOT,
+  PLACE_SHIFT,
+  placeOf,
+  rangeOfEntry,
+} from './table-place.ts';
+import { Tlb } from './tlb.ts';
+import { WatchedTables } from './watched-tables.ts';
 
 /**
  * Translation caches that the guest cannot observe (design 3): what they hold always equals what a walk would
@@ -34,37 +46,32 @@ import type { PhysicalMap } from './physical-map.ts';
 /** In place of a vector: the access has to be made by a single step. */
 export const RESTART = -1;
 
-/** What keeps a RAM page from being written without a slow path. */
-export const PAGE_FLAG = { code: 1, table: 2 } as const;
-
 /** One address space at one privilege. */
 interface Context {
+  /** Number of its translation cache. */
+  readonly index: number;
   root: number;
   /** Paging controls and privilege. */
   controls: number;
-  readonly tlb: number;
-  /** Mode key and code base -> epoch of the jump cache. */
-  readonly epochs: Map<number, number>;
-  /** Linear pages from which code runs in the present epochs. */
-  readonly codePages: Set<number>;
-  filled: boolean;
+  /** RAM page of the root of 4-level tables, or -1. */
+  rootPage: number;
+  /** Code below and above the middle of the address space; above it may be shared (docs/ENGINE.md). */
+  readonly low: CodeSpace;
+  high: CodeSpace | undefined;
   lastUse: number;
 }
 
-/** What a page-table page translates, when that is one known range. */
-interface TableUse {
-  /** Linear page of its first entry; -1 when it is used at more than one place. */
-  firstPage: number;
-  /** Stores seen: many mean that the page has become data, so the marks are dropped and set anew. */
-  stores: number;
-}
-
-/** A bit of a context's controls: its translation cache stays empty. */
+/** Bits of a context's controls: the accesses' privilege; its translation cache stays empty; no paging. */
+const USER = 1;
 const UNCACHED = 0x1_0000;
+const UNPAGED = 0x8000;
+/** EFER.LMA and NXE. */
+const LONG_MODE = 0x400;
+const NO_EXECUTE = 0x800;
 const CR0_AM = 0x4_0000;
 
-/** After this many stores to one watched page everything is dropped once. */
-const TABLE_STORES_MAX = 128;
+/** Entries of a root from this one on translate addresses with bit 63 set. */
+const UPPER_ENTRY = 256;
 
 export class Mmu {
   readonly #state: CpuState;
@@ -75,8 +82,10 @@ export class Mmu {
   readonly #contexts: Context[] = [];
   #context: Context;
   #uses = 0;
-  #nextEpoch = 1;
-  readonly #tables = new Map<number, TableUse>();
+  readonly #epochs = new EpochSource();
+  readonly #tlb: Tlb;
+  readonly #tables: WatchedTables;
+  readonly #range: LinearRange = { low: 0, high: 0, mask: 0 };
   /** Misaligned accesses of the running program are #AC: CR0.AM, RFLAGS.AC and privilege 3 [SDM 3A 6.15 AC]. */
   alignmentChecked = false;
   /** The enable bits of DR7. */
@@ -104,20 +113,21 @@ export class Mmu {
     this.#map = map;
     this.#u8 = new Uint8Array(buffer);
     this.#i32 = new Int32Array(buffer);
-    this.flags = new Uint8Array(layout.ramBytes / PAGE);
-    this.dirty = new Uint8Array(layout.ramBytes / PAGE);
+    this.flags = new Uint8Array(buffer, layout.pageFlags, layout.ramBytes / PAGE);
+    this.dirty = new Uint8Array(buffer, layout.pageDirty, layout.ramBytes / PAGE);
+    this.#tlb = new Tlb(buffer, layout);
+    this.#tables = new WatchedTables(buffer, layout);
     for (let index = 0; index < TLB_CONTEXTS; index++) {
       this.#contexts.push({
+        index,
         root: -1,
         controls: -1,
-        tlb: layout.tlb + index * layout.tlbEntries * TLB_ENTRY.size,
-        epochs: new Map(),
-        codePages: new Set(),
-        filled: true,
+        rootPage: -1,
+        low: new CodeSpace(this.#epochs),
+        high: undefined,
         lastUse: 0,
       });
     }
-    for (const context of this.#contexts) this.#empty(context);
     this.#context = this.#contexts[0]!;
     this.#memory = {
       read32: (address) => {
@@ -163,12 +173,12 @@ export class Mmu {
     this.alignmentChecked = checked;
     this.breakpoints = state.get32(DR7) & 0xff;
     const uncached = checked || this.breakpoints !== 0;
-    // CR0.WP, CR4.PSE PAE PGE, EFER.LMA NXE.
+    // CR0.WP, CR4.PSE PAE, EFER.LMA NXE; CR4.PGE changes no walk.
     const controls =
       (uncached ? UNCACHED : 0) |
       (paging
-        ? user | ((cr0 >>> 15) & 2) | ((state.get32(CR4) & 0xb0) << 2) | (state.get32(EFER) & 0xc00)
-        : user | 0x8000);
+        ? user | ((cr0 >>> 15) & 2) | ((state.get32(CR4) & 0x30) << 2) | (state.get32(EFER) & 0xc00)
+        : user | UNPAGED);
     const root = paging ? state.get32(CR3) + (state.get32(CR3 + 4) & 0xfffff) * 2 ** 32 : 0;
     const current = this.#context;
     if (current.root !== root || current.controls !== controls) this.#context = this.#find(root, controls);
@@ -187,44 +197,71 @@ export class Mmu {
     this.#empty(oldest);
     oldest.root = root;
     oldest.controls = controls;
+    oldest.rootPage = this.#rootPage(root, controls);
     oldest.lastUse = ++this.#uses;
     return oldest;
   }
 
+  #rootPage(root: number, controls: number): number {
+    if ((controls & (UNPAGED | LONG_MODE)) !== LONG_MODE) return -1;
+    const offset = this.#map.ramOffset(root - (root % PAGE));
+    return offset < 0 ? -1 : Math.floor(offset / PAGE);
+  }
+
   selectEpoch(mode: number, codeBase: number): void {
     const context = this.#context;
-    const key = codeBase * MODES + mode;
-    let epoch = context.epochs.get(key);
-    if (epoch === undefined) {
-      epoch = this.#nextEpoch = (this.#nextEpoch + 1) | 0;
-      context.epochs.set(key, epoch);
+    const { i32 } = this.#state;
+    i32[EPOCH >> 2] = context.low.epoch(mode, codeBase);
+    i32[EPOCH_HIGH >> 2] = this.codeSpace(-1).epoch(mode, codeBase);
+    i32[TLB_POINTER >> 2] = this.#tlb.address(context.index);
+    const refill = context.rootPage >= 0 && (context.controls & (UNCACHED | NO_EXECUTE)) === NO_EXECUTE;
+    i32[REFILL_ROOT >> 2] = refill ? this.#layout.ram + context.rootPage * PAGE : 0;
+  }
+
+  /** That of a context whose upper half is translated by the same entries, at the same privilege; or a new one. */
+  #upperHalf(context: Context): CodeSpace {
+    if (context.rootPage >= 0) {
+      for (const other of this.#contexts) {
+        if (other.high === undefined || other.controls !== context.controls || other.rootPage < 0) continue;
+        if (!this.#sameUpperHalf(context.rootPage, other.rootPage)) continue;
+        this.#watch(context.rootPage, PLACE_ROOT);
+        this.#watch(other.rootPage, PLACE_ROOT);
+        return other.high;
+      }
     }
-    this.#state.i32[EPOCH >> 2] = epoch;
-    this.#state.i32[TLB_POINTER >> 2] = context.tlb;
+    return new CodeSpace(this.#epochs);
+  }
+
+  /** Are the entries equal, and needs none of them a flag set when it is used? */
+  #sameUpperHalf(page: number, otherPage: number): boolean {
+    const i32 = this.#i32;
+    const from = (this.#layout.ram + page * PAGE + UPPER_ENTRY * 8) >>> 2;
+    const apart = ((otherPage - page) * PAGE) >> 2;
+    for (let index = from; index < from + (PAGE - UPPER_ENTRY * 8) / 4; index += 2) {
+      const entry = i32[index]!;
+      if (entry !== i32[index + apart] || i32[index + 1] !== i32[index + 1 + apart]) return false;
+      if ((entry & 0x21) === 1) return false;
+    }
+    return true;
   }
 
   #empty(context: Context): void {
-    if (context.filled) {
-      const bytes = this.#layout.tlbEntries * TLB_ENTRY.size;
-      this.#u8.fill(0xff, context.tlb, context.tlb + bytes);
-      context.filled = false;
-    }
-    context.epochs.clear();
-    context.codePages.clear();
+    this.#tlb.empty(context.index);
+    context.low.end();
+    context.high = undefined;
   }
 
   /** Drops every translation and every way from a linear address to code. */
   flush(): void {
     for (const context of this.#contexts) this.#empty(context);
-    for (const page of this.#tables.keys()) this.flags[page]! &= ~PAGE_FLAG.table;
-    this.#tables.clear();
+    this.#tables.releaseAll();
   }
 
   /** Drops every way from a linear address to code: blocks were thrown away. */
   forgetCode(): void {
     for (const context of this.#contexts) {
-      context.epochs.clear();
-      context.codePages.clear();
+      context.low.end();
+      context.high?.end();
     }
   }
 
@@ -273,23 +310,21 @@ export class Mmu {
   /** Marks the tables of the last successful walk: from now on stores to them are watched. */
   watchTables(low: number, high: number): void {
     const result = this.#walk;
-    const linearPage = (high >>> 0) * 2 ** 20 + (low >>> 12);
-    for (let index = 0; index < result.entryCount; index++) {
+    const count = result.entryCount;
+    const long = count > 0 && (this.#state.get32(EFER) & LONG_MODE) !== 0;
+    for (let index = 0; index < count; index++) {
       const offset = this.#map.ramOffset(result.entries[index]!);
       if (offset < 0) continue;
-      const page = Math.floor(offset / PAGE);
-      // Only last-level tables of 8-byte entries are worth knowing exactly.
-      const last = result.entryCount >= 3 && result.sizeBits === 12 && index === result.entryCount - 1;
-      const firstPage = last ? linearPage - (linearPage % 512) : -1;
-      const use = this.#tables.get(page);
-      if (use === undefined) {
-        this.#tables.set(page, { firstPage, stores: 0 });
-        this.flags[page]! |= PAGE_FLAG.table;
-        this.dropWriteTags(page);
-      } else if (use.firstPage !== firstPage) {
-        use.firstPage = -1;
-      }
+      let place = PLACE_MANY;
+      if (long) place = placeOf(4 - index, low, high);
+      // In PAE paging only last-level tables are worth knowing exactly, in 32-bit paging none.
+      else if (count === 3 && index === 2) place = placeOf(1, low, high);
+      this.#watch(Math.floor(offset / PAGE), place);
     }
+  }
+
+  #watch(page: number, place: number): void {
+    if (this.#tables.watch(page, place)) this.#tlb.dropWriteTags(page);
   }
 
   /**
@@ -301,72 +336,46 @@ export class Mmu {
     if ((context.controls & UNCACHED) !== 0) return;
     // Slow-path code may access memory with another privilege than the running code's (descriptor tables, the stack
     // of an interrupt): what that may see must not become visible to the running code.
-    if (user !== ((context.controls & 1) === 1)) return;
+    if (user !== ((context.controls & USER) === USER)) return;
     this.watchTables(low, high);
-    const write = (this.#walk.allowed & (user ? ALLOW.userWrite : ALLOW.supervisorWrite)) !== 0;
-    context.filled = true;
-    const entry = context.tlb + ((low >>> 12) & (this.#layout.tlbEntries - 1)) * TLB_ENTRY.size;
-    const index = entry >>> 2;
-    const i32 = this.#i32;
-    const tag = low & ~0xfff;
-    const same = i32[index] === tag && i32[index + 1] === (high | 0);
-    i32[index] = tag;
-    i32[index + 1] = high;
     const page = Math.floor(ramOffset / PAGE);
-    if (write && this.flags[page] === 0) {
-      i32[index + 2] = tag;
-      i32[index + 3] = high;
-      this.dirty[page] = 1;
-    } else if (!same) {
-      i32[index + 2] = -1;
-      i32[index + 3] = -1;
-    }
-    i32[index + 4] = (this.#layout.ram + page * PAGE - tag) | 0;
+    const allowed = (this.#walk.allowed & (user ? ALLOW.userWrite : ALLOW.supervisorWrite)) !== 0;
+    const write = allowed && this.flags[page] === 0;
+    if (write) this.dirty[page] = 1;
+    this.#tlb.fill(context.index, low, high, page, write);
   }
 
   /** Notes that code runs from this linear page, by the last walk. */
   watchCode(low: number, high: number): void {
     this.watchTables(low, high);
-    this.#context.codePages.add((high >>> 0) * 2 ** 20 + (low >>> 12));
+    this.codeSpace(high).add(low, high);
+  }
+
+  /** The half that addresses with this upper half belong to, in the present context. */
+  codeSpace(high: number): CodeSpace {
+    const context = this.#context;
+    if (high >= 0) return context.low;
+    context.high ??= this.#upperHalf(context);
+    return context.high;
   }
 
   /** From now on stores to this RAM page take the slow path. */
   dropWriteTags(page: number): void {
-    const i32 = this.#i32;
-    const host = (this.#layout.ram + page * PAGE) | 0;
-    const step = TLB_ENTRY.size >>> 2;
-    for (const context of this.#contexts) {
-      if (!context.filled) continue;
-      const end = (context.tlb >>> 2) + this.#layout.tlbEntries * step;
-      for (let index = context.tlb >>> 2; index < end; index += step) {
-        if (((i32[index + 2]! + i32[index + 4]!) | 0) === host) {
-          i32[index + 2] = -1;
-          i32[index + 3] = -1;
-        }
-      }
-    }
+    this.#tlb.dropWriteTags(page);
   }
 
   /** Every store takes the slow path once more, so that `dirty` sees it: for digests and copies. */
   dropAllWriteTags(): void {
-    const i32 = this.#i32;
-    const step = TLB_ENTRY.size >>> 2;
-    for (const context of this.#contexts) {
-      if (!context.filled) continue;
-      const end = (context.tlb >>> 2) + this.#layout.tlbEntries * step;
-      for (let index = context.tlb >>> 2; index < end; index += step) {
-        i32[index + 2] = -1;
-        i32[index + 3] = -1;
-      }
-    }
+    this.#tlb.dropAllWriteTags();
   }
 
   // ---------------------------------------------------------------------------------- page-table stores
 
   /** Could a store to these bytes of a watched page change a translation? */
   mayChangeTranslation(page: number, offset: number, length: number): boolean {
-    // The next store drops everything.
-    if ((this.#tables.get(page)?.stores ?? 0) >= TABLE_STORES_MAX) return true;
+    // The next store drops what hangs on the page; or it may end the sharing of an address space's upper half.
+    if (this.#tables.worn(page)) return true;
+    if (offset + length > UPPER_ENTRY * 8 && this.#isRoot(page)) return true;
     const base = (this.#layout.ram + page * PAGE) >>> 2;
     const last = Math.min(offset + length - 1, PAGE - 1);
     for (let entry = offset & ~3; entry <= last; entry += 4) {
@@ -377,14 +386,20 @@ export class Mmu {
     return false;
   }
 
+  #isRoot(page: number): boolean {
+    for (const context of this.#contexts) if (context.rootPage === page) return true;
+    return false;
+  }
+
   /** Drops what hangs on the entries that were present before the store and differ now. */
   tableStored(page: number, before: Uint8Array, first: number): void {
-    const use = this.#tables.get(page);
-    if (use === undefined) return;
-    if (++use.stores > TABLE_STORES_MAX) {
-      this.flush();
+    const place = this.#tables.place(page);
+    if (place === 0) return;
+    if (this.#tables.worn(page)) {
+      this.#release(page, place);
       return;
     }
+    this.#tables.stored(page);
     const start = this.#layout.ram + page * PAGE + first;
     for (let at = 0; at < before.length; at += 8) {
       let changed = false;
@@ -395,32 +410,65 @@ export class Mmu {
         const harmless = byte === 0 ? now & ~old & 0x60 : 0;
         if (old !== (now & ~harmless)) changed = true;
       }
-      const present = (before[at]! | before[at + 4]!) & 1;
-      if (!changed || !present) continue;
-      if (use.firstPage >= 0) {
-        this.#dropPage(use.firstPage + (first + at) / 8);
-      } else {
+      if (!changed) continue;
+      const index = (first + at) / 8;
+      // Whether it was present or not: from now on this root's upper half is its own.
+      if (index >= UPPER_ENTRY) this.#separate(page);
+      if (((before[at]! | before[at + 4]!) & 1) === 0) continue;
+      if (place === PLACE_MANY) {
         this.flush();
         return;
       }
+      if (place === PLACE_ROOT) this.#emptyRoot(page);
+      else this.#dropEntry(place, index, before, at);
     }
   }
 
-  #dropPage(linearPage: number): void {
-    const high = Math.floor(linearPage / 2 ** 20) | 0;
-    const tag = ((linearPage % 2 ** 20) << 12) | 0;
-    const slot = (linearPage % this.#layout.tlbEntries) * TLB_ENTRY.size;
-    const i32 = this.#i32;
-    for (const context of this.#contexts) {
-      if (context.codePages.has(linearPage)) {
-        context.epochs.clear();
-        context.codePages.clear();
-      }
-      if (!context.filled) continue;
-      const index = (context.tlb + slot) >>> 2;
-      if (i32[index] === tag && i32[index + 1] === high) {
-        for (let word = 0; word < 4; word++) i32[index + word] = -1;
-      }
+  /** Contexts with this root share their upper half no longer. */
+  #separate(page: number): void {
+    for (const context of this.#contexts) if (context.rootPage === page) context.high = undefined;
+  }
+
+  /** Everything that hangs on the root of 4-level tables hangs on the contexts that have it. */
+  #emptyRoot(page: number): void {
+    for (const context of this.#contexts) if (context.rootPage === page) this.#empty(context);
+  }
+
+  /** What an entry of a table of level 1 to 3 translated is dropped, in every context. */
+  #dropEntry(place: number, index: number, before: Uint8Array, at: number): void {
+    const range = this.#range;
+    rangeOfEntry(place, index, range);
+    this.#dropRange(range);
+    const level = place >>> PLACE_SHIFT;
+    if (level === 1 || before[at]! & 0x80) return;
+    // The table that the entry named: when it is used nowhere else, nothing hangs on it any more.
+    const low = before[at]! | (before[at + 1]! << 8) | (before[at + 2]! << 16) | (before[at + 3]! << 24);
+    const offset = this.#map.ramOffset(((low & ~0xfff) >>> 0) + before[at + 4]! * 2 ** 32);
+    if (offset < 0) return;
+    const child = Math.floor(offset / PAGE);
+    if (this.#tables.place(child) === placeOf(level - 1, range.low, range.high)) this.#tables.release(child);
+  }
+
+  #dropRange({ low, high, mask }: LinearRange): void {
+    this.#tlb.dropRange(low, high, mask);
+    for (const context of this.#contexts) (high < 0 ? context.high : context.low)?.dropped(low, high, mask);
+  }
+
+  /** Drops everything that hangs on a page that walks used, and watches it no longer: it has become data. */
+  #release(page: number, place: number): void {
+    const level = place === PLACE_MANY ? 0 : place >>> PLACE_SHIFT;
+    if (level === 4) {
+      this.#emptyRoot(page);
+    } else if (level === 1 || level === 2) {
+      const range = this.#range;
+      rangeOfEntry(place, 0, range);
+      // All of its 512 entries.
+      range.mask <<= 9;
+      this.#dropRange(range);
+    } else {
+      this.flush();
+      return;
     }
+    this.#tables.release(page);
   }
 }

@@ -3,6 +3,7 @@ import {
   BLOCK_PC,
   type CpuState,
   EPOCH,
+  EPOCH_HIGH,
   EXIT_REASON,
   EXIT_RECORD,
   FAULT_ERROR,
@@ -78,7 +79,7 @@ export function createOracle(
   const jump = (): number => {
     const low = state.i32[BLOCK_PC >> 2]!;
     const high = state.i32[(BLOCK_PC >> 2) + 1]!;
-    const epoch = state.i32[EPOCH >> 2]!;
+    const epoch = state.i32[(high < 0 ? EPOCH_HIGH : EPOCH) >> 2]!;
     const entry = (layout.jumpCache + jumpSlot(low, high, epoch) * JUMP_ENTRY.size) >>> 2;
     const known = i32[entry] === low && i32[entry + 1] === high && i32[entry + 2] === epoch;
     return known ? i32[entry + 3]! : 0;

@@ -29,7 +29,7 @@ export interface Frame {
   readonly tlbEntries: number;
   /** Leaves the function; the reason was stored or is the slow path's. */
   readonly exit: Label;
-  /** Function index of the import slow(record, access) -> status. */
+  /** Function index of slow(record, access) -> status. */
   readonly slow: number;
   /** Function indices of block-move.ts. */
   readonly blockMove: { readonly move: number; readonly fill: number };

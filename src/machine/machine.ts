@@ -20,7 +20,7 @@ import { VirtioPci } from '../device/virtio/transport.ts';
 import { Engine } from '../engine/engine.ts';
 import { createInterpreter } from '../engine/interpreter.ts';
 import { JIT_DEFAULTS, Jit } from '../engine/jit/jit.ts';
-import { type EngineLayout, engineLayout, PAGE } from '../engine/layout.ts';
+import { type EngineLayout, engineLayout, PAGE, TLB_ENTRIES_DEFAULT } from '../engine/layout.ts';
 import { OperationTable } from '../engine/operation-table.ts';
 import { createOracle } from '../engine/oracle.ts';
 import { pageHasher } from '../engine/page-hash.ts';
@@ -118,7 +118,7 @@ export class LockstepMachine implements Machine {
   constructor(config: MachineConfig, sink: OutputSink, options: EngineOptions = {}) {
     this.config = config;
     this.#sink = sink;
-    this.#layout = engineLayout(config.memoryBytes, options.tlbEntries ?? 1024);
+    this.#layout = engineLayout(config.memoryBytes, options.tlbEntries ?? TLB_ENTRIES_DEFAULT);
     const memory = sharedMemory(this.#layout.pages);
     const map = new PhysicalMap(config.memoryBytes);
     const ports = new PortSpace();

@@ -112,8 +112,6 @@ export const ABORT = 0x60c;
 export const SLOW_ADDRESS = 0x610;
 /** i64 (or 2 x i64): value handed to or from a slow path. */
 export const SLOW_VALUE = 0x618;
-/** i32: identifies (address space, privilege, mode, flush generation) for the jump cache. */
-export const EPOCH = 0x628;
 /** i32: wasm address of the current translation cache. */
 export const TLB_POINTER = 0x62c;
 /** i32: vector and error code (-1: none) of a fault raised by a micro-operation. */
@@ -123,6 +121,14 @@ export const FAULT_ERROR = 0x634;
 export const UNDONE = 0x638;
 /** i64: instructions that retired in compiled regions. */
 export const COMPILED_COUNT = 0x640;
+/** i32: wasm address of the root of the page tables, when misses may be looked up in generated code; else 0. */
+export const REFILL_ROOT = 0x648;
+/**
+ * Two of i32: identify (address space, privilege, mode, flush generation) for the jump cache, for code whose address
+ * has bit 63 clear, then set.
+ */
+export const EPOCH = 0x650;
+export const EPOCH_HIGH = EPOCH + 4;
 /** i32: nonzero while no interrupt or NMI is pending, so that opening the interrupt window changes nothing else. */
 export const QUIET = 0x660;
 /**

@@ -1,7 +1,7 @@
 import { ByteReader, ByteWriter } from '../../src/base/bytes.ts';
 import { hash128 } from '../../src/base/hash.ts';
 import { guestNanoseconds, instructionCount } from '../../src/base/units.ts';
-import { engineLayout } from '../../src/engine/layout.ts';
+import { engineLayout, TLB_ENTRIES_DEFAULT } from '../../src/engine/layout.ts';
 import type { EngineOptions, MachineConfig } from '../../src/machine/config.ts';
 import type { Input, Output } from '../../src/machine/door.ts';
 import { LockstepMachine } from '../../src/machine/machine.ts';
@@ -138,7 +138,7 @@ export class StartMachine {
 
   constructor(options: EngineOptions) {
     this.machine = new LockstepMachine(CONFIG, { output: (output) => this.#outputs.push(output) }, options);
-    const { ram } = engineLayout(RAM_BYTES, options.tlbEntries ?? 1024);
+    const { ram } = engineLayout(RAM_BYTES, options.tlbEntries ?? TLB_ENTRIES_DEFAULT);
     this.#ram = new Uint8Array(this.machine.processor.bytes.buffer, ram, RAM_BYTES);
     const blank = withoutRam(this.machine.snapshot());
     this.#templates = TEMPLATES.map((writes) => {

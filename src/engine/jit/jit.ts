@@ -1,7 +1,7 @@
 import { instantiate, type WasmMemory } from '../../wasm/webassembly.ts';
 import { CALL, CALL_INDIRECT } from '../../x86/micro-operations/control.ts';
 import type { CpuState } from '../../x86/state.ts';
-import { BLOCK_PC, EPOCH } from '../../x86/state.ts';
+import { BLOCK_PC, EPOCH, EPOCH_HIGH } from '../../x86/state.ts';
 import type { Block, CodeCache } from '../code-cache.ts';
 import { MODE } from '../code-mode.ts';
 import { type EngineLayout, HEADER_REGION, PAGE, PERMIT, RECORD, REGIONS } from '../layout.ts';
@@ -144,11 +144,12 @@ export class Jit {
     const region = this.#live.get(number)!;
     const delta = this.#i32[(header + RECORD.high) >>> 2]!;
     const base = BigInt.asUintN(64, this.#state.get64(BLOCK_PC) - BigInt(delta));
-    const epoch = this.#state.i32[EPOCH >> 2]!;
+    const epoch = this.#state.i32[(base >> 63n ? EPOCH_HIGH : EPOCH) >> 2]!;
     let given: number = PERMIT.yes;
     for (const [page, offset] of region.pages) {
       const linear = BigInt.asUintN(64, base - (base & 0xfffn) + BigInt(page) * 4096n);
-      if (this.#mmu.codeOffset(linear, true) !== offset) given = PERMIT.no;
+      // A region does not reach over the end of the address space: its halves have epochs of their own.
+      if (linear >> 63n !== base >> 63n || this.#mmu.codeOffset(linear, true) !== offset) given = PERMIT.no;
     }
     const slot =
       (this.#layout.permits + (number * PERMIT.count + (epoch & (PERMIT.count - 1))) * PERMIT.size) >>> 2;

@@ -182,14 +182,25 @@ export class RegionFrame {
    */
   #checkPermit(code: Code, permits: number): void {
     const { cpu, slot } = this;
+    const epoch = this.#delta;
+    // Bit 63 of the address chooses the epoch.
     code
       .get(cpu)
+      .get(this.base)
+      .i64(61n)
+      .op('i64.shr_u')
+      .op('i32.wrap_i64')
+      .i32(4)
+      .op('i32.and')
+      .op('i32.add');
+    code
       .memory('i32.load', EPOCH)
+      .tee(epoch)
       .i32(PERMIT.count - 1)
       .op('i32.and');
     code.i32(PERMIT.shift).op('i32.shl').i32(permits).op('i32.add').set(slot);
     code.get(slot).memory('i64.load', PERMIT.base).get(this.base).op('i64.ne');
-    code.get(slot).memory('i32.load', PERMIT.epoch).get(cpu).memory('i32.load', EPOCH).op('i32.ne');
+    code.get(slot).memory('i32.load', PERMIT.epoch).get(epoch).op('i32.ne');
     code.op('i32.or').hint('unlikely').open('if');
     code.get(PARAMETER.header).i32(LEFT.permit).op('i32.or').op('return');
     code.close();

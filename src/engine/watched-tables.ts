@@ -1,0 +1,61 @@
+import { type EngineLayout, PAGE, PAGE_FLAG } from './layout.ts';
+import { PLACE_MANY } from './table-place.ts';
+
+/** After this many stores to one watched page it has become data: what hangs on it is dropped, and it is let go. */
+const STORES_MAX = 128;
+
+/** The RAM pages that walks have read: stores to them are looked at. */
+export class WatchedTables {
+  readonly #places: Int32Array;
+  readonly #flags: Uint8Array;
+  readonly #stores: Uint8Array;
+  readonly #pages = new Set<number>();
+
+  constructor(buffer: SharedArrayBuffer, layout: EngineLayout) {
+    const count = layout.ramBytes / PAGE;
+    this.#places = new Int32Array(buffer, layout.pagePlaces, count);
+    this.#flags = new Uint8Array(buffer, layout.pageFlags, count);
+    this.#stores = new Uint8Array(count);
+  }
+
+  /** Of table-place.ts; 0 when the page is not watched. */
+  place(page: number): number {
+    return this.#places[page]!;
+  }
+
+  /** A walk used the page at this place. True: it was not watched before. */
+  watch(page: number, place: number): boolean {
+    const known = this.#places[page]!;
+    if (known === place) return false;
+    this.#places[page] = known === 0 ? place : PLACE_MANY;
+    if (known !== 0) return false;
+    this.#pages.add(page);
+    this.#flags[page]! |= PAGE_FLAG.table;
+    return true;
+  }
+
+  /** Nothing hangs on the page any more. */
+  release(page: number): void {
+    if (this.#pages.delete(page)) this.#forget(page);
+  }
+
+  releaseAll(): void {
+    for (const page of this.#pages) this.#forget(page);
+    this.#pages.clear();
+  }
+
+  #forget(page: number): void {
+    this.#places[page] = 0;
+    this.#stores[page] = 0;
+    this.#flags[page]! &= ~PAGE_FLAG.table;
+  }
+
+  /** Does the next store to it make it data? */
+  worn(page: number): boolean {
+    return this.#stores[page]! >= STORES_MAX;
+  }
+
+  stored(page: number): void {
+    this.#stores[page]!++;
+  }
+}
