@@ -32,7 +32,7 @@ export interface Block {
 const DEAD = 0x7fff_ffff;
 /** Heat of blocks that are never compiled. */
 const NEVER_HOT = 0x7fff_ffff;
-const BLOCK_INSTRUCTIONS = 24;
+const BLOCK_INSTRUCTIONS = 16;
 /** No instruction lowers to more records than this. */
 const RECORDS_PER_INSTRUCTION = 24;
 const GRANULE = 64;

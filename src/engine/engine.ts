@@ -58,6 +58,8 @@ export interface SlowPaths {
 
 /** What makes the executor faster without changing what it does. */
 export interface Compiler {
+  /** A run begins; nothing executes. */
+  begin(): void;
   /** The block of this header, at BLOCK_PC, has been interpreted often. */
   hot(header: number): void;
   /** Finds out whether the compiled block of this header may be entered at BLOCK_PC. */
@@ -164,6 +166,7 @@ export class Engine implements Cpu, SlowPaths {
     this.#left = this.#budget;
     this.#exact = exact;
     this.#selectMode();
+    this.#compiler?.begin();
     state.set64(BLOCK_PC, state.get64(RIP));
     const exit = this.#run();
     this.retired = this.#budget - this.#left;

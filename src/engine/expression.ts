@@ -138,7 +138,7 @@ export abstract class WasmExpressions implements Semantics<Node, Node, Node> {
   abstract pc(offset: Node): Node;
   abstract branch(): void;
   abstract branchIf(condition: Node): void;
-  abstract branchTo(target: Node): void;
+  abstract branchTo(target: Node, noted?: 'noted'): void;
 
   // ---------------------------------------------------------------------------------------- writing
 
@@ -289,7 +289,8 @@ export abstract class WasmExpressions implements Semantics<Node, Node, Node> {
 
   constant(value: bigint | number): Node {
     const bits = BigInt.asUintN(64, BigInt(value));
-    return new Node('i64', 'constant', [], (code) => code.i64(bits), bits);
+    const signed = BigInt.asIntN(64, bits);
+    return new Node('i64', 'constant', [], (code) => code.i64(signed), bits);
   }
 
   // Operands that are known, as in compiled code, fold where addresses and masks have them.

@@ -168,7 +168,9 @@ export function buildInterpreter(table: OperationTable, layout: EngineLayout): U
       }
       out.get(record).tee(from).memory('i32.load', RECORD.high).set(record).branch(next);
     },
-    takeIndirect(out) {
+    takeIndirect(out, noted) {
+      // For those who compile: where it went last.
+      if (noted) out.get(record).get(cpu).memory('i32.load', BLOCK_PC).memory('i32.store', RECORD.high);
       out.i32(LINK.never).set(record).branch(next);
     },
     skipNext(out) {

@@ -42,7 +42,7 @@ export interface Frame {
   fault(code: Code, vector: number, errorCode: number | undefined): void;
   /** BLOCK_PC is already advanced; goes to the direct target of the record. `conditional`: refunds first. */
   takeBranch(code: Code, conditional: boolean): void;
-  takeIndirect(code: Code): void;
+  takeIndirect(code: Code, noted: boolean): void;
   skipNext(code: Code): void;
 }
 
@@ -319,8 +319,8 @@ export class WasmSemantics extends WasmExpressions {
     });
   }
 
-  branchTo(target: Node): void {
+  branchTo(target: Node, noted?: 'noted'): void {
     this.setState(BLOCK_PC, 8, target);
-    this.effect([], (code) => this.#frame.takeIndirect(code));
+    this.effect([], (code) => this.#frame.takeIndirect(code, noted === 'noted'));
   }
 }

@@ -7,16 +7,21 @@ export class WasmBytes {
   length = 0;
 
   byte(value: number): void {
-    if (this.length === this.#bytes.length) {
-      const grown = new Uint8Array(this.#bytes.length * 2);
-      grown.set(this.#bytes);
-      this.#bytes = grown;
-    }
+    if (this.length === this.#bytes.length) this.#grow(this.length + 1);
     this.#bytes[this.length++] = value;
   }
 
-  append(bytes: Uint8Array): void {
-    for (const value of bytes) this.byte(value);
+  #grow(length: number): void {
+    const grown = new Uint8Array(Math.max(length, this.#bytes.length * 2));
+    grown.set(this.#bytes);
+    this.#bytes = grown;
+  }
+
+  append(other: WasmBytes): void {
+    const { length } = this;
+    if (length + other.length > this.#bytes.length) this.#grow(length + other.length);
+    this.#bytes.set(other.#bytes.subarray(0, other.length), length);
+    this.length = length + other.length;
   }
 
   unsigned(value: number): void {
@@ -25,6 +30,17 @@ export class WasmBytes {
       value >>>= 7;
       this.byte(value === 0 ? low : low | 0x80);
     } while (value !== 0);
+  }
+
+  /** A whole number between -2^53 and 2^53. */
+  signedNumber(value: number): void {
+    for (;;) {
+      const low = value & 0x7f;
+      value = Math.floor(value / 128);
+      const done = (value === 0 && (low & 0x40) === 0) || (value === -1 && (low & 0x40) !== 0);
+      this.byte(done ? low : low | 0x80);
+      if (done) return;
+    }
   }
 
   signed(value: bigint): void {
@@ -66,7 +82,7 @@ export class Code {
   append(other: Code): void {
     for (const { offset, likely } of other.hints)
       this.hints.push({ offset: this.bytes.length + offset, likely });
-    this.bytes.append(other.bytes.finish());
+    this.bytes.append(other.bytes);
   }
 
   /** Tells of the `if` or `br_if` that follows whether it is mostly taken. */
@@ -88,13 +104,15 @@ export class Code {
 
   i32(value: number): this {
     this.bytes.byte(OPCODE['i32.const']);
-    this.bytes.signed(BigInt(value | 0));
+    this.bytes.signedNumber(value | 0);
     return this;
   }
 
   i64(value: bigint): this {
     this.bytes.byte(OPCODE['i64.const']);
-    this.bytes.signed(BigInt.asIntN(64, value));
+    const number = Number(value);
+    if (Number.isSafeInteger(number)) this.bytes.signedNumber(number);
+    else this.bytes.signed(BigInt.asIntN(64, value));
     return this;
   }
 

@@ -140,10 +140,10 @@ export class ModuleBuilder {
       s.unsigned(this.#functions.length);
       for (const { locals, code } of this.#functions) {
         const body = declarations(locals);
-        body.append(code.bytes.finish());
+        body.append(code.bytes);
         body.byte(0x0b);
         s.unsigned(body.length);
-        s.append(body.finish());
+        s.append(body);
       }
     });
     return out.finish();
@@ -166,5 +166,5 @@ function section(out: WasmBytes, id: number, write: (content: WasmBytes) => void
   write(content);
   out.byte(id);
   out.unsigned(content.length);
-  out.append(content.finish());
+  out.append(content);
 }

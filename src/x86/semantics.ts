@@ -151,8 +151,11 @@ export interface Semantics<V, B, X> {
    * the record is filled in by the block builder; leave it alone.
    */
   branchIf(condition: B): void;
-  /** Indirect jump; ends the block. */
-  branchTo(target: V): void;
+  /**
+   * Indirect jump; ends the block. `noted`: the record's immediate is not used, so an engine may note there where it
+   * went.
+   */
+  branchTo(target: V, noted?: 'noted'): void;
 }
 
 /**

@@ -20,9 +20,18 @@ export interface JitOptions {
   readonly threshold: number;
   readonly maxBlocks: number;
   readonly maxRecords: number;
+  /** Regions that make a module, and runs of the engine that the first of them waits for the others. */
+  readonly batch: number;
+  readonly patience: number;
 }
 
-export const JIT_DEFAULTS: JitOptions = { threshold: 1000, maxBlocks: 64, maxRecords: 1500 };
+export const JIT_DEFAULTS: JitOptions = {
+  threshold: 4000,
+  maxBlocks: 64,
+  maxRecords: 700,
+  batch: 8,
+  patience: 30,
+};
 
 /** Heat of a block that is not to be compiled on its own (again). */
 const COLD = 0x7fff_ffff;
@@ -55,6 +64,11 @@ export class Jit {
   readonly #compiles = new Map<Block, number>();
   readonly #live = new Map<number, LiveRegion>();
   readonly #free: number[] = [];
+  /** Regions to be compiled, and their blocks. */
+  readonly #pending: Region[] = [];
+  readonly #waiting = new Set<Block>();
+  /** Runs of the engine since the first of them came. */
+  #age = 0;
   #next = 1;
   /** For those who tune it. */
   readonly statistics = { regions: 0, blocks: 0, bytes: 0, dropped: 0 };
@@ -94,15 +108,41 @@ export class Jit {
     // A block that crosses pages is one instruction; what follows it is compiled.
     if (seed === undefined || seed.secondPage !== -1 || (this.#compiles.get(seed) ?? 0) >= COMPILES_MAX)
       return;
+    if (this.#waiting.has(seed)) {
+      this.#setHeat(header, this.#options.threshold);
+      return;
+    }
     const region = this.#grow(seed);
-    const number = this.#free.pop() ?? (this.#next < REGIONS ? this.#next++ : 0);
-    if (number === 0) return;
-    const live: LiveRegion = { ...region, number, owned: new Set() };
-    const bytes = this.#compiler.module(new Map([[number, region]]));
+    this.#pending.push(region);
+    for (const { block } of region.blocks) this.#waiting.add(block);
+    if (this.#pending.length >= this.#options.batch) this.#compile();
+  }
+
+  /** A run of the engine begins: regions do not wait for others for ever. */
+  begin(): void {
+    if (this.#pending.length > 0 && ++this.#age > this.#options.patience) this.#compile();
+  }
+
+  /** Compiles what waits, as one module: each costs a good deal by itself. */
+  #compile(): void {
+    const batch = new Map<number, LiveRegion>();
+    for (const region of this.#pending) {
+      if (!region.blocks.every(({ block }) => this.#code.blockAt(block.header) === block)) continue;
+      const number = this.#free.pop() ?? (this.#next < REGIONS ? this.#next++ : 0);
+      if (number === 0) break;
+      batch.set(number, { ...region, number, owned: new Set() });
+    }
+    this.#pending.length = 0;
+    this.#waiting.clear();
+    this.#age = 0;
+    if (batch.size === 0) return;
+    const bytes = this.#compiler.module(batch);
     const instance = instantiate(bytes, { memory: this.#memory });
-    this.#install(live, instance.exports[String(number)]);
-    this.statistics.regions++;
-    this.statistics.blocks += region.blocks.length;
+    for (const [number, region] of batch) {
+      this.#install(region, instance.exports[String(number)]);
+      this.statistics.regions++;
+      this.statistics.blocks += region.blocks.length;
+    }
     this.statistics.bytes += bytes.length;
   }
 
@@ -196,6 +236,8 @@ export class Jit {
       const successors = this.#compiler.targets(entry);
       const site = this.#returnSite(entry);
       if (site !== undefined) successors.push(site);
+      const noted = this.#predicted(entry, start);
+      if (noted !== undefined) successors.push(noted);
       for (const delta of successors) {
         if (chosen.has(delta) || chosen.size >= maxBlocks || records >= maxRecords) continue;
         const next = add(delta);
@@ -203,7 +245,7 @@ export class Jit {
       }
       if (site !== undefined && chosen.has(site)) returns.add(site);
     }
-    return this.#ordered(chosen, returns, pages);
+    return this.#ordered(chosen, returns, pages, start);
   }
 
   /** Has the block run often enough to be worth compiling along? */
@@ -222,11 +264,18 @@ export class Jit {
     return delta + this.#code.fields(last).a;
   }
 
+  /** Delta of the block that the indirect jump at the end of this one went to last. */
+  #predicted(entry: RegionBlock, start: bigint): number | undefined {
+    const low = this.#compiler.noted(entry);
+    return low === undefined ? undefined : (low - Number(BigInt.asIntN(32, start))) | 0;
+  }
+
   /** Reverse postorder, so that most jumps go forward. */
   #ordered(
     chosen: ReadonlyMap<number, RegionBlock>,
     returns: ReadonlySet<number>,
     pages: Map<number, number>,
+    start: bigint,
   ): Region {
     const order: RegionBlock[] = [];
     const seen = new Set<number>();
@@ -238,6 +287,8 @@ export class Jit {
       const next = this.#compiler.targets(entry);
       const site = this.#returnSite(entry);
       if (site !== undefined) next.unshift(site);
+      const noted = this.#predicted(entry, start);
+      if (noted !== undefined) next.push(noted);
       stack.push({ entry, next });
     };
     visit(0);
@@ -259,6 +310,13 @@ export class Jit {
         if (to !== undefined && to <= from) entries.add(to);
       }
     });
+    const predicted = new Map<number, number>();
+    order.forEach((entry, from) => {
+      const to = position.get(this.#predicted(entry, start) ?? Number.NaN);
+      if (to === undefined) return;
+      predicted.set(from, to);
+      if (to <= from) entries.add(to);
+    });
     const returnSites: number[] = [];
     for (const delta of returns) {
       const at = position.get(delta);
@@ -270,6 +328,7 @@ export class Jit {
       blocks: order,
       entries: [...entries],
       returnSites: returnSites.slice(0, RETURN_SITES_MAX),
+      predicted,
       pages,
     };
   }
@@ -307,6 +366,8 @@ export class Jit {
 
   #clear(): void {
     for (const region of [...this.#live.values()]) this.#release(region);
+    this.#pending.length = 0;
+    this.#waiting.clear();
     this.#owner.clear();
     this.#members.clear();
     this.#compiles.clear();

@@ -1,6 +1,6 @@
 import type { Code } from '../../wasm/code.ts';
 import { ModuleBuilder } from '../../wasm/module.ts';
-import { RETURN } from '../../x86/micro-operations/control.ts';
+import { CALL_INDIRECT, JUMP, RETURN } from '../../x86/micro-operations/control.ts';
 import { type MicroOperation, microOperation } from '../../x86/semantics.ts';
 import { BLOCK_MOVE_SIGNATURE, blockMove } from '../block-move.ts';
 import type { CodeCache } from '../code-cache.ts';
@@ -56,6 +56,8 @@ export class RegionCompiler {
         if (to !== undefined) edges.push({ from, to });
       }
       if (this.#returns(block)) for (const to of region.returnSites) edges.push({ from, to });
+      const predicted = region.predicted.get(from);
+      if (predicted !== undefined) edges.push({ from, to: predicted });
     });
     const layout = new RegionLayout(blocks.length, edges, region.entries);
     let current = 0;
@@ -68,8 +70,11 @@ export class RegionCompiler {
       indirect: (code, target) => {
         if (this.#returns(blocks[current]!)) {
           for (const to of region.returnSites)
-            this.#returnTo(code, frame, target, blocks[to]!.delta, () => layout.jump(writer, to));
+            this.#goTo(code, frame, target, blocks[to]!.delta, () => layout.jump(writer, to));
         }
+        const predicted = region.predicted.get(current);
+        if (predicted !== undefined)
+          this.#goTo(code, frame, target, blocks[predicted]!.delta, () => layout.jump(writer, predicted));
         code.get(target).set(frame.base);
         frame.leave(code, 0, 0);
       },
@@ -86,7 +91,7 @@ export class RegionCompiler {
     layout.write(writer);
   }
 
-  #returnTo(code: Code, frame: RegionFrame, target: number, delta: number, jump: () => void): void {
+  #goTo(code: Code, frame: RegionFrame, target: number, delta: number, jump: () => void): void {
     code.get(target).get(frame.base).i64(BigInt(delta)).op('i64.add').op('i64.eq').open('if');
     jump();
     code.close();
@@ -158,6 +163,15 @@ export class RegionCompiler {
         skips = this.#table.skips(this.#table.list[number - ENGINE_OPERATION.first]!);
       }
     }
+  }
+
+  /** Low half of the linear address that the indirect jump at the block's end went to last, if that is noted. */
+  noted({ block }: RegionBlock): number | undefined {
+    const last = block.recordsEnd - RECORD.size;
+    const number = this.#code.operation(last);
+    if (number !== this.#table.number(JUMP) && number !== this.#table.number(CALL_INDIRECT)) return undefined;
+    const low = Number(this.#code.fields(last).immediate >> 32n);
+    return low === 0 ? undefined : low;
   }
 
   #returns({ block }: RegionBlock): boolean {

@@ -15,6 +15,8 @@ export interface Region {
   readonly entries: readonly number[];
   /** Where a call in the region goes on when it returns. */
   readonly returnSites: readonly number[];
+  /** Position of a block that ends with an indirect jump or call -> position of the block it went to last. */
+  readonly predicted: ReadonlyMap<number, number>;
   /** Linear page from that of the first block -> RAM offset of the page. More than one need a permit. */
   readonly pages: ReadonlyMap<number, number>;
 }

@@ -21,7 +21,7 @@ export const JUMP = microOperation(
   (s) => {
     const target = s.get('b', 8);
     checkTarget(s, target);
-    s.branchTo(target);
+    s.branchTo(target, 'noted');
   },
   true,
 );
@@ -47,7 +47,7 @@ export const CALL_INDIRECT = microOperation(
     checkTarget(s, target, () => s.loadForWrite(8, top));
     s.store(8, top, s.pc(s.number('a')));
     s.setState(RSP, 8, top);
-    s.branchTo(target);
+    s.branchTo(target, 'noted');
   },
   true,
 );
