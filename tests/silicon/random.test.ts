@@ -24,7 +24,17 @@ function makeCase(seed: number, index: number): SiliconCase {
 
 /** Compiling takes longer than everything else. */
 const PAIR: readonly StepExecutor[] = ['interpreter', 'oracle'];
-const EXECUTORS: readonly StepExecutor[] = [...PAIR, ...PAIR, ...PAIR, 'interpreter', 'jit'];
+const EXECUTORS = [
+  ...PAIR,
+  ...PAIR,
+  ...PAIR,
+  ...PAIR,
+  ...PAIR,
+  ...PAIR,
+  ...PAIR,
+  'interpreter',
+  'jit',
+] as const;
 
 /** Every case in one of the engines, in all modes; the first that differ. */
 async function wrongOnes(seed: number): Promise<string[]> {
