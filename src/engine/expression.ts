@@ -135,6 +135,7 @@ export abstract class WasmExpressions implements Semantics<Node, Node, Node> {
   abstract skipNext(): void;
   abstract fault(vector: number, errorCode?: number): void;
   abstract remaining(): Node;
+  abstract switchContext(): void;
   abstract pc(offset: Node): Node;
   abstract branch(): void;
   abstract branchIf(condition: Node): void;

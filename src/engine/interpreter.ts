@@ -263,6 +263,8 @@ export function buildInterpreter(table: OperationTable, layout: EngineLayout): U
     code.close();
     code.get(cpu).get(remaining).memory('i32.store', REMAINING);
     code.get(cpu).get(record).get(entry).callIndirect(module.typeOf(slow)).set(record);
+    // It may have gone over to another privilege.
+    code.get(cpu).memory('i32.load', TLB_POINTER).set(tlb);
     code.get(cpu).get(cpu).memory('i64.load', COMPILED_COUNT);
     code.get(remaining).get(cpu).memory('i32.load', REMAINING).tee(remaining);
     code.op('i32.sub').op('i64.extend_i32_s').op('i64.add').memory('i64.store', COMPILED_COUNT);

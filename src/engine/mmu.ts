@@ -18,6 +18,9 @@ import {
   EPOCH_HIGH,
   FLAG,
   FLAGS_REST,
+  PARTNER_EPOCH,
+  PARTNER_EPOCH_HIGH,
+  PARTNER_TLB,
   REFILL_ROOT,
   TLB_POINTER,
 } from '../x86/state.ts';
@@ -58,6 +61,8 @@ interface Context {
   /** Code below and above the middle of the address space; above it may be shared (docs/ENGINE.md). */
   readonly low: CodeSpace;
   high: CodeSpace | undefined;
+  /** The same address space at the other privilege, when it was looked for and found. */
+  partner: Context | undefined;
   lastUse: number;
 }
 
@@ -125,6 +130,7 @@ export class Mmu {
         rootPage: -1,
         low: new CodeSpace(this.#epochs),
         high: undefined,
+        partner: undefined,
         lastUse: 0,
       });
     }
@@ -180,8 +186,11 @@ export class Mmu {
         ? user | ((cr0 >>> 15) & 2) | ((state.get32(CR4) & 0x30) << 2) | (state.get32(EFER) & 0xc00)
         : user | UNPAGED);
     const root = paging ? state.get32(CR3) + (state.get32(CR3 + 4) & 0xfffff) * 2 ** 32 : 0;
-    const current = this.#context;
-    if (current.root !== root || current.controls !== controls) this.#context = this.#find(root, controls);
+    const current = this.#present();
+    if (current.root !== root || current.controls !== controls) {
+      this.#context = this.#find(root, controls);
+      state.i32[TLB_POINTER >> 2] = this.#tlb.address(this.#context.index);
+    }
     this.selectEpoch(mode, codeBase);
   }
 
@@ -209,13 +218,38 @@ export class Mmu {
   }
 
   selectEpoch(mode: number, codeBase: number): void {
-    const context = this.#context;
+    const context = this.#present();
     const { i32 } = this.#state;
     i32[EPOCH >> 2] = context.low.epoch(mode, codeBase);
-    i32[EPOCH_HIGH >> 2] = this.codeSpace(-1).epoch(mode, codeBase);
+    i32[EPOCH_HIGH >> 2] = this.#high(context).epoch(mode, codeBase);
     i32[TLB_POINTER >> 2] = this.#tlb.address(context.index);
     const refill = context.rootPage >= 0 && (context.controls & (UNCACHED | NO_EXECUTE)) === NO_EXECUTE;
     i32[REFILL_ROOT >> 2] = refill ? this.#layout.ram + context.rootPage * PAGE : 0;
+    const partner = (context.controls & UNCACHED) === 0 ? this.#partner(context) : undefined;
+    i32[PARTNER_TLB >> 2] = partner === undefined ? 0 : this.#tlb.address(partner.index);
+    if (partner === undefined) return;
+    i32[PARTNER_EPOCH >> 2] = partner.low.epoch(mode, codeBase);
+    i32[PARTNER_EPOCH_HIGH >> 2] = this.#high(partner).epoch(mode, codeBase);
+  }
+
+  /** The context that is running: SYSCALL and SYSRET go over to the partner and back without a word. */
+  #present(): Context {
+    const { partner } = this.#context;
+    if (partner !== undefined && this.#state.i32[TLB_POINTER >> 2] === this.#tlb.address(partner.index)) {
+      this.#context = partner;
+      partner.lastUse = ++this.#uses;
+    }
+    return this.#context;
+  }
+
+  /** The same address space at the other privilege, when it is known. */
+  #partner(context: Context): Context | undefined {
+    const { root, partner } = context;
+    const controls = context.controls ^ USER;
+    if (partner !== undefined && partner.root === root && partner.controls === controls) return partner;
+    context.partner = this.#contexts.find((other) => other.root === root && other.controls === controls);
+    if (context.partner !== undefined) context.partner.partner = context;
+    return context.partner;
   }
 
   /** That of a context whose upper half is translated by the same entries, at the same privilege; or a new one. */
@@ -332,7 +366,7 @@ export class Mmu {
    * nothing watches the page.
    */
   fill(low: number, high: number, ramOffset: number, user: boolean): void {
-    const context = this.#context;
+    const context = this.#present();
     if ((context.controls & UNCACHED) !== 0) return;
     // Slow-path code may access memory with another privilege than the running code's (descriptor tables, the stack
     // of an interrupt): what that may see must not become visible to the running code.
@@ -353,8 +387,11 @@ export class Mmu {
 
   /** The half that addresses with this upper half belong to, in the present context. */
   codeSpace(high: number): CodeSpace {
-    const context = this.#context;
-    if (high >= 0) return context.low;
+    const context = this.#present();
+    return high >= 0 ? context.low : this.#high(context);
+  }
+
+  #high(context: Context): CodeSpace {
     context.high ??= this.#upperHalf(context);
     return context.high;
   }

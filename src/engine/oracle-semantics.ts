@@ -8,7 +8,7 @@ import type {
   VectorShift,
   VectorUnary,
 } from '../x86/semantics.ts';
-import { BLOCK_PC, type CpuState, FLAGS_AUX, FLAGS_RESULT, type Size } from '../x86/state.ts';
+import { BLOCK_PC, CONTEXT_WORDS, type CpuState, FLAGS_AUX, FLAGS_RESULT, type Size } from '../x86/state.ts';
 import { floatLess, floatOperation, floatUnary } from './oracle-float.ts';
 import { vectorOperation, vectorShift, vectorUnary } from './oracle-vector.ts';
 
@@ -435,6 +435,15 @@ export class OracleSemantics implements Semantics<bigint, boolean, bigint> {
 
   fault(vector: number, errorCode?: number): never {
     throw new Left({ kind: 'fault', vector, errorCode });
+  }
+
+  switchContext(): void {
+    const { i32 } = this.#state;
+    for (const [present, other] of CONTEXT_WORDS) {
+      const kept = i32[present >> 2]!;
+      i32[present >> 2] = i32[other >> 2]!;
+      i32[other >> 2] = kept;
+    }
   }
 
   remaining(): bigint {

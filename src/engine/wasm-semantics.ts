@@ -3,12 +3,14 @@ import type { ValueType } from '../wasm/opcode.ts';
 import type { Field } from '../x86/semantics.ts';
 import {
   BLOCK_PC,
+  CONTEXT_WORDS,
   FLAGS_AUX,
   FLAGS_RESULT,
   REMAINING,
   type Size,
   SLOW_ADDRESS,
   SLOW_VALUE,
+  TLB_POINTER,
 } from '../x86/state.ts';
 import { LOAD, LOAD_SIGNED, type Node, STORE, WasmExpressions } from './expression.ts';
 import { TLB_ENTRY } from './layout.ts';
@@ -301,6 +303,14 @@ export class WasmSemantics extends WasmExpressions {
     return this.node('i64', 'fixed', [], (code) => code.get(this.#frame.remaining).op('i64.extend_i32_s'));
   }
 
+  switchContext(): void {
+    this.effect([], (code) => {
+      const { cpu, entry, tlb } = this.#frame;
+      exchangeContextWords(code, cpu, entry);
+      code.get(cpu).memory('i32.load', TLB_POINTER).set(tlb);
+    });
+  }
+
   pc(offset: Node): Node {
     return this.add(this.state(BLOCK_PC, 8), offset);
   }
@@ -322,5 +332,14 @@ export class WasmSemantics extends WasmExpressions {
   branchTo(target: Node, noted?: 'noted'): void {
     this.setState(BLOCK_PC, 8, target);
     this.effect([], (code) => this.#frame.takeIndirect(code, noted === 'noted'));
+  }
+}
+
+/** Semantics.switchContext without what is in locals. */
+export function exchangeContextWords(code: Code, cpu: number, scratch: number): void {
+  for (const [present, other] of CONTEXT_WORDS) {
+    code.get(cpu).memory('i32.load', present).set(scratch);
+    code.get(cpu).get(cpu).memory('i32.load', other).memory('i32.store', present);
+    code.get(cpu).get(scratch).memory('i32.store', other);
   }
 }

@@ -142,6 +142,12 @@ export interface Semantics<V, B, X> {
   /** Instructions that may still be charged, the whole of the running block being charged already. */
   remaining(): V;
 
+  /**
+   * Goes over to the translations of the other privilege, where PARTNER_TLB is not 0: the privilege has changed. No
+   * memory is accessed after it.
+   */
+  switchContext(): void;
+
   /** BLOCK_PC + offset. */
   pc(offset: V): V;
   /** Direct jump to BLOCK_PC + immediateLow; ends the block. */

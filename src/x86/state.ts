@@ -141,6 +141,19 @@ export const CLOCK_END = 0x668;
 export const CLOCK_BASE = 0x670;
 export const CLOCK_RATE = 0x678;
 export const CLOCK_CAP = 0x680;
+/**
+ * i32: TLB_POINTER and the epochs of the same address space at the other privilege, while SYSCALL and SYSRET may go over to
+ * it by exchanging them (Semantics.switchContext); PARTNER_TLB is 0 while they may not.
+ */
+export const PARTNER_TLB = 0x688;
+export const PARTNER_EPOCH = 0x68c;
+export const PARTNER_EPOCH_HIGH = 0x690;
+/** What is exchanged. */
+export const CONTEXT_WORDS: readonly (readonly [number, number])[] = [
+  [TLB_POINTER, PARTNER_TLB],
+  [EPOCH, PARTNER_EPOCH],
+  [EPOCH_HIGH, PARTNER_EPOCH_HIGH],
+];
 export const STATE_SIZE = 0x1000;
 
 export type Size = 1 | 2 | 4 | 8;

@@ -1,19 +1,45 @@
 import { describe, expect, it } from 'vitest';
 import { OracleSemantics } from '../../src/engine/oracle-semantics.ts';
 import { GuestTime } from '../../src/machine/guest-time.ts';
-import { QUICK_TIMESTAMP, QUICK_TIMESTAMP_AUX } from '../../src/x86/micro-operations/system.ts';
+import { DONE } from '../../src/x86/cpu.ts';
 import {
+  QUICK_SYSCALL,
+  QUICK_SYSRET,
+  QUICK_TIMESTAMP,
+  QUICK_TIMESTAMP_AUX,
+} from '../../src/x86/micro-operations/system.ts';
+import {
+  ARCHITECTURAL_END,
+  BLOCK_PC,
   CLOCK_KNOWN,
   CPL,
   CpuState,
   CR4,
+  EFER,
+  EPOCH,
+  EPOCH_HIGH,
+  FLAGS_AUX,
+  FLAGS_RESULT,
+  LSTAR,
+  PARTNER_EPOCH,
+  PARTNER_EPOCH_HIGH,
+  PARTNER_TLB,
+  QUIET,
+  R11,
   RAX,
   RCX,
   RDX,
+  RIP,
+  SFMASK,
+  STAR,
   STATE_SIZE,
+  TLB_POINTER,
   TSC_AUX,
   TSC_OFFSET,
 } from '../../src/x86/state.ts';
+import { SYSCALL, SYSRET } from '../../src/x86/system/fast-call.ts';
+import { writeFlags } from '../../src/x86/system/flags.ts';
+import { enterUser, longModeCpu } from '../../src/x86/system/test-machine.ts';
 import { expectAgreement, machineWith } from './agreement.ts';
 import { ALU, type Assembler, REG } from './assembler.ts';
 import { Random } from './random.ts';
@@ -26,6 +52,8 @@ import {
   LOW_TABLE,
   P,
   PAGE,
+  PML4,
+  PML4_B,
   TICKS,
   U,
   USER_STACK,
@@ -191,6 +219,210 @@ describe('STI and POPF', () => {
     stepped.load(image);
     for (let count = 1; count <= 23_456; count++) stepped.runTo(count);
     expect(stepped.digest()).toBe(digests[0]![1]);
+  });
+});
+
+describe('SYSCALL and SYSRET', () => {
+  const MSR = { star: 0xc000_0081, lstar: 0xc000_0082, sfmask: 0xc000_0084 };
+  /** A program at the label `user` and a kernel that answers its calls, written by the test. */
+  function guest(
+    user: (out: Assembler) => void,
+    kernel: (out: Assembler) => void,
+    mask = 0x700,
+    before: (out: Assembler) => void = () => {},
+  ): GuestImage {
+    const program = 0x1_2000;
+    const { image } = guestWith((out) => {
+      before(out);
+      // SYSRET takes CS 0x23 and SS 0x1b; SYSCALL CS 8 and SS 0x10.
+      out.set(rcx, MSR.star).set(rax, 0).set(rdx, 0x13_0008).raw(0x0f, 0x30);
+      out.wrmsr(MSR.lstar, 0x1_0200).wrmsr(MSR.sfmask, mask);
+      out.enterUser(program, USER_STACK, 0x202);
+    });
+    image.code(0x1_0200, kernel);
+    image.code(program, user);
+    userPages(image);
+    // The kernel's own page is not the program's.
+    image.entry64(LOW_TABLE, 0x10, 0x1_0000n | P | W);
+    return image;
+  }
+  const syscall = (out: Assembler): Assembler => out.raw(0x0f, 0x05);
+  const sysret = (out: Assembler): Assembler => out.raw(0x48, 0x0f, 0x07);
+
+  it('keep flags, stacks and selectors as the slow way does, at every cut', () => {
+    for (const mask of [0x4_7700, 0x700, 0x4_7fd5, 0]) {
+      const image = guest(
+        (out) => {
+          out.set(rbx, 5).label('loop').alu(ALU.sub, rax, rbx);
+          syscall(out).alu(ALU.add, rsi, rax);
+          pushf(out).pop(rdx).alu(ALU.adc, rsi, rdx).dec(rbx).jumpIf(5, 'loop').ud2();
+        },
+        (out) => {
+          pushf(out).pop(rdx).alu(ALU.add, rsi, rdx).raw(0x8c, 0xd2).alu(ALU.add, rsi, rdx);
+          out.raw(0x0f, 0x01, 0xf8).inc({ displacement: DATA });
+          out.raw(0x0f, 0x01, 0xf8);
+          sysret(out);
+        },
+        mask,
+      );
+      expectAgreement(image, 160);
+    }
+  });
+
+  it('let an interrupt in where IF comes back, whenever it comes', () => {
+    for (let due = 60; due < 520; due += 20) {
+      const image = guest(
+        (out) => {
+          out.label('loop').inc(rbx);
+          syscall(out).inc(rsi).jump('loop');
+        },
+        (out) => {
+          out.inc(r9).sti().inc(r9).cli().inc(r9);
+          sysret(out);
+        },
+        0x200,
+        (out) => arm(out, due),
+      );
+      expectAgreement(image, 100);
+    }
+  });
+
+  it('see only what their privilege may, and tables that change between them', () => {
+    const image = guest(
+      (out) => {
+        out.label('loop').load(rax, { displacement: DATA }, 4);
+        syscall(out).load(rax, { displacement: DATA + PAGE }, 4);
+        syscall(out).jump('loop');
+      },
+      (out) => {
+        // Every call takes the program's page away, or gives it back.
+        out.set(rdx, 4).alu(ALU.xor, { displacement: LOW_TABLE + (DATA / PAGE) * 8 }, rdx, 4);
+        out.load(rax, { displacement: DATA }, 4).load(rax, { displacement: 0xf000 }, 4);
+        sysret(out);
+      },
+    );
+    image.entry64(LOW_TABLE, DATA / PAGE + 1, BigInt(DATA + PAGE) | P | W);
+    const machine = expectAgreement(image, 150);
+    expect(machine.log.map(({ errorCode }) => errorCode)).toContain(5);
+  });
+
+  it('do what the slow way does, or nothing', () => {
+    // SYSCALL ends its block, so that a stepped machine does it quickly too: here the two ways are compared.
+    const random = new Random(23);
+    const wide = () => (BigInt(random.below(2 ** 32)) << 32n) | BigInt(random.below(2 ** 32));
+    const never = () => {
+      throw new Error('no memory is needed');
+    };
+    const done = { syscall: 0, sysret: 0 };
+    const partner = [7, 9, 11];
+    for (let round = 0; round < 20_000; round++) {
+      const cpu = longModeCpu();
+      const { state } = cpu;
+      const call = random.chance(50);
+      if (call || random.chance(10)) enterUser(cpu, 2n);
+      state.set64(EFER, state.get64(EFER) | (random.chance(95) ? 1n : 0n));
+      for (const offset of [STAR, LSTAR, SFMASK, RCX, R11]) state.set64(offset, wide());
+      if (random.chance(80)) state.set64(RCX, BigInt.asUintN(64, BigInt.asIntN(48, wide())));
+      const ordinary = random.chance(80) ? ~0x4_0100 : -1;
+      state.set64(R11, state.get64(R11) & BigInt.asUintN(64, BigInt(ordinary)));
+      state.set64(SFMASK, state.get64(SFMASK) & 0xffff_ffffn);
+      writeFlags(state, random.below(2 ** 22) & ordinary);
+      state.set32(QUIET, random.below(2));
+      state.set32(PARTNER_TLB, random.chance(90) ? partner[0]! : 0);
+      state.set32(PARTNER_EPOCH, partner[1]!);
+      state.set32(PARTNER_EPOCH_HIGH, partner[2]!);
+      state.set32(TLB_POINTER, 5);
+      state.set32(EPOCH, 6);
+      state.set32(EPOCH_HIGH, 8);
+      state.set64(BLOCK_PC, wide());
+      const offset = random.below(60);
+      state.set64(RIP, BigInt.asUintN(64, state.get64(BLOCK_PC) + BigInt(offset)));
+      const quick = new CpuState(new ArrayBuffer(STATE_SIZE), 0);
+      quick.bytes.set(state.bytes);
+      const memory = { load: never, loadForWrite: never, store: never };
+      const semantics = new OracleSemantics(quick, memory);
+      const record = { a: 0, b: 0, c: 0, imm: BigInt(offset) };
+      const outcome = semantics.run((s) => (call ? QUICK_SYSCALL : QUICK_SYSRET).meaning(s), record);
+      const opened = (state.rflags & 0x200n) === 0n;
+      const pending = state.get32(QUIET) === 0;
+      const slow = (call ? SYSCALL : SYSRET).run(cpu, 0, 8, 0n);
+      if (outcome.kind === 'next') continue;
+      if (outcome.kind !== 'jump') throw new Error(outcome.kind);
+      done[call ? 'syscall' : 'sysret']++;
+      expect(slow).toBe(DONE);
+      expect(outcome.target).toBe(state.get64(RIP));
+      expect(state.rflags & (call ? 0x100n : 0x4_0100n)).toBe(0n);
+      if (opened && (state.rflags & 0x200n) !== 0n) expect(pending).toBe(false);
+      const words = [TLB_POINTER, EPOCH, EPOCH_HIGH, PARTNER_TLB, PARTNER_EPOCH, PARTNER_EPOCH_HIGH];
+      expect(words.map((at) => quick.get32(at))).toEqual([...partner, 5, 6, 8]);
+      expect(quick.rflags).toBe(state.rflags);
+      const architectural = ({ bytes }: CpuState) => {
+        const copy = bytes.slice(0, ARCHITECTURAL_END);
+        copy.fill(0, RIP, BLOCK_PC + 8).fill(0, FLAGS_RESULT, FLAGS_AUX + 8);
+        return Buffer.from(copy).toString('hex');
+      };
+      expect(architectural(quick)).toBe(architectural(state));
+    }
+    expect(done.syscall).toBeGreaterThan(5000);
+    expect(done.sysret).toBeGreaterThan(1500);
+  });
+
+  it('start single steps and alignment checks of programs', () => {
+    for (const flags of [0x100, 0x4_0000]) {
+      const image = guest(
+        (out) => {
+          out
+            .set(rbx, DATA + 1)
+            .label('loop')
+            .inc(rsi);
+          syscall(out).load(rax, { base: rbx }).inc(rsi).jump('loop');
+        },
+        (out) => {
+          out.inc(r9).set(rdx, flags).alu(ALU.xor, 11, rdx);
+          sysret(out);
+        },
+        0x100,
+        (out) => out.raw(0x0f, 0x20, 0xc0).set(rcx, 0x4_0000).alu(ALU.or, rax, rcx).setCr0(rax),
+      );
+      const machine = expectAgreement(image, 150);
+      expect(machine.log.map(({ vector }) => vector)).toContain(flags === 0x100 ? 1 : 17);
+    }
+  });
+
+  it('are the same in compiled regions, with the address space changing', () => {
+    const image = guest(
+      (out) => {
+        out.label('loop').inc({ displacement: DATA }).alu(ALU.add, rbx, rax);
+        syscall(out).inc(rsi);
+        pushf(out).pop(rdx).alu(ALU.add, rbx, rdx).load(rdx, { displacement: DATA }).jump('loop');
+      },
+      (out) => {
+        out.inc({ displacement: DATA + 8 }).load(r9, { displacement: DATA + 8 });
+        out.rdtsc().aluImmediate(ALU.and, r9, 63).jumpIf(5, 'stay');
+        out.raw(0x41, 0x0f, 0x20, 0xd8).set(rdx, PML4 ^ PML4_B); // mov r8, cr3
+        out.alu(ALU.xor, 8, rdx).setCr3(8).label('stay').sti().nop().cli();
+        sysret(out);
+      },
+      0x200,
+      (out) => arm(out, 3330, true),
+    );
+    const cuts = [9000, 23_456, 45_678, 70_001, 70_002, 70_003, 120_000];
+    const plain = machineWith({ tlbEntries: 256 });
+    const compiled = new GuestMachine({ engine: 'jit' });
+    const digests = [plain, compiled].map((machine) => {
+      machine.load(image);
+      return cuts.map((count) => {
+        machine.runTo(count);
+        return machine.digest();
+      });
+    });
+    expect(digests[1]).toEqual(digests[0]);
+    expect(Number(compiled.machine.compiledCount)).toBeGreaterThan(50_000);
+    const stepped = machineWith({ tlbEntries: 1024 });
+    stepped.load(image);
+    for (let count = 1; count <= 23_456; count++) stepped.runTo(count);
+    expect(stepped.digest()).toBe(digests[0]![1]);
+    expect(stepped.read64(DATA + 8)).toBeGreaterThan(500n);
   });
 });
 

@@ -17,7 +17,7 @@ import {
 } from '../../x86/state.ts';
 import { LOAD, LOAD_SIGNED, Node, STORE, type Statement, WasmExpressions } from '../expression.ts';
 import { TLB_ENTRY } from '../layout.ts';
-import { SIZE_SHIFT } from '../wasm-semantics.ts';
+import { exchangeContextWords, SIZE_SHIFT } from '../wasm-semantics.ts';
 import {
   changed,
   type FlagsKind,
@@ -607,6 +607,11 @@ export class RegionSemantics extends WasmExpressions {
 
   remaining(): Node {
     return this.node('i64', 'fixed', [], (code) => code.get(this.#frame.remaining).op('i64.extend_i32_s'));
+  }
+
+  switchContext(): void {
+    // Nothing is accessed before the region is left: what it has in a local stays as it is.
+    this.effect([], (code) => exchangeContextWords(code, this.#frame.cpu, this.#frame.slot));
   }
 
   pc(offset: Node): Node {

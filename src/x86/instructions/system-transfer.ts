@@ -5,6 +5,8 @@ import {
   PUSH_FLAGS64,
   QUICK_POP_FLAGS64,
   QUICK_SET_INTERRUPT,
+  QUICK_SYSCALL,
+  QUICK_SYSRET,
 } from '../micro-operations/system.ts';
 import { GPR } from '../state.ts';
 import { SYSCALL, SYSENTER, SYSEXIT, SYSRET } from '../system/fast-call.ts';
@@ -75,9 +77,19 @@ function checkBound(instruction: Instruction, out: Lowering): void {
 
 const returnSize = ({ rexW }: Instruction): number => (rexW ? 8 : 4);
 
+function systemCall({ codeSize }: Instruction, out: Lowering): void {
+  if (codeSize === 64) out.emit(QUICK_SYSCALL, { imm: BigInt(out.nextOffset) });
+  out.system(SYSCALL);
+}
+
+function systemReturn(instruction: Instruction, out: Lowering): void {
+  if (instruction.codeSize === 64 && instruction.rexW) out.emit(QUICK_SYSRET);
+  out.system(SYSRET, { c: returnSize(instruction) });
+}
+
 export const SYSTEM_TRANSFER_ROWS: readonly Row[] = [
-  plainRow(0x0f05, 'syscall', (_, out) => out.system(SYSCALL)),
-  plainRow(0x0f07, 'sysret', (i, out) => out.system(SYSRET, { c: returnSize(i) })),
+  plainRow(0x0f05, 'syscall', systemCall),
+  plainRow(0x0f07, 'sysret', systemReturn),
   plainRow(0x0f34, 'sysenter', (_, out) => out.system(SYSENTER)),
   plainRow(0x0f35, 'sysexit', (i, out) => out.system(SYSEXIT, { c: returnSize(i) })),
 

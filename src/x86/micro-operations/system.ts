@@ -8,18 +8,27 @@ import {
   CPL,
   CR0,
   CR4,
+  EFER,
   FLAG,
   FLAGS_AUX,
   FLAGS_REST,
   FLAGS_RESULT,
   KERNEL_GS_BASE,
+  LSTAR,
+  PARTNER_TLB,
   QUIET,
+  R11,
   RAX,
   RCX,
   RDX,
   RSP,
   SEGMENT,
+  SEGMENT_ACCESS,
   SEGMENT_BASE,
+  SEGMENT_LIMIT,
+  SEGMENT_SELECTOR,
+  SFMASK,
+  STAR,
   TSC_AUX,
   TSC_OFFSET,
 } from '../state.ts';
@@ -166,6 +175,76 @@ function setArithmeticFlags<V, B, X>(s: Semantics<V, B, X>, flags: V): void {
 
 const ALWAYS_CHANGED = FLAG.df | FLAG.nt | FLAG.id;
 
+/** Flat segments as SYSCALL and SYSRET make them (system/fast-call.ts): CS and SS stand side by side. */
+function setFlatSegments<V, B, X>(s: Semantics<V, B, X>, code: V, stack: V, access: bigint): void {
+  const half = s.constant(32);
+  s.setState(SEGMENT_SELECTOR + SEGMENT.cs * 4, 8, s.or(code, s.shl(stack, half)));
+  s.setState(SEGMENT_LIMIT + SEGMENT.cs * 4, 8, s.constant(-1));
+  s.setState(SEGMENT_ACCESS + SEGMENT.cs * 4, 8, s.constant(access));
+  s.setState(SEGMENT_BASE + SEGMENT.cs * 8, 8, s.constant(0));
+  s.setState(SEGMENT_BASE + SEGMENT.ss * 8, 8, s.constant(0));
+}
+
+/** Access words of CS and SS, 64-bit code and data, at privilege 0 and 3. */
+const KERNEL_ACCESS = 0xc093_0000_a09bn;
+const USER_ACCESS = 0xc0f3_0000_a0fbn;
+/** RFLAGS that FLAGS_REST holds (system/flags.ts). */
+const REST = 0x3c_7700;
+const SCE = 1;
+
+/** System calls are enabled, the privilege is `from`, and that of the other one's translations are at hand. */
+function mayCross<V, B, X>(s: Semantics<V, B, X>, from: 0 | 3): B {
+  const enabled = s.not(s.isZero(s.and(s.state(EFER, 4), s.constant(SCE))));
+  const here = s.eq(s.state(CPL, 4), s.constant(from));
+  return s.bothOf(s.bothOf(enabled, here), s.not(s.isZero(s.state(PARTNER_TLB, 4))));
+}
+
+/**
+ * SYSCALL from privilege 3 in 64-bit code, to privilege 0. The immediate is the next instruction's offset. It can only
+ * clear flags, so no interrupt gets in; alignment checks have no partner.
+ */
+export const QUICK_SYSCALL = countedOperation('quick-syscall', (s) => {
+  const flags = flagsOf(s);
+  const notStepping = s.isZero(s.and(flags, s.constant(FLAG.tf)));
+  s.when(s.bothOf(mayCross(s, 3), notStepping), () => {
+    const next = s.and(flags, s.xor(s.state(SFMASK, 4), s.constant(-1)));
+    const code = s.and(s.shrU(s.state(STAR, 8), s.constant(32)), s.constant(0xfffc));
+    const target = s.state(LSTAR, 8);
+    s.setState(RCX, 8, s.pc(s.immediate()));
+    s.setState(R11, 8, flags);
+    s.setState(FLAGS_REST, 8, s.or(s.and(next, s.constant(REST)), s.constant(2)));
+    setArithmeticFlags(s, next);
+    setFlatSegments(s, code, s.add(code, s.constant(8)), KERNEL_ACCESS);
+    // With INTERRUPT_SHADOW behind it, which is 0 while instructions run.
+    s.setState(CPL, 8, s.constant(0));
+    s.switchContext();
+    s.branchTo(target);
+  });
+});
+
+/** SYSRET from privilege 0 to 64-bit code. */
+export const QUICK_SYSRET = countedOperation('quick-sysret', (s) => {
+  const target = s.state(RCX, 8);
+  const flags = s.state(R11, 4);
+  const upper = s.constant(16);
+  const canonical = s.eq(s.shrS(s.shl(target, upper), upper), target);
+  const plain = s.isZero(s.and(flags, s.constant(FLAG.tf | FLAG.ac)));
+  const closed = s.xor(s.state(FLAGS_REST, 8), s.constant(-1));
+  const opening = s.and(s.and(flags, closed), s.constant(FLAG.if));
+  const quietly = s.eitherOf(s.isZero(opening), quiet(s));
+  s.when(s.bothOf(s.bothOf(mayCross(s, 0), canonical), s.bothOf(plain, quietly)), () => {
+    const base = s.shrU(s.state(STAR, 8), s.constant(48));
+    const selector = (offset: number) =>
+      s.or(s.and(s.add(base, s.constant(offset)), s.constant(0xffff)), s.constant(3));
+    setFlatSegments(s, selector(16), selector(8), USER_ACCESS);
+    s.setState(FLAGS_REST, 8, s.or(s.and(flags, s.constant(REST)), s.constant(2)));
+    setArithmeticFlags(s, flags);
+    s.setState(CPL, 8, s.constant(3));
+    s.switchContext();
+    s.branchTo(target);
+  });
+});
+
 /** POPFQ in 64-bit code that neither starts single steps, nor alignment checks, nor lets an interrupt in. */
 export const QUICK_POP_FLAGS64 = microOperation('quick-pop-flags64', (s) => {
   const top = s.state(RSP, 8);
@@ -238,6 +317,8 @@ export const SYSTEM_MICRO_OPERATIONS = [
   WRITE_BASE64,
   PUSH_FLAGS64,
   QUICK_SET_INTERRUPT,
+  QUICK_SYSCALL,
+  QUICK_SYSRET,
   QUICK_POP_FLAGS64,
   QUICK_TIMESTAMP,
   QUICK_TIMESTAMP_AUX,
