@@ -11,6 +11,7 @@ import { decode } from '../../x86/decoder.ts';
 import { OPCODES } from '../../x86/instructions/all.ts';
 import { MICRO_OPERATIONS } from '../../x86/micro-operations/all.ts';
 import {
+  COMPILED_COUNT,
   CPL,
   type CpuState,
   CR0,
@@ -71,7 +72,7 @@ const CODE_SELECTOR = { 64: 0x33, 32: 0x23, 16: 0x23 } as const;
 const CODE_ACCESS = { 64: 0xa0fb, 32: 0xc0fb, 16: 0x80fb } as const;
 
 /** What has been interpreted once is compiled, together with what else has. */
-const COMPILE_AT_ONCE: JitOptions = { ...JIT_DEFAULTS, threshold: 2 };
+const COMPILE_AT_ONCE: JitOptions = { ...JIT_DEFAULTS, threshold: 2, batch: 1, patience: 0 };
 
 export class EngineStep implements StepEngine {
   readonly #engine: Engine;
@@ -108,6 +109,11 @@ export class EngineStep implements StepEngine {
     this.#engine = engine;
     this.#state = engine.state;
     this.#ram = new Uint8Array(memory.buffer, layout.ram, RAM_BYTES);
+  }
+
+  /** Instructions that retired in compiled code, so far. */
+  get compiledCount(): bigint {
+    return this.#state.get64(COMPILED_COUNT);
   }
 
   step(given: StepCase): StepOutcome {

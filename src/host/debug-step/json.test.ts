@@ -66,6 +66,14 @@ describe('the lines of debug step', () => {
     ).toMatchObject({ regs: { rsp: '0x50000' }, mem: { '0x0': '3412' } });
   });
 
+  it('are run in compiled code when the JIT is asked', () => {
+    const parsed = parseCase('{"code":"4801d8","regs":{"rax":"0x1","rbx":"0x5"}}');
+    if (!parsed.ok) throw new Error(parsed.error);
+    const engine = new EngineStep('step', 'jit');
+    expect(engine.step(parsed.value)).toEqual(new EngineStep().step(parsed.value));
+    expect(engine.compiledCount).toBe(1n);
+  });
+
   it('report a page fault with its address', () => {
     const parsed = parseCase('{"code":"0f1000","regs":{"rax":"0x1234"}}');
     if (!parsed.ok) throw new Error(parsed.error);
