@@ -87,9 +87,11 @@ export function engineLayout(ramBytes: number, tlbEntries: number, arenaRecords 
   const tlb = 0x10000;
   const tlbBytes = TLB_CONTEXTS * tlbEntries * TLB_ENTRY.size;
   const tlbTouched = tlb + tlbBytes;
-  const jumpCache = tlbTouched + tlbBytes / TLB_CHUNK;
+  // Compiled code keeps marks in the low four bits of records' addresses.
+  const jumpCache = Math.ceil((tlbTouched + tlbBytes / TLB_CHUNK) / RECORD.size) * RECORD.size;
   const permits = jumpCache + JUMP_ENTRIES * JUMP_ENTRY.size;
   const arena = permits + REGIONS * PERMIT.count * PERMIT.size;
+  assert(arena % RECORD.size === 0, 'records are aligned');
   const ramPages = ramBytes / PAGE;
   const pagePlaces = arena + arenaRecords * RECORD.size;
   const pageWriters = pagePlaces + ramPages * 4;

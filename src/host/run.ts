@@ -50,6 +50,7 @@ export async function run(options: RunOptions): Promise<number> {
       ok: true,
       end: end.kind === 'power' ? end.output.state : end.why,
       instructions: Number(machine.count),
+      jitShare: Number(machine.compiledCount) / Math.max(1, Number(machine.count)),
       guestSeconds,
       seconds: (performance.now() - startedAt) / 1000,
       cpuSeconds: (user + system) / 1e6,
@@ -179,7 +180,9 @@ async function startGuest(
   if (!checked.ok) return checked;
   return cycle.start((sink) => {
     try {
-      return createMachine(config, image.value, sink, { engine: options.engine === 'jit' ? 'jit' : 'interpreter' });
+      return createMachine(config, image.value, sink, {
+        engine: options.engine === 'interpreter' ? 'interpreter' : 'jit',
+      });
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
       return failed(`this host has no ${options.memoryBytes / 2 ** 20} MiB of memory for the guest`);

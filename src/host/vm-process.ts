@@ -129,7 +129,7 @@ async function start(config: VmProcessConfig): Promise<void> {
   const vm = vmId(config.vm);
   const vcpu = new VcpuThread({
     config: config.machine,
-    options: { engine: 'interpreter' },
+    options: {},
     boot: boot?.value,
     digestEveryMs: config.digestEveryMs,
   });

@@ -1,5 +1,6 @@
 import { failed, ok, type Result } from '../base/result.ts';
 import { decodeText, encodeText } from '../base/text.ts';
+import type { JitOptions } from '../engine/jit/jit.ts';
 
 export interface DiskConfig {
   /** Bytes, a multiple of 512. */
@@ -32,7 +33,9 @@ export interface MachineConfig {
 export interface EngineOptions {
   /** Entries of the translation cache: a power of two, at least 16. */
   readonly tlbEntries?: number;
+  /** The JIT unless told otherwise. */
   readonly engine?: 'interpreter' | 'jit' | 'oracle';
+  readonly jit?: Partial<JitOptions>;
 }
 
 export function encodeConfig(config: MachineConfig): Uint8Array {

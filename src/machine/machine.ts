@@ -230,12 +230,15 @@ export class LockstepMachine implements Machine {
       return;
     }
     const { run, regions } = createInterpreter(memory, layout, OPERATIONS, engine);
-    if (options.engine !== 'jit') {
+    if (options.engine === 'interpreter') {
       engine.useExecutor(run);
       return;
     }
     const { code, mmu, state } = engine;
-    const jit = new Jit(memory, layout, OPERATIONS, code, mmu, state, regions, JIT_DEFAULTS);
+    const jit = new Jit(memory, layout, OPERATIONS, code, mmu, state, regions, {
+      ...JIT_DEFAULTS,
+      ...options.jit,
+    });
     this.#jit = jit;
     engine.useExecutor(run, jit);
   }

@@ -14,14 +14,36 @@ interface Way {
 }
 
 const HUGE = 1 << 20;
+/** Everything that runs twice is compiled. */
+const EAGER = { threshold: 2, batch: 2, patience: 0 };
 const WAYS: readonly Way[] = [
-  { name: 'single steps', options: { tlbEntries: 1024 }, piece: 1, every: 2 },
-  { name: 'small cache, sevens', options: { tlbEntries: 16 }, piece: 7, every: 1 },
-  { name: 'large cache', options: { tlbEntries: 8192 }, piece: HUGE, every: 1 },
-  { name: 'small cache, thousands', options: { tlbEntries: 16 }, piece: 1000, every: 3 },
+  { name: 'single steps', options: { engine: 'interpreter', tlbEntries: 1024 }, piece: 1, every: 2 },
+  { name: 'compiled', options: { engine: 'jit', jit: { ...EAGER, batch: 1 } }, piece: HUGE, every: 8 },
+  { name: 'compiled, small cache, sevens', options: { tlbEntries: 16, jit: EAGER }, piece: 7, every: 16 },
+  {
+    name: 'compiled, shaken',
+    options: { tlbEntries: 16, jit: { ...EAGER, shake: 11 } },
+    piece: 31,
+    every: 12,
+  },
+  { name: 'compiled, few', options: { jit: { ...EAGER, live: 9, maxBlocks: 3 } }, piece: 200, every: 16 },
+  { name: 'small cache, sevens', options: { engine: 'interpreter', tlbEntries: 16 }, piece: 7, every: 1 },
+  { name: 'large cache', options: { engine: 'interpreter', tlbEntries: 8192 }, piece: HUGE, every: 1 },
+  {
+    name: 'small cache, thousands',
+    options: { engine: 'interpreter', tlbEntries: 16 },
+    piece: 1000,
+    every: 3,
+  },
   { name: 'oracle', options: { engine: 'oracle' }, piece: HUGE, every: 2 },
   { name: 'oracle, single steps', options: { engine: 'oracle' }, piece: 1, every: 8 },
-  { name: 'snapshots', options: { tlbEntries: 256 }, piece: 97, every: 40, snapshots: true },
+  {
+    name: 'snapshots',
+    options: { engine: 'interpreter', tlbEntries: 256 },
+    piece: 97,
+    every: 40,
+    snapshots: true,
+  },
 ];
 
 const COUNTS = 1500;
@@ -37,7 +59,7 @@ export interface Difference {
 
 /** Runs random guests in many machines. The machines live on, with caches full of the guests before. */
 export class Differential {
-  readonly #reference = new GuestMachine({ tlbEntries: 1024 });
+  readonly #reference = new GuestMachine({ engine: 'interpreter', tlbEntries: 1024 });
   readonly #machines = new Map<Way, GuestMachine>();
   /** Counts that the guests ran for, in one machine. */
   counts = 0;
@@ -112,7 +134,7 @@ export class Differential {
     // Only a long run shows it: bisect with whole runs.
     let [low, high] = [0, at];
     const machine = used;
-    const reference = new GuestMachine({ tlbEntries: 1024 });
+    const reference = new GuestMachine({ engine: 'interpreter', tlbEntries: 1024 });
     while (high - low > 1) {
       const middle = (low + high) >> 1;
       machine.load(image);

@@ -1,3 +1,4 @@
+import { assert } from '../../base/assert.ts';
 import { instantiate, type WasmMemory } from '../../wasm/webassembly.ts';
 import { CALL, CALL_INDIRECT } from '../../x86/micro-operations/control.ts';
 import type { CpuState } from '../../x86/state.ts';
@@ -23,6 +24,13 @@ export interface JitOptions {
   /** Regions that make a module, and runs of the engine that the first of them waits for the others. */
   readonly batch: number;
   readonly patience: number;
+  /** Regions kept at a time; the oldest make room, a few at once. */
+  readonly live: number;
+  /**
+   * For tests: a seed by which regions become small, wait, arrive late and are evicted at any moment. Nothing that a
+   * guest sees may depend on it.
+   */
+  readonly shake?: number;
 }
 
 export const JIT_DEFAULTS: JitOptions = {
@@ -31,6 +39,7 @@ export const JIT_DEFAULTS: JitOptions = {
   maxRecords: 700,
   batch: 8,
   patience: 30,
+  live: REGIONS - 1,
 };
 
 /** Heat of a block that is not to be compiled on its own (again). */
@@ -39,6 +48,8 @@ const COLD = 0x7fff_ffff;
 const COMPILES_MAX = 8;
 /** A return compares its target with this many places at most. */
 const RETURN_SITES_MAX = 8;
+/** Regions evicted to make room for one. */
+const EVICTED_AT_ONCE = 8;
 
 interface LiveRegion extends Region {
   readonly number: number;
@@ -67,6 +78,9 @@ export class Jit {
   /** Regions to be compiled, and their blocks. */
   readonly #pending: Region[] = [];
   readonly #waiting = new Set<Block>();
+  /** Compiled, but not yet to be entered: only when shaken. */
+  readonly #arriving: { region: LiveRegion; compiled: unknown }[] = [];
+  #shaken: number;
   /** Runs of the engine since the first of them came. */
   #age = 0;
   #next = 1;
@@ -92,6 +106,7 @@ export class Jit {
     this.#regions = regions;
     this.#compiler = new RegionCompiler(layout, table, code);
     this.#options = options;
+    this.#shaken = options.shake ?? 0;
     this.#i32 = new Int32Array(memory.buffer);
     this.#u16 = new Uint16Array(memory.buffer);
     code.heat = options.threshold;
@@ -120,16 +135,55 @@ export class Jit {
 
   /** A run of the engine begins: regions do not wait for others for ever. */
   begin(): void {
+    if (this.#shaken !== 0) this.#shake();
     if (this.#pending.length > 0 && ++this.#age > this.#options.patience) this.#compile();
+  }
+
+  #shake(): void {
+    if (this.#chance(4) && this.#pending.length > 0) this.#compile();
+    if (this.#chance(4)) {
+      const arrived = this.#arriving.shift();
+      if (arrived !== undefined && this.#isAlive(arrived.region))
+        this.#install(arrived.region, arrived.compiled);
+      else if (arrived !== undefined) this.#free.push(arrived.region.number);
+    }
+    if (this.#chance(64)) this.#evict(1);
+  }
+
+  /** True once in `times`, by the seed. */
+  #chance(times: number): boolean {
+    // xorshift32
+    this.#shaken ^= this.#shaken << 13;
+    this.#shaken ^= this.#shaken >>> 17;
+    this.#shaken ^= this.#shaken << 5;
+    return (this.#shaken >>> 0) % times === 0;
+  }
+
+  #isAlive(region: Region): boolean {
+    return region.blocks.every(({ block }) => this.#code.blockAt(block.header) === block);
+  }
+
+  /** A number for one more region. */
+  #number(): number {
+    if (this.#live.size >= this.#options.live) this.#evict(EVICTED_AT_ONCE);
+    return this.#free.pop() ?? this.#next++;
+  }
+
+  /** Drops the oldest regions: their blocks are interpreted again until they are hot again. */
+  #evict(count: number): void {
+    let left = count;
+    for (const region of this.#live.values()) {
+      if (left-- === 0) return;
+      this.#drop(region);
+    }
   }
 
   /** Compiles what waits, as one module: each costs a good deal by itself. */
   #compile(): void {
     const batch = new Map<number, LiveRegion>();
     for (const region of this.#pending) {
-      if (!region.blocks.every(({ block }) => this.#code.blockAt(block.header) === block)) continue;
-      const number = this.#free.pop() ?? (this.#next < REGIONS ? this.#next++ : 0);
-      if (number === 0) break;
+      if (!this.#isAlive(region)) continue;
+      const number = this.#number();
       batch.set(number, { ...region, number, owned: new Set() });
     }
     this.#pending.length = 0;
@@ -139,7 +193,9 @@ export class Jit {
     const bytes = this.#compiler.module(batch);
     const instance = instantiate(bytes, { memory: this.#memory });
     for (const [number, region] of batch) {
-      this.#install(region, instance.exports[String(number)]);
+      const compiled = instance.exports[String(number)];
+      if (this.#shaken === 0) this.#install(region, compiled);
+      else this.#arriving.push({ region, compiled });
       this.statistics.regions++;
       this.statistics.blocks += region.blocks.length;
     }
@@ -162,6 +218,8 @@ export class Jit {
         return;
       }
       const before = this.#owner.get(block);
+      // A block that is mapped twice is entered by its first address.
+      if (before === region) return;
       if (before !== undefined) {
         before.owned.delete(block);
         if (before.owned.size === 0) this.#release(before);
@@ -203,7 +261,8 @@ export class Jit {
 
   /** The region around a block that begins at BLOCK_PC. */
   #grow(seed: Block): Region {
-    const { maxBlocks, maxRecords } = this.#options;
+    const { maxRecords } = this.#options;
+    const maxBlocks = this.#shaken !== 0 && this.#chance(2) ? 2 : this.#options.maxBlocks;
     const start = this.#state.get64(BLOCK_PC);
     const chosen = new Map<number, RegionBlock>();
     const returns = new Set<number>();
@@ -354,7 +413,7 @@ export class Jit {
 
   /** Nothing leads to the region any more. */
   #release(region: LiveRegion): void {
-    if (!this.#live.delete(region.number)) return;
+    assert(this.#live.delete(region.number), 'a region is released once');
     for (const { block } of region.blocks) {
       const members = this.#members.get(block);
       members?.delete(region);
@@ -368,6 +427,7 @@ export class Jit {
     for (const region of [...this.#live.values()]) this.#release(region);
     this.#pending.length = 0;
     this.#waiting.clear();
+    for (const { region } of this.#arriving.splice(0)) this.#free.push(region.number);
     this.#owner.clear();
     this.#members.clear();
     this.#compiles.clear();
