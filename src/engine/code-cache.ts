@@ -36,6 +36,7 @@ const BLOCK_INSTRUCTIONS = 16;
 /** No instruction lowers to more records than this. */
 const RECORDS_PER_INSTRUCTION = 24;
 const GRANULE = 64;
+const KNOWN_ENTRIES = 1 << 15;
 /** No instruction is longer [SDM 2A 2.3.11]. */
 const INSTRUCTION_BYTES = 15;
 
@@ -58,6 +59,8 @@ export class CodeCache implements RecordWriter {
   readonly #i64: BigInt64Array;
   readonly #blocks = new Map<number, Block[]>();
   readonly #pages = new Map<number, CodePage>();
+  /** Start, mode and header of blocks that were asked for lately. */
+  readonly #known = new Uint32Array(KNOWN_ENTRIES * 4);
   readonly #systemNumbers = new Map<SystemOperation, number>();
   readonly systemOperations: SystemOperation[] = [];
   /** For each record: where its instruction starts after BLOCK_PC, and what is refunded when it does not retire. */
@@ -149,12 +152,29 @@ export class CodeCache implements RecordWriter {
 
   // ---------------------------------------------------------------------------------- look-up
 
+  /** Header of the block at a RAM offset that does not leave its page; 0 when it has to be looked for. */
+  known(start: number, mode: number): number {
+    const known = this.#known;
+    const at = knownSlot(start, mode);
+    return known[at] === start && known[at + 1] === mode ? known[at + 2]! : 0;
+  }
+
+  #note(block: Block): void {
+    if (block.secondPage !== -1) return;
+    const at = knownSlot(block.start, block.mode);
+    this.#known[at] = block.start;
+    this.#known[at + 1] = block.mode;
+    this.#known[at + 2] = block.header;
+  }
+
   /** The block at a RAM offset, or undefined. A block that crosses pages must continue in `secondPage`. */
   find(start: number, mode: number, secondPage: () => number): Block | undefined {
     const blocks = this.#blocks.get(start * MODES + mode);
     if (blocks === undefined) return undefined;
     for (const block of blocks) {
-      if (block.secondPage === -1 || block.secondPage === secondPage()) return block;
+      if (block.secondPage !== -1 && block.secondPage !== secondPage()) continue;
+      this.#note(block);
+      return block;
     }
     return undefined;
   }
@@ -170,6 +190,7 @@ export class CodeCache implements RecordWriter {
     for (const page of this.#pages.keys()) this.#pageChanged(page, false);
     this.#pages.clear();
     this.#blocks.clear();
+    this.#known.fill(0);
     this.#next = 0;
   }
 
@@ -247,6 +268,7 @@ export class CodeCache implements RecordWriter {
     const key = start * MODES + mode;
     const block: Block = { header, key, start, end, secondPage, secondEnd, mode, recordsEnd };
     this.#byHeader.set(header, block);
+    this.#note(block);
     const same = this.#blocks.get(block.key);
     if (same === undefined) this.#blocks.set(block.key, [block]);
     else same.push(block);
@@ -308,6 +330,8 @@ export class CodeCache implements RecordWriter {
   #kill(block: Block): void {
     this.onKill(block);
     this.#byHeader.delete(block.header);
+    const known = knownSlot(block.start, block.mode);
+    if (this.#known[known + 2] === block.header) this.#known[known + 2] = 0;
     this.#i32[this.#index(block.header) * 4 + 2] = DEAD;
     const same = this.#blocks.get(block.key)!.filter((other) => other !== block);
     if (same.length === 0) this.#blocks.delete(block.key);
@@ -383,6 +407,10 @@ export class CodeCache implements RecordWriter {
   branchTarget(index: number): number {
     return this.#i32[index * 4 + 2]!;
   }
+}
+
+function knownSlot(start: number, mode: number): number {
+  return ((start ^ (start >>> 15) ^ (mode << 8)) & (KNOWN_ENTRIES - 1)) * 4;
 }
 
 /** Has the block any of these bytes of a page? Both its parts may lie in one page that is mapped twice. */

@@ -37,6 +37,7 @@ import {
 } from '../x86/state.ts';
 import { type Block, CodeCache } from './code-cache.ts';
 import { MODE } from './code-mode.ts';
+import { CodePages } from './code-pages.ts';
 import { EXIT } from './interpreter.ts';
 import { type EngineLayout, JUMP_ENTRY, jumpSlot, PAGE, PAGE_FLAG, RECORD } from './layout.ts';
 import { LinearMemory } from './linear-memory.ts';
@@ -94,6 +95,7 @@ export class Engine implements Cpu, SlowPaths {
   readonly #i32: Int32Array;
   readonly #view: DataView;
   readonly #hooks: Hooks;
+  readonly #codePages = new CodePages();
   #compiler: Compiler | undefined;
   #execute: Execute = () => {
     throw new Error('no engine');
@@ -389,28 +391,61 @@ export class Engine implements Cpu, SlowPaths {
     const pcLow = state.i32[BLOCK_PC >> 2]!;
     const high = state.i32[(BLOCK_PC >> 2) + 1]!;
     const low = (pcLow + this.#codeBase) | 0;
-    const user = state.get32(CPL) === 3;
-    const page = this.mmu.translate(low, high, ACCESS_EXECUTE, user);
+    const page = this.#codePage(low, high);
+    if (page < 0) return 0;
+    const start = page * PAGE + (low & 0xfff);
+    const mode = this.#mode | step;
+    let header = this.code.known(start, mode);
+    let crosses = false;
+    if (header === 0) {
+      const block = this.#block(low, high, start, mode);
+      if (block === undefined) return 0;
+      if (block === 'cleared') return this.#resolve(0, step);
+      header = block.header;
+      crosses = block.secondPage !== -1;
+    }
+    if (branch !== 0 && !crosses) this.code.link(branch, header);
+    // An instruction that goes on from the last page of the address space in the first one hangs on both halves.
+    if (crosses && high === -1 && low >>> 0 >= 0xffff_f000) return header;
+    const epoch = state.i32[(high < 0 ? EPOCH_HIGH : EPOCH) >> 2]!;
+    const entry = (this.#layout.jumpCache + jumpSlot(pcLow, high, epoch) * JUMP_ENTRY.size) >>> 2;
+    this.#i32[entry] = pcLow;
+    this.#i32[entry + 1] = high;
+    this.#i32[entry + 2] = epoch;
+    this.#i32[entry + 3] = header;
+    return header;
+  }
+
+  /** RAM page that code at a linear address comes from. -1: a fault is pending. */
+  #codePage(low: number, high: number): number {
+    const known = this.#codePages.find(low, high, this.mmu.codeSpace(high).generation);
+    if (known >= 0) return known;
+    const page = this.mmu.translate(low, high, ACCESS_EXECUTE, this.state.get32(CPL) === 3);
     if (page < 0) {
       this.memory.raisePageFault(low, high);
-      return 0;
+      return -1;
     }
     this.mmu.watchCode(low, high);
     const offset = this.#map.ramOffset(page);
     if (offset < 0) {
       // No code runs from devices or from nowhere: all such bytes read as an undefined instruction.
       this.memory.raise(6, -1);
-      return 0;
+      return -1;
     }
-    const start = offset + (low & 0xfff);
-    const mode = this.#mode | step;
+    const found = Math.floor(offset / PAGE);
+    this.#codePages.note(low, high, this.mmu.codeSpace(high).generation, found);
+    return found;
+  }
+
+  /** The block at a RAM offset, decoded if it must be. 'cleared': all blocks were thrown away to make room. */
+  #block(low: number, high: number, start: number, mode: number): Block | 'cleared' | undefined {
     let fetchFailed = false;
     let second: { page: number; bytes: Uint8Array } | undefined;
     const secondPage = () => {
       if (second !== undefined || fetchFailed) return second;
       const nextLow = ((low & ~0xfff) + PAGE) | 0;
       const nextHigh = nextLow === 0 ? (high + 1) | 0 : high;
-      const address = this.mmu.translate(nextLow, nextHigh, ACCESS_EXECUTE, user);
+      const address = this.mmu.translate(nextLow, nextHigh, ACCESS_EXECUTE, this.state.get32(CPL) === 3);
       if (address < 0) {
         this.memory.raisePageFault(nextLow, nextHigh);
         fetchFailed = true;
@@ -425,28 +460,16 @@ export class Engine implements Cpu, SlowPaths {
       second = { page: ram < 0 ? -2 : ram / PAGE, bytes };
       return second;
     };
-    let block: Block | undefined = this.code.find(start, mode, () => secondPage()?.page ?? -3);
-    if (fetchFailed) return 0;
-    if (block === undefined) {
-      if (this.code.full) {
-        this.code.clear();
-        this.mmu.forgetCode();
-        this.mmu.selectEpoch(mode, this.#codeBase);
-        branch = 0;
-      }
-      block = this.code.build(start, mode, secondPage);
-      if (block === undefined) return 0;
+    const block = this.code.find(start, mode, () => secondPage()?.page ?? -3);
+    if (fetchFailed) return undefined;
+    if (block !== undefined) return block;
+    if (this.code.full) {
+      this.code.clear();
+      this.mmu.forgetCode();
+      this.mmu.selectEpoch(mode, this.#codeBase);
+      return 'cleared';
     }
-    if (branch !== 0 && block.secondPage === -1) this.code.link(branch, block.header);
-    // An instruction that goes on from the last page of the address space in the first one hangs on both halves.
-    if (high < 0 && second !== undefined && high === -1 && low >>> 0 >= 0xffff_f000) return block.header;
-    const epoch = state.i32[(high < 0 ? EPOCH_HIGH : EPOCH) >> 2]!;
-    const entry = (this.#layout.jumpCache + jumpSlot(pcLow, high, epoch) * JUMP_ENTRY.size) >>> 2;
-    this.#i32[entry] = pcLow;
-    this.#i32[entry + 1] = high;
-    this.#i32[entry + 2] = epoch;
-    this.#i32[entry + 3] = block.header;
-    return block.header;
+    return this.code.build(start, mode, secondPage);
   }
 
   // ------------------------------------------------------------------------------------------ slow memory
