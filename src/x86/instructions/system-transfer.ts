@@ -3,6 +3,7 @@ import type { Instruction, Lowering, Row } from '../instruction.ts';
 import {
   CLEAR_INTERRUPT,
   PUSH_FLAGS64,
+  QUICK_INTERRUPT_RETURN,
   QUICK_POP_FLAGS64,
   QUICK_SET_INTERRUPT,
   QUICK_SYSCALL,
@@ -75,6 +76,11 @@ function checkBound(instruction: Instruction, out: Lowering): void {
   });
 }
 
+function interruptReturn({ codeSize, operandSize }: Instruction, out: Lowering): void {
+  if (codeSize === 64 && operandSize === 8) out.emit(QUICK_INTERRUPT_RETURN, { b: STACK_ADDRESS_TEMP });
+  out.system(INTERRUPT_RETURN, { b: STACK_ADDRESS_TEMP, c: operandSize });
+}
+
 const returnSize = ({ rexW }: Instruction): number => (rexW ? 8 : 4);
 
 function systemCall({ codeSize }: Instruction, out: Lowering): void {
@@ -102,9 +108,7 @@ export const SYSTEM_TRANSFER_ROWS: readonly Row[] = [
   ),
   plainRow(0xce, 'into', (_, out) => out.system(OVERFLOW_INTERRUPT), { modes: 'legacy' }),
   plainRow(0xf1, 'int1', (_, out) => out.system(DEBUG_INTERRUPT)),
-  plainRow(0xcf, 'iret', ({ operandSize }, out) =>
-    out.system(INTERRUPT_RETURN, { b: STACK_ADDRESS_TEMP, c: operandSize }),
-  ),
+  plainRow(0xcf, 'iret', interruptReturn),
   modrmRow(0x62, 'bound', checkBound, { operand: 'memory', modes: 'legacy' }),
 
   plainRow(0x9a, 'callf', farDirect(FAR_CALL), { immediate: 'far', modes: 'legacy' }),

@@ -13,8 +13,11 @@ import {
   FLAGS_AUX,
   FLAGS_REST,
   FLAGS_RESULT,
+  GDTR_BASE,
+  GDTR_LIMIT,
   KERNEL_GS_BASE,
   LSTAR,
+  NMI_BLOCKED,
   PARTNER_TLB,
   QUIET,
   R11,
@@ -245,8 +248,119 @@ export const QUICK_SYSRET = countedOperation('quick-sysret', (s) => {
   });
 });
 
+const RETURNED = FLAG.df | FLAG.nt | FLAG.id | FLAG.ac | FLAG.if | FLAG.iopl | FLAG.tf;
+/** Bits of a descriptor's upper half: AVL apart from L and D, and the access byte without readable or writable. */
+const CODE64_BITS = 0x60_fd00;
+const CODE64 = 0x20_9900;
+const DATA_BITS = 0x9b00;
+const DATA = 0x9300;
+
+/** Does `then` with the descriptor of the GDT that the selector names, when it is not null and lies within. */
+function withDescriptor<V, B, X>(s: Semantics<V, B, X>, selector: V, then: (descriptor: V) => void): void {
+  const offset = s.and(selector, s.constant(0xfff8));
+  const global = s.isZero(s.and(selector, s.constant(4)));
+  const within = s.ltU(s.add(offset, s.constant(7)), s.add(s.state(GDTR_LIMIT, 4), s.constant(1)));
+  const named = s.not(s.isZero(s.and(selector, s.constant(0xfffc))));
+  s.when(s.bothOf(s.bothOf(global, within), named), () =>
+    then(s.load(8, s.add(s.state(GDTR_BASE, 8), offset))),
+  );
+}
+
+/** Limit in bytes, access word and base, as descriptors.ts reads them. */
+function descriptorParts<V, B, X>(s: Semantics<V, B, X>, descriptor: V): { limit: V; access: V; base: V } {
+  const bits = (shift: number, mask: number) =>
+    s.and(s.shrU(descriptor, s.constant(shift)), s.constant(mask));
+  const raw = s.or(bits(0, 0xffff), bits(32, 0xf_0000));
+  const pages = s.or(s.shl(raw, s.constant(12)), s.constant(0xfff));
+  return {
+    limit: s.select(s.isZero(bits(55, 1)), raw, pages),
+    access: bits(40, 0xf0ff),
+    base: s.or(bits(16, 0xff_ffff), bits(32, 0xff00_0000)),
+  };
+}
+
+/**
+ * IRETQ at privilege 0, to 64-bit code at privilege 0 or 3, by the global table, where no segment register has to be
+ * made null. The reads of memory are those of the slow way, in its order (system/far-transfer.ts), and each is made
+ * only where the slow way gets to it, so that they fault alike.
+ */
+export const QUICK_INTERRUPT_RETURN = countedOperation('quick-interrupt-return', (s) => {
+  const rest = s.state(FLAGS_REST, 8);
+  const nested = s.and(rest, s.constant(FLAG.nt));
+  const blocked = s.state(NMI_BLOCKED, 4);
+  s.when(s.isZero(s.or(s.or(nested, blocked), s.state(CPL, 4))), () => {
+    const from = s.state(RSP, 8);
+    const slot = (index: number) => s.load(8, s.add(from, s.constant(index * 8)));
+    const target = slot(0);
+    const codeSelector = s.and(slot(1), s.constant(0xffff));
+    const flags = slot(2);
+    const pointer = slot(3);
+    const stackSelector = s.and(slot(4), s.constant(0xffff));
+    const privilege = s.and(codeSelector, s.constant(3));
+    const outward = s.not(s.isZero(privilege));
+    const level = s.shl(privilege, s.constant(13));
+    const upper = s.constant(16);
+    const canonical = s.eq(s.shrS(s.shl(target, upper), upper), target);
+    const opening = s.and(s.and(flags, s.xor(rest, s.constant(-1))), s.constant(FLAG.if));
+    const quietly = s.eitherOf(s.isZero(opening), quiet(s));
+    const plain = s.isZero(s.and(flags, s.constant(FLAG.tf | FLAG.ac)));
+    const sameStack = s.eq(s.and(stackSelector, s.constant(3)), privilege);
+    const wanted = s.bothOf(s.bothOf(canonical, sameStack), s.bothOf(plain, quietly));
+    const kept = s.eitherOf(s.not(outward), s.bothOf(keepsSegments(s), s.eq(privilege, s.constant(3))));
+    const reached = s.eitherOf(s.not(outward), s.not(s.isZero(s.state(PARTNER_TLB, 4))));
+    s.when(s.bothOf(wanted, s.bothOf(kept, reached)), () => {
+      const finish = (
+        code: typeof target,
+        stack: { limit: typeof target; access: typeof target; base: typeof target },
+      ) => {
+        const half = s.constant(32);
+        const parts = descriptorParts(s, code);
+        s.setState(SEGMENT_SELECTOR + SEGMENT.cs * 4, 8, s.or(codeSelector, s.shl(stackSelector, half)));
+        s.setState(SEGMENT_LIMIT + SEGMENT.cs * 4, 8, s.or(parts.limit, s.shl(stack.limit, half)));
+        s.setState(SEGMENT_ACCESS + SEGMENT.cs * 4, 8, s.or(parts.access, s.shl(stack.access, half)));
+        s.setState(SEGMENT_BASE + SEGMENT.cs * 8, 8, s.constant(0));
+        s.setState(SEGMENT_BASE + SEGMENT.ss * 8, 8, stack.base);
+        s.setState(RSP, 8, pointer);
+        const changed = s.constant(RETURNED);
+        s.setState(FLAGS_REST, 8, s.or(s.and(rest, s.xor(changed, s.constant(-1))), s.and(flags, changed)));
+        setArithmeticFlags(s, flags);
+        // With INTERRUPT_SHADOW behind it, which is 0 while instructions run.
+        s.setState(CPL, 8, privilege);
+        s.when(outward, () => s.switchContext());
+        s.branchTo(target);
+      };
+      withDescriptor(s, codeSelector, (code) => {
+        const codeBits = s.and(s.shrU(code, s.constant(32)), s.constant(CODE64_BITS));
+        s.when(s.eq(codeBits, s.or(level, s.constant(CODE64))), () => {
+          const zero = s.constant(0);
+          const none = s.isZero(s.and(stackSelector, s.constant(0xfffc)));
+          s.when(s.bothOf(none, s.not(outward)), () =>
+            finish(code, { limit: zero, access: zero, base: zero }),
+          );
+          withDescriptor(s, stackSelector, (stack) => {
+            const stackBits = s.and(s.shrU(stack, s.constant(32)), s.constant(DATA_BITS | 0x6000));
+            s.when(s.eq(stackBits, s.or(level, s.constant(DATA))), () =>
+              finish(code, descriptorParts(s, stack)),
+            );
+          });
+        });
+      });
+    });
+  });
+});
+
+/** No data segment would be unusable at privilege 3: each is null, or of that privilege. */
+function keepsSegments<V, B, X>(s: Semantics<V, B, X>): B {
+  const one = (segment: number): B => {
+    const access = s.state(SEGMENT_ACCESS + segment * 4, 4);
+    const absent = s.isZero(s.and(access, s.constant(0x80)));
+    return s.eitherOf(absent, s.eq(s.and(access, s.constant(0x60)), s.constant(0x60)));
+  };
+  return s.bothOf(s.bothOf(one(SEGMENT.es), one(SEGMENT.ds)), s.bothOf(one(SEGMENT.fs), one(SEGMENT.gs)));
+}
+
 /** POPFQ in 64-bit code that neither starts single steps, nor alignment checks, nor lets an interrupt in. */
-export const QUICK_POP_FLAGS64 = microOperation('quick-pop-flags64', (s) => {
+export const QUICK_POP_FLAGS64 = countedOperation('quick-pop-flags64', (s) => {
   const top = s.state(RSP, 8);
   const value = s.load(8, top);
   const rest = s.state(FLAGS_REST, 8);
@@ -319,6 +433,7 @@ export const SYSTEM_MICRO_OPERATIONS = [
   QUICK_SET_INTERRUPT,
   QUICK_SYSCALL,
   QUICK_SYSRET,
+  QUICK_INTERRUPT_RETURN,
   QUICK_POP_FLAGS64,
   QUICK_TIMESTAMP,
   QUICK_TIMESTAMP_AUX,
