@@ -38,7 +38,7 @@ import {
 import { type Block, CodeCache } from './code-cache.ts';
 import { MODE } from './code-mode.ts';
 import { CodePages } from './code-pages.ts';
-import { EXIT } from './interpreter.ts';
+import { EXIT, LINK } from './interpreter.ts';
 import { type EngineLayout, JUMP_ENTRY, jumpSlot, PAGE, PAGE_FLAG, RECORD } from './layout.ts';
 import { LinearMemory } from './linear-memory.ts';
 import { Mmu } from './mmu.ts';
@@ -404,7 +404,8 @@ export class Engine implements Cpu, SlowPaths {
       header = block.header;
       crosses = block.secondPage !== -1;
     }
-    if (branch !== 0 && !crosses) this.code.link(branch, header);
+    // A block that crosses pages hangs on a second translation: it is always looked up.
+    if (branch !== 0) this.code.link(branch, crosses ? LINK.never : header);
     // An instruction that goes on from the last page of the address space in the first one hangs on both halves.
     if (crosses && high === -1 && low >>> 0 >= 0xffff_f000) return header;
     const epoch = state.i32[(high < 0 ? EPOCH_HIGH : EPOCH) >> 2]!;
