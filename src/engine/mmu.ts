@@ -456,7 +456,7 @@ export class Mmu {
         this.flush();
         return;
       }
-      if (place === PLACE_ROOT) this.#emptyRoot(page);
+      if (place === PLACE_ROOT) this.#emptyRoot(page, index >= UPPER_ENTRY);
       else this.#dropEntry(place, index, before, at);
     }
   }
@@ -467,8 +467,18 @@ export class Mmu {
   }
 
   /** Everything that hangs on the root of 4-level tables hangs on the contexts that have it. */
-  #emptyRoot(page: number): void {
-    for (const context of this.#contexts) if (context.rootPage === page) this.#empty(context);
+  #emptyRoot(page: number, wholly: boolean): void {
+    for (const context of this.#contexts) {
+      if (context.rootPage !== page) continue;
+      if (wholly) this.#empty(context);
+      else this.#emptyLowerHalf(context);
+    }
+  }
+
+  /** Drops all translations, but the ways to code of the lower half only: nothing of the upper half has changed. */
+  #emptyLowerHalf(context: Context): void {
+    this.#tlb.empty(context.index);
+    context.low.end();
   }
 
   /** What an entry of a table of level 1 to 3 translated is dropped, in every context. */
@@ -486,6 +496,12 @@ export class Mmu {
     if (this.#tables.place(child) === placeOf(level - 1, range.low, range.high)) this.#tables.release(child);
   }
 
+  /** Is what the table at this place translates in the upper half of the address space? */
+  #isUpper(place: number): boolean {
+    rangeOfEntry(place, 0, this.#range);
+    return this.#range.high < 0;
+  }
+
   #dropRange({ low, high, mask }: LinearRange): void {
     this.#tlb.dropRange(low, high, mask);
     for (const context of this.#contexts) (high < 0 ? context.high : context.low)?.dropped(low, high, mask);
@@ -495,7 +511,10 @@ export class Mmu {
   #release(page: number, place: number): void {
     const level = place === PLACE_MANY ? 0 : place >>> PLACE_SHIFT;
     if (level === 4) {
-      this.#emptyRoot(page);
+      this.#emptyRoot(page, true);
+    } else if (level === 3 && !this.#isUpper(place)) {
+      // Half a terabyte of a program's.
+      for (const context of this.#contexts) this.#emptyLowerHalf(context);
     } else if (level === 1 || level === 2) {
       const range = this.#range;
       rangeOfEntry(place, 0, range);
