@@ -150,10 +150,13 @@ const BCD_TARGET: Target = {
   write: (unit, address, bits) => writeExtended(unit.cpu, address, bits),
 };
 
+const EXTENDED_BYTES = 10;
 /** FSTP m80 moves bits as well. */
 const STORE_EXTENDED = x87Operation('fstp m80', (unit, _i, address): Outcome | undefined => {
   const empty = unit.isEmpty(0);
   if (empty && !isMasked(unit.status, EXCEPTION.invalid)) {
+    // Nothing is stored, but the access is checked first, as for every other store.
+    if (!unit.cpu.probe(address, EXTENDED_BYTES, 'write')) return ABORTED;
     unit.stackFault(false);
     return undefined;
   }
