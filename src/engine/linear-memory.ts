@@ -464,7 +464,10 @@ export class LinearMemory {
     this.mmu.watchTables(low, high);
     const index = Math.floor(offset / PAGE);
     if (access === 'write') {
-      if (this.mmu.flags[index] !== 0) return undefined;
+      const flags = this.mmu.flags[index]!;
+      if (flags & PAGE_FLAG.code) return undefined;
+      // A page of tables that were given up is cleared like any other.
+      if (flags !== 0 && this.mmu.mayChangeTranslation(index, low & 0xfff, length)) return undefined;
       this.mmu.dirty[index] = 1;
     }
     const from = this.#layout.ram + offset + (low & 0xfff);

@@ -34,7 +34,7 @@ export interface JitOptions {
 }
 
 export const JIT_DEFAULTS: JitOptions = {
-  threshold: 4000,
+  threshold: 6000,
   maxBlocks: 64,
   maxRecords: 700,
   batch: 8,

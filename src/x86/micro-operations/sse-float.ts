@@ -49,6 +49,19 @@ function isOrdinary<V, B, X>(s: Semantics<V, B, X>, f: Format, x: V): B {
 
 type Arithmetic = 'add' | 'sub' | 'mul' | 'div';
 
+/**
+ * The usual case, told with few instructions: no operand is zero or denormal, and the result is normal and far from
+ * underflow. Then no operand is special either, or the result would be; but x / infinity is 0, which is not far.
+ */
+function isUsual<V, B, X>(s: Semantics<V, B, X>, f: Format, operands: readonly V[], result: V): B {
+  const mask = BigInt(f.special) << BigInt(f.fractionBits);
+  const exponent = (x: V) => s.and(x, s.constant(mask));
+  const farBits = s.and(result, s.constant(mask - (1n << BigInt(f.fractionBits))));
+  let usual = s.bothOf(s.ne(exponent(result), s.constant(mask)), s.not(s.isZero(farBits)));
+  for (const operand of operands) usual = s.bothOf(usual, s.not(s.isZero(exponent(operand))));
+  return usual;
+}
+
 /** Whether x operation y = result is the whole truth. */
 function isPlain<V, B, X>(s: Semantics<V, B, X>, f: Format, kind: Arithmetic, x: V, y: V, result: V): B {
   const far = isFarFromUnderflow(s, f, result);
@@ -84,9 +97,13 @@ function scalar(f: Format, kind: Arithmetic): MicroOperation {
     const x = element(s, f, target);
     const y = element(s, f, s.getVector('c'));
     const result = s.float(`${f.name}.${kind}`, x, y);
-    s.when(s.bothOf(quickMode(s), isPlain(s, f, kind, x, y, result)), () => {
-      s.setVector('a', withElement(s, f, target, result));
-      s.skipNext();
+    s.when(quickMode(s), () => {
+      const finish = () => {
+        s.setVector('a', withElement(s, f, target, result));
+        s.skipNext();
+      };
+      s.when(isUsual(s, f, [x, y], result), finish);
+      s.when(isPlain(s, f, kind, x, y, result), finish);
     });
   });
 }
@@ -101,10 +118,14 @@ function pair(kind: Arithmetic): MicroOperation {
     const [y0, y1] = [s.lane(source, 0), s.lane(source, 1)];
     const low = s.float(operation, x0, y0);
     const high = s.float(operation, x1, y1);
-    const plain = s.bothOf(isPlain(s, F64, kind, x0, y0, low), isPlain(s, F64, kind, x1, y1, high));
-    s.when(s.bothOf(quickMode(s), plain), () => {
-      s.setVector('a', s.vector(low, high));
-      s.skipNext();
+    s.when(quickMode(s), () => {
+      const finish = () => {
+        s.setVector('a', s.vector(low, high));
+        s.skipNext();
+      };
+      const usual = s.bothOf(isUsual(s, F64, [x0, y0], low), isUsual(s, F64, [x1, y1], high));
+      s.when(usual, finish);
+      s.when(s.bothOf(isPlain(s, F64, kind, x0, y0, low), isPlain(s, F64, kind, x1, y1, high)), finish);
     });
   });
 }
