@@ -1,8 +1,10 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { readSync } from 'node:fs';
+import { mkdtemp, open, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { buildImage } from '../src/host/image/build-image.ts';
+import { replayRecording } from '../src/host/recording-replay.ts';
 import { type Ended, LockstepProcess, lockstep, report } from './lockstep-process.ts';
 import { otherNode } from './other-node.ts';
 
@@ -76,6 +78,38 @@ describe('its recording replays with the same digest at every logged point', () 
     expect(figures.digests).toBeGreaterThan(20);
     expect(ended.stdout).toBe(run.stdout);
   };
+
+  it(
+    'in the interpreter, all of it',
+    async () => {
+      expectEqual(await lockstep(['replay', recording, '--verify', '--json', '--engine', 'interpreter']));
+      // The run itself was compiled, for the most part: a billion instructions are checked against each other here.
+      expect(report(run).jitShare).toBeGreaterThan(0.5);
+      expect(report(run).instructions).toBeGreaterThan(1_000_000_000);
+    },
+    10 * MINUTES,
+  );
+
+  it(
+    'with small regions that are compiled late and thrown away at any moment',
+    async () => {
+      const file = await open(recording);
+      try {
+        const buffer = Buffer.alloc(1 << 18);
+        const next = () => {
+          const length = readSync(file.fd, buffer, 0, buffer.length, null);
+          return length === 0 ? undefined : Uint8Array.from(buffer.subarray(0, length));
+        };
+        const jit = { threshold: 100, patience: 3, live: 300, shake: 5 };
+        const outcome = replayRecording(next, { engine: { engine: 'jit', jit }, until: 300_000_000n });
+        expect(outcome).toMatchObject({ ok: true, value: { verdict: 'until', reason: '' } });
+        expect(outcome.ok && outcome.value.figures.digests).toBeGreaterThan(10);
+      } finally {
+        await file.close();
+      }
+    },
+    10 * MINUTES,
+  );
 
   it(
     'with the smallest translation cache and in small steps',

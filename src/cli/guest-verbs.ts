@@ -101,7 +101,10 @@ export function addGuestVerbs(program: Command): void {
       const verify = options.verify === true;
       const json = options.json === true;
       const chosen = accepted(parseEngine(options.engine));
-      const engine = { tlbEntries, engine: chosen === 'jit' ? ('jit' as const) : ('interpreter' as const) };
+      const engine = {
+        tlbEntries,
+        engine: chosen === 'interpreter' ? ('interpreter' as const) : ('jit' as const),
+      };
       await leave(replay({ file, verify, until, json, budget, engine }));
     });
 

@@ -41,9 +41,10 @@ const KNOWN_ENTRIES = 1 << 15;
 const INSTRUCTION_BYTES = 15;
 
 interface CodePage {
-  readonly blocks: Set<Block>;
+  /** Blocks that have bytes in it. */
+  count: number;
   /** For each 64-byte granule the blocks that have bytes in it. */
-  readonly granules: (Set<Block> | undefined)[];
+  readonly granules: (Block[] | undefined)[];
 }
 
 /** Bytes of a second page, asked for only when the first instruction of a block needs them. */
@@ -292,15 +293,15 @@ export class CodeCache implements RecordWriter {
   #register(page: number, block: Block, from: number, to: number): void {
     let code = this.#pages.get(page);
     if (code === undefined) {
-      code = { blocks: new Set(), granules: new Array(PAGE / GRANULE) };
+      code = { count: 0, granules: new Array(PAGE / GRANULE) };
       this.#pages.set(page, code);
       this.#pageChanged(page, true);
     }
-    code.blocks.add(block);
+    code.count++;
     for (let granule = Math.floor(from / GRANULE); granule * GRANULE < to; granule++) {
       const blocks = code.granules[granule];
-      if (blocks === undefined) code.granules[granule] = new Set([block]);
-      else blocks.add(block);
+      if (blocks === undefined) code.granules[granule] = [block];
+      else if (!blocks.includes(block)) blocks.push(block);
     }
   }
 
@@ -323,7 +324,7 @@ export class CodeCache implements RecordWriter {
     for (let granule = Math.floor(from / GRANULE); granule <= Math.floor(last / GRANULE); granule++) {
       const blocks = code.granules[granule];
       if (blocks === undefined) continue;
-      for (const block of blocks) if (holds(block, page, from, from + length)) this.#kill(block);
+      for (const block of blocks.slice()) if (holds(block, page, from, from + length)) this.#kill(block);
     }
   }
 
@@ -339,16 +340,19 @@ export class CodeCache implements RecordWriter {
     for (const page of [Math.floor(block.start / PAGE), block.secondPage]) {
       const code = this.#pages.get(page);
       if (code === undefined) continue;
-      code.blocks.delete(block);
+      code.count--;
       const [from, to] =
         page === block.secondPage
           ? [0, PAGE]
           : [block.start % PAGE, block.end - Math.floor(block.start / PAGE) * PAGE];
       for (let granule = Math.floor(from / GRANULE); granule * GRANULE < to; granule++) {
         const blocks = code.granules[granule];
-        if (blocks?.delete(block) && blocks.size === 0) code.granules[granule] = undefined;
+        const at = blocks?.indexOf(block) ?? -1;
+        if (at < 0) continue;
+        if (blocks!.length === 1) code.granules[granule] = undefined;
+        else blocks!.splice(at, 1);
       }
-      if (code.blocks.size === 0) {
+      if (code.count === 0) {
         this.#pages.delete(page);
         this.#pageChanged(page, false);
       }

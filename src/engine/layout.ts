@@ -62,7 +62,7 @@ export const PAGE_FLAG = { code: 1, table: 2 } as const;
 /** A header's record: a is the entry, this the number of the region that has the block, or 0. */
 export const HEADER_REGION = 4;
 /** Compiled regions that can be called at a time. */
-export const REGIONS = 8192;
+export const REGIONS = 4096;
 /**
  * For each region `count` slots, chosen by the low bits of the epoch: entering it with this base is given (`yes`) or
  * denied in the epoch. From `no` on the denials count up to 0, and then the pages are looked at again. Epoch 0 is

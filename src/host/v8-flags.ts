@@ -16,6 +16,6 @@ export function compileInterpreterEagerly(): void {
  * away again. This keeps some fifty megabytes from the host at no cost that can be measured.
  */
 export function limitHeapGrowth(): void {
-  setFlagsFromString('--heap-growing-percent=100');
+  setFlagsFromString('--heap-growing-percent=35');
   setFlagsFromString('--semi-space-growth-factor=1');
 }

@@ -36,7 +36,7 @@ export interface JitOptions {
 export const JIT_DEFAULTS: JitOptions = {
   threshold: 6000,
   maxBlocks: 64,
-  maxRecords: 700,
+  maxRecords: 400,
   batch: 8,
   patience: 30,
   live: REGIONS - 1,
