@@ -32,6 +32,7 @@ import { SWEEP_FORMS } from '../tests/silicon/sweep.ts';
  *   node dist/fuzz/silicon.js --capture      takes the answers of tests/data anew, from this processor
  *
  * Every case runs in each engine, and with `--mode all` the modes take turns. --mixed: every tenth case is a sequence.
+ * Interrupted (SIGINT), it ends as if no more cases had been asked for.
  */
 interface Options {
   cases: number;
@@ -90,7 +91,8 @@ async function compareAll(native: NativeProcessor, options: Options): Promise<nu
       if (count <= options.show) report(difference, options.jsonCases);
     },
   });
-  await campaign.run(options.cases, (index): SiliconCase => {
+  process.once('SIGINT', () => campaign.stop());
+  const ran = await campaign.run(options.cases, (index): SiliconCase => {
     if (index > 0 && index % PROGRESS === 0) process.stderr.write(`${index} cases, ${failed} differ\n`);
     if (options.source === 'sequences') return generateSequence(options.seed + index);
     if (options.source === 'mixed' && index % SEQUENCE_EVERY === 0) {
@@ -109,7 +111,7 @@ async function compareAll(native: NativeProcessor, options: Options): Promise<nu
   const where = `${options.executors.join(', ')}; ${options.modes.join(', ')}`;
   const family = sameFamily ? 'undefined results compared' : 'undefined results left out';
   process.stdout.write(
-    `${processorName()} (${family}): ${options.cases} cases of ${forms.length} forms (${where}), ${failed} differ\n`,
+    `${processorName()} (${family}): ${ran} cases of ${forms.length} forms (${where}), ${failed} differ\n`,
   );
   return failed === 0 ? 0 : 1;
 }

@@ -35,23 +35,34 @@ export class Campaign {
   readonly unsteady: SiliconCase[] = [];
   readonly #options: CampaignOptions;
   readonly #engines = new Map<string, EngineStep>();
+  #stopped = false;
 
   constructor(options: CampaignOptions) {
     this.#options = options;
   }
 
-  /** Runs cases `0 <= index < count`, a batch in the engines while the next is on the processor. */
-  async run(count: number, makeCase: (index: number) => SiliconCase): Promise<void> {
+  /** `run` ends with what is on the processor now. */
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  /**
+   * Runs cases `0 <= index < count`, a batch in the engines while the next is on the processor. Returns how many ran:
+   * fewer when it was told to stop.
+   */
+  async run(count: number, makeCase: (index: number) => SiliconCase): Promise<number> {
     const { native } = this.#options;
     const begin = (start: number) => {
-      const length = Math.max(0, Math.min(BATCH, count - start));
+      const length = this.#stopped ? 0 : Math.max(0, Math.min(BATCH, count - start));
       const cases = Array.from({ length }, (_, index) => makeCase(start + index));
       return { cases, outcomes: native.run(cases) };
     };
+    let ran = 0;
     let next = begin(0);
     for (let batch = 0; next.cases.length > 0; batch += 1) {
       const { cases } = next;
       const outcomes = await next.outcomes;
+      ran += cases.length;
       next = begin((batch + 1) * BATCH);
       const differing = cases.filter((given, index) => {
         const found = this.#compare(batch, index, given, outcomes[index]!);
@@ -67,6 +78,7 @@ export class Campaign {
       }
     }
     await next.outcomes;
+    return ran;
   }
 
   #compare(batch: number, index: number, given: SiliconCase, expected: StepOutcome): Difference[] {

@@ -76,7 +76,8 @@ export class NativeProcessor {
   #ended: Error | undefined;
 
   constructor(harness: string) {
-    this.#child = spawn(harness, [], { stdio: ['pipe', 'pipe', 'inherit'] });
+    // In a session of its own: SIGINT of a terminal is for this process, which ends it.
+    this.#child = spawn(harness, [], { stdio: ['pipe', 'pipe', 'inherit'], detached: true });
     this.#child.stdout!.on('data', (data: Buffer) => {
       this.#received.push(data);
       this.#receivedBytes += data.length;

@@ -155,7 +155,9 @@ export class EngineStep implements StepEngine {
   #ranOn(given: StepCase, retired: number): boolean {
     if (this.#mode === 'step' || retired === 0) return false;
     const rip = this.#state.get64(RIP);
-    return retired > 1 || rip === given.at || pageOf(rip) !== pageOf(given.at);
+    // Behind an instruction that is shorter than its bytes (66 before a near branch), the rest of them stands.
+    const amidst = rip >= given.at && rip < given.at + BigInt(given.code.length);
+    return retired > 1 || amidst || pageOf(rip) !== pageOf(given.at);
   }
 
   #prepare(given: StepCase): void {

@@ -73,7 +73,10 @@ function image(state: CpuState, imm: bigint): Uint8Array {
 function misaligned(cpu: Cpu, address: bigint): Outcome {
   const { state } = cpu;
   const end = address + 3n;
-  const reachable = code64(state) ? canonical(address) && canonical(end) : end <= 0xffff_ffffn;
+  // In 64-bit code the addresses go on from the last one to the first.
+  const reachable = code64(state)
+    ? canonical(address) && canonical(BigInt.asUintN(64, end))
+    : end <= 0xffff_ffffn;
   if (!reachable && !cpu.probe(address, 4, 'read')) return ABORTED;
   const wanted = (state.get32(FLAGS_REST) & FLAG.ac) !== 0 && (state.get32(CR0) & CR0_BIT.am) !== 0;
   const checked = wanted && privilegeLevel(state) === 3;
