@@ -185,7 +185,7 @@ export function addTranslate(module: ModuleBuilder, layout: EngineLayout): numbe
   code.get(filled);
   toHost();
   code.get(tag).op('i32.wrap_i64').op('i32.sub').memory('i32.store', TLB_ENTRY.addend);
-  code.get(filled).i32(layout.tlb).op('i32.sub').i32(Math.log2(TLB_CHUNK)).op('i32.shr_u');
+  code.get(filled).i32(layout.tlb).op('i32.sub').i32(TLB_CHUNK).op('i32.div_u');
   code.i64(1n).memory('i64.store8', layout.tlbTouched);
   code.get(filled);
   return module.addFunction(undefined, { parameters: ['i64', 'i32'], results: ['i32'] }, locals, code);
@@ -194,7 +194,7 @@ export function addTranslate(module: ModuleBuilder, layout: EngineLayout): numbe
   function noteWriter(): void {
     const name = at;
     const known = code.open('block');
-    code.get(slot).i32(Math.log2(TLB_ENTRY.size)).op('i32.shr_u').i32(1).op('i32.add').set(name);
+    code.get(slot).i32(TLB_ENTRY.size).op('i32.div_u').i32(1).op('i32.add').set(name);
     code.get(page).i32(2).op('i32.shl').tee(table).memory('i32.load', layout.pageWriters).set(noted);
     code.get(noted).i32(0xffff).op('i32.and').get(name).op('i32.eq').branchIf(known);
     code.get(noted).i32(16).op('i32.shr_u').get(name).op('i32.eq').branchIf(known);

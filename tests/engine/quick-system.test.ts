@@ -220,7 +220,7 @@ describe('STI and POPF', () => {
     });
     const cuts = [9000, 23_456, 45_678, 70_001, 70_002, 70_003, 90_000];
     const plain = machineWith({ tlbEntries: 256 });
-    const compiled = new GuestMachine({ engine: 'jit' });
+    const compiled = new GuestMachine({ engine: 'jit', jit: { threshold: 100, batch: 1, patience: 0 } });
     const digests = [plain, compiled].map((machine) => {
       machine.load(image);
       return cuts.map((count) => {
@@ -420,7 +420,7 @@ describe('SYSCALL and SYSRET', () => {
     );
     const cuts = [9000, 23_456, 45_678, 70_001, 70_002, 70_003, 120_000];
     const plain = machineWith({ tlbEntries: 256 });
-    const compiled = new GuestMachine({ engine: 'jit' });
+    const compiled = new GuestMachine({ engine: 'jit', jit: { threshold: 100, batch: 1, patience: 0 } });
     const digests = [plain, compiled].map((machine) => {
       machine.load(image);
       return cuts.map((count) => {
