@@ -175,7 +175,8 @@ export class Mmu {
     const paging = cr0 >>> 31;
     const user = state.get32(CPL) === 3 ? 1 : 0;
     // A program that asks for alignment checks, or with breakpoints, has no translation cached: every access is looked at (LinearMemory).
-    const checked = user === 1 && (cr0 & CR0_AM) !== 0 && (state.get32(FLAGS_REST) & FLAG.ac) !== 0;
+    const checked =
+      user === 1 && (cr0 & 1) !== 0 && (cr0 & CR0_AM) !== 0 && (state.get32(FLAGS_REST) & FLAG.ac) !== 0;
     this.alignmentChecked = checked;
     this.breakpoints = state.get32(DR7) & 0xff;
     const uncached = checked || this.breakpoints !== 0;

@@ -63,6 +63,9 @@ export function combineFaults(first: number, second: number): 'serial' | 'double
   return 'serial';
 }
 
+/** Deliveries that may fail one after the other. */
+const SERIAL_MAX = 64;
+
 export type Delivery = 'delivered' | 'triple-fault';
 
 /** Delivers an external interrupt; RIP is where execution resumes. */
@@ -104,12 +107,15 @@ function deliver(cpu: Cpu, vector: number, kind: InterruptKind, errorCode: numbe
   state.set32(INTERRUPT_SHADOW, 0);
   // An external interrupt is benign, whatever its number.
   let first = kind === 'external' ? -1 : vector;
+  let tries = 0;
   while (enterInterrupt(cpu, vector, kind, hasErrorCode(vector) ? errorCode : undefined) !== DONE) {
     const second = cpu.takeFault();
     assert(second !== undefined, 'a delivery that did not finish left a fault');
     if (second.vector === VECTOR.page) state.set64(CR2, second.address);
     const what = combineFaults(first, second.vector);
-    if (what === 'triple-fault') return 'triple-fault';
+    // Benign exceptions whose delivery raises the next one go on for ever on a processor, which then neither executes
+    // nor hears interrupts any more. Here that ends as a shutdown does.
+    if (what === 'triple-fault' || ++tries === SERIAL_MAX) return 'triple-fault';
     vector = what === 'double-fault' ? VECTOR.doubleFault : second.vector;
     errorCode = what === 'double-fault' ? 0 : second.errorCode;
     kind = 'exception';
