@@ -101,9 +101,10 @@ describe('its recording replays with the same digest at every logged point', () 
           return length === 0 ? undefined : Uint8Array.from(buffer.subarray(0, length));
         };
         const jit = { threshold: 100, patience: 3, live: 300, shake: 5 };
-        const outcome = replayRecording(next, { engine: { engine: 'jit', jit }, until: 300_000_000n });
+        const outcome = replayRecording(next, { engine: { engine: 'jit', jit }, until: 600_000_000n });
         expect(outcome).toMatchObject({ ok: true, value: { verdict: 'until', reason: '' } });
-        expect(outcome.ok && outcome.value.figures.digests).toBeGreaterThan(10);
+        // How many there are depends on the host's speed: they are made by the clock.
+        expect(outcome.ok && outcome.value.figures.digests).toBeGreaterThan(4);
       } finally {
         await file.close();
       }
