@@ -359,6 +359,9 @@ function keepsSegments<V, B, X>(s: Semantics<V, B, X>): B {
   return s.bothOf(s.bothOf(one(SEGMENT.es), one(SEGMENT.ds)), s.bothOf(one(SEGMENT.fs), one(SEGMENT.gs)));
 }
 
+/** The bits of FLAGS_REST that POPF leaves: RF and VM are never stored. */
+const STORED = 0x3f_7fd7 & ~0x8d5 & ~0x3_0000;
+
 /** POPFQ in 64-bit code that neither starts single steps, nor alignment checks, nor lets an interrupt in. */
 export const QUICK_POP_FLAGS64 = countedOperation('quick-pop-flags64', (s) => {
   const top = s.state(RSP, 8);
@@ -381,7 +384,8 @@ export const QUICK_POP_FLAGS64 = countedOperation('quick-pop-flags64', (s) => {
   const plain = s.isZero(s.or(stepping, checking));
   s.when(s.bothOf(plain, s.eitherOf(s.isZero(opening), quiet(s))), () => {
     s.setState(RSP, 8, s.add(top, s.constant(8)));
-    s.setState(FLAGS_REST, 8, next);
+    // As everything that stores RFLAGS does (state.ts): what is reserved reads as it is defined.
+    s.setState(FLAGS_REST, 8, s.or(s.and(next, s.constant(STORED)), s.constant(2)));
     setArithmeticFlags(s, value);
     s.skipNext();
   });
