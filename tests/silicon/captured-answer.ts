@@ -1,6 +1,7 @@
+import type { ByteReader, ByteWriter } from '../../src/base/bytes.ts';
 import type { StepOutcome } from '../../src/host/debug-step/stepped-state.ts';
-import type { ByteReader, ByteWriter } from './captured-bytes.ts';
 import type { SiliconCase } from './case.ts';
+import { readShort, writeShort } from './short-number.ts';
 
 /** One answer as it is stored: which parts of the state changed, and their values afterwards. */
 
@@ -29,7 +30,7 @@ export function writeAnswer(writer: ByteWriter, given: SiliconCase, outcome: Ste
   const { fcw, fsw, ftw } = outcome.x87;
   const words = fcw !== given.x87.fcw || fsw !== given.x87.fsw || ftw !== given.x87.ftw;
   const retired = exception ? 0 : 1;
-  writer.byte(
+  writer.u8(
     (exception ? CHANGED.exception : 0) |
       (outcome.retired !== retired ? CHANGED.retired : 0) |
       (gpr ? CHANGED.gpr : 0) |
@@ -40,74 +41,74 @@ export function writeAnswer(writer: ByteWriter, given: SiliconCase, outcome: Ste
       (st ? CHANGED.st : 0),
   );
   const distance = outcome.rip - given.at;
-  if (distance >= 0n && distance < FAR) writer.byte(Number(distance));
+  if (distance >= 0n && distance < FAR) writer.u8(Number(distance));
   else {
-    writer.byte(FAR);
-    writer.quad(outcome.rip);
+    writer.u8(FAR);
+    writer.u64(outcome.rip);
   }
   if (exception) {
-    writer.byte(exception.vector);
-    writer.word(exception.errorCode);
-    if (exception.vector === 14) writer.quad(exception.cr2);
+    writer.u8(exception.vector);
+    writer.u16(exception.errorCode);
+    if (exception.vector === 14) writer.u64(exception.cr2);
   }
-  if (outcome.retired !== retired) writer.number(outcome.retired);
+  if (outcome.retired !== retired) writeShort(writer, outcome.retired);
   if (gpr) {
-    writer.word(gpr);
-    for (const index of bits(gpr)) writer.quad(outcome.gpr[index]!);
+    writer.u16(gpr);
+    for (const index of bits(gpr)) writer.u64(outcome.gpr[index]!);
   }
   // All flags that user code can change lie in three bytes.
-  if (outcome.rflags !== given.rflags) writer.number(Number(outcome.rflags));
+  if (outcome.rflags !== given.rflags) writeShort(writer, Number(outcome.rflags));
   if (xmm) {
-    writer.word(xmm);
+    writer.u16(xmm);
     for (const index of bits(xmm)) {
-      writer.quad(outcome.xmm[index]!);
-      writer.quad(outcome.xmm[index]! >> 64n);
+      writer.u64(outcome.xmm[index]!);
+      writer.u64(outcome.xmm[index]! >> 64n);
     }
   }
-  if (outcome.mxcsr !== given.mxcsr) writer.word(outcome.mxcsr);
+  if (outcome.mxcsr !== given.mxcsr) writer.u16(outcome.mxcsr);
   if (words) {
-    writer.word(fcw);
-    writer.word(fsw);
-    writer.byte(ftw);
+    writer.u16(fcw);
+    writer.u16(fsw);
+    writer.u8(ftw);
   }
   if (st) {
-    writer.byte(st);
+    writer.u8(st);
     for (const index of bits(st)) {
-      writer.quad(stackAfter[index]!);
-      writer.word(Number(stackAfter[index]! >> 64n));
+      writer.u64(stackAfter[index]!);
+      writer.u16(Number(stackAfter[index]! >> 64n));
     }
   }
   writeMemory(writer, given, outcome);
 }
 
 export function readAnswer(reader: ByteReader, given: SiliconCase): StepOutcome {
-  const changed = reader.byte();
-  const distance = reader.byte();
-  const rip = distance === FAR ? reader.quad() : given.at + BigInt(distance);
+  const changed = reader.u8();
+  const distance = reader.u8();
+  const rip = distance === FAR ? reader.u64() : given.at + BigInt(distance);
   let exception: StepOutcome['exception'] = null;
   if (changed & CHANGED.exception) {
-    const vector = reader.byte();
-    const errorCode = reader.word();
-    exception = { vector, errorCode, cr2: vector === 14 ? reader.quad() : 0n };
+    const vector = reader.u8();
+    const errorCode = reader.u16();
+    exception = { vector, errorCode, cr2: vector === 14 ? reader.u64() : 0n };
   }
-  const retired = changed & CHANGED.retired ? reader.number() : exception ? 0 : 1;
+  const retired = changed & CHANGED.retired ? readShort(reader) : exception ? 0 : 1;
   const gpr = given.gpr.slice();
-  if (changed & CHANGED.gpr) for (const index of bits(reader.word())) gpr[index] = reader.quad();
-  const rflags = changed & CHANGED.rflags ? BigInt(reader.number()) : given.rflags;
+  if (changed & CHANGED.gpr) for (const index of bits(reader.u16())) gpr[index] = reader.u64();
+  const rflags = changed & CHANGED.rflags ? BigInt(readShort(reader)) : given.rflags;
   const xmm = given.xmm.slice();
   if (changed & CHANGED.xmm) {
-    for (const index of bits(reader.word())) xmm[index] = reader.quad() | (reader.quad() << 64n);
+    for (const index of bits(reader.u16())) xmm[index] = reader.u64() | (reader.u64() << 64n);
   }
-  const mxcsr = changed & CHANGED.mxcsr ? reader.word() : given.mxcsr;
+  const mxcsr = changed & CHANGED.mxcsr ? reader.u16() : given.mxcsr;
   const x87 = { fcw: given.x87.fcw, fsw: given.x87.fsw, ftw: given.x87.ftw, st: given.x87.st };
   if (changed & CHANGED.words) {
-    x87.fcw = reader.word();
-    x87.fsw = reader.word();
-    x87.ftw = reader.byte();
+    x87.fcw = reader.u16();
+    x87.fsw = reader.u16();
+    x87.ftw = reader.u8();
   }
   const stack = physical(given.x87.st, given.x87.fsw);
   if (changed & CHANGED.st) {
-    for (const index of bits(reader.byte())) stack[index] = reader.quad() | (BigInt(reader.word()) << 64n);
+    for (const index of bits(reader.u8())) stack[index] = reader.u64() | (BigInt(reader.u16()) << 64n);
   }
   x87.st = sixteen.slice(0, 8).map((index) => stack[(top(x87.fsw) + index) & 7]!);
   const memory = readMemory(reader, given);
@@ -129,30 +130,30 @@ function writeMemory(writer: ByteWriter, given: SiliconCase, outcome: StepOutcom
     }
     chunkStart += bytes.length;
   }
-  writer.number(runs.length);
+  writeShort(writer, runs.length);
   let last = 0;
   for (const [start, bytes] of runs) {
-    writer.number(start - last);
-    writer.number(bytes.length);
-    writer.run(bytes);
+    writeShort(writer, start - last);
+    writeShort(writer, bytes.length);
+    writer.raw(bytes);
     last = start + bytes.length;
   }
 }
 
 function readMemory(reader: ByteReader, given: SiliconCase): StepOutcome['memory'] {
   const memory = given.memory.map(({ address, bytes }) => ({ address, bytes: bytes.slice() }));
-  let left = reader.number();
+  let left = readShort(reader);
   let position = 0;
   let chunk = 0;
   let chunkStart = 0;
   for (; left > 0; left -= 1) {
-    position += reader.number();
-    const length = reader.number();
+    position += readShort(reader);
+    const length = readShort(reader);
     while (position >= chunkStart + memory[chunk]!.bytes.length) {
       chunkStart += memory[chunk]!.bytes.length;
       chunk += 1;
     }
-    memory[chunk]!.bytes.set(reader.run(length), position - chunkStart);
+    memory[chunk]!.bytes.set(reader.raw(length), position - chunkStart);
     position += length;
   }
   return memory;

@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { deflateRawSync, inflateRawSync } from 'node:zlib';
+import { ByteReader, ByteWriter } from '../../src/base/bytes.ts';
 import type { StepOutcome } from '../../src/host/debug-step/stepped-state.ts';
 import { readAnswer, writeAnswer } from './captured-answer.ts';
-import { ByteReader, ByteWriter } from './captured-bytes.ts';
 import type { SiliconCase } from './case.ts';
 import type { Form } from './form.ts';
 import { FORMS, generateCase } from './generator.ts';
@@ -82,7 +82,7 @@ export function captureForm(
     check.add(given);
     writeAnswer(writer, given, outcomes[index]!);
   }
-  return { name, seed, count: cases.length, check: check.value, answers: writer.bytes() };
+  return { name, seed, count: cases.length, check: check.value, answers: writer.finish() };
 }
 
 /** Makes the cases again, each with the answer. Throws at the end when they are not those that were captured. */
