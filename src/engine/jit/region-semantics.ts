@@ -1,7 +1,6 @@
 import { assert } from '../../base/assert.ts';
 import type { Code } from '../../wasm/code.ts';
-import type { ValueType } from '../../wasm/opcode.ts';
-import type { Field, FlagsOrigin, MicroOperation } from '../../x86/semantics.ts';
+import type { Field, MicroOperation } from '../../x86/semantics.ts';
 import {
   BLOCK_PC,
   FLAGS_AUX,
@@ -15,18 +14,11 @@ import {
   XMM,
   ZERO,
 } from '../../x86/state.ts';
-import { LOAD, LOAD_SIGNED, Node, STORE, type Statement, WasmExpressions } from '../expression.ts';
+import { LOAD, LOAD_SIGNED, Node, STORE, type Statement } from '../expression.ts';
 import { TLB_ENTRY } from '../layout.ts';
 import { exchangeContextWords, SIZE_SHIFT } from '../wasm-semantics.ts';
-import {
-  changed,
-  type FlagsKind,
-  flagsKind,
-  KIND_DIRECT,
-  priorKind,
-  writeChanged,
-  writePriorKind,
-} from './flags-kind.ts';
+import type { FlagsKind } from './flags-kind.ts';
+import { RegionFlags } from './region-flags.ts';
 import {
   isGeneral,
   isTemporary,
@@ -63,8 +55,7 @@ const FIELD = { a: 'a', b: 'b', c: 'c' } as const satisfies Record<Field, Field>
  * A meaning with its operands known and the registers in locals. What a region cannot do (a translation that is not
  * cached, an exception, a call of slow-path code) it leaves to the interpreter, at the very record.
  */
-export class RegionSemantics extends WasmExpressions {
-  readonly #frame: RegionFrame;
+export class RegionSemantics extends RegionFlags {
   readonly #tlbEntries: number;
   readonly #jumps: Jumps;
   #record!: RegionRecord;
@@ -75,31 +66,18 @@ export class RegionSemantics extends WasmExpressions {
   /** Locals of registers whose upper half is known to be zero. */
   readonly #narrow = new Set<number>();
   protected override readonly narrows = true;
-  /** How aux follows from the locals; undefined: only the local `kind` knows. */
-  #kind: FlagsKind | undefined;
-  /** While #kind is an increment's: the kind that its carry comes from, when that is known. */
-  #prior: FlagsKind | undefined;
-  /** Whether the local `kind` says so too. */
-  #kindStored = true;
   #skipKind: FlagsKind | undefined;
-  #choiceDepth = 0;
   #skipLabel: ReturnType<Code['open']> | undefined;
 
   constructor(frame: RegionFrame, tlbEntries: number, jumps: Jumps) {
-    super(frame.code);
-    this.#frame = frame;
+    super(frame);
     this.#tlbEntries = tlbEntries;
     this.#jumps = jumps;
   }
 
-  protected override newLocal(type: ValueType): number {
-    return this.#frame.scratch(type);
-  }
-
   beginBlock(delta: number): void {
     this.#delta = delta;
-    this.#kind = undefined;
-    this.#kindStored = true;
+    this.forgetKind();
     this.#narrow.clear();
   }
 
@@ -110,7 +88,7 @@ export class RegionSemantics extends WasmExpressions {
     operation.meaning(this);
     this.keepRegisters = this.#overwrites();
     this.emit();
-    this.#frame.freeScratch();
+    this.frame.freeScratch();
   }
 
   /** The record is left to the interpreter, unless the one before skips it; nothing else leads behind it. */
@@ -120,8 +98,8 @@ export class RegionSemantics extends WasmExpressions {
     if (this.#skipLabel === undefined) return 'ended';
     this.code.close();
     this.#skipLabel = undefined;
-    this.#kind = this.#skipKind;
-    this.#kindStored = true;
+    this.kind = this.#skipKind;
+    this.kindStored = true;
     return 'skipped';
   }
 
@@ -132,9 +110,9 @@ export class RegionSemantics extends WasmExpressions {
 
   /** What goes to the interpreter, before the present record, from where the recording is now. */
   #leaving(): (code: Code) => void {
-    const frame = this.#frame;
+    const frame = this.frame;
     const temporaries = [...this.#temporaries];
-    const kind = this.#kindStored ? undefined : this.#kind;
+    const kind = this.kindToStore();
     const { address, undone } = this.#record;
     return (code) => {
       for (const offset of temporaries) {
@@ -190,7 +168,7 @@ export class RegionSemantics extends WasmExpressions {
     const offset = this.#record[FIELD[field]];
     if (isGeneral(offset) || isTemporary(offset)) return this.signExtend(this.#shifted(offset), size);
     return this.node('i64', 'fixed', [], (code) =>
-      code.get(this.#frame.cpu).memory(LOAD_SIGNED[size], offset),
+      code.get(this.frame.cpu).memory(LOAD_SIGNED[size], offset),
     );
   }
 
@@ -216,9 +194,9 @@ export class RegionSemantics extends WasmExpressions {
 
   #local(offset: number, written: boolean): number {
     const whole = offset & ~7;
-    if (isGeneral(offset)) return this.#frame.register(whole, written);
+    if (isGeneral(offset)) return this.frame.register(whole, written);
     if (written) this.#temporaries.add(whole);
-    return this.#frame.temporary(whole);
+    return this.frame.temporary(whole);
   }
 
   #register(offset: number): Node {
@@ -238,9 +216,9 @@ export class RegionSemantics extends WasmExpressions {
     if (isGeneral(offset) || isTemporary(offset)) return this.zeroExtend(this.#shifted(offset), size);
     if (offset === ZERO) return this.constant(0);
     if (offset === BLOCK_PC) return this.pc(this.constant(0));
-    if (offset === FLAGS_RESULT) return this.#flagLocal(this.#frame.result);
-    if (offset === FLAGS_AUX) return this.#flagsAux();
-    return this.node('i64', 'fixed', [], (code) => code.get(this.#frame.cpu).memory(LOAD[size], offset));
+    if (offset === FLAGS_RESULT) return this.flagLocal(this.frame.result);
+    if (offset === FLAGS_AUX) return this.flagsAux();
+    return this.node('i64', 'fixed', [], (code) => code.get(this.frame.cpu).memory(LOAD[size], offset));
   }
 
   setState(offset: number, size: Size, value: Node): void {
@@ -250,7 +228,7 @@ export class RegionSemantics extends WasmExpressions {
         const whole = size === 4 ? this.zeroExtend(value, 4) : value;
         this.#write([whole], (code) => code.set(local));
         if (!whole.unsigned32) this.#narrow.delete(local);
-        else if (this.#choiceDepth === 0) this.#narrow.add(local);
+        else if (this.choiceDepth === 0) this.#narrow.add(local);
         return;
       }
       const shift = this.constant((offset & 7) * 8);
@@ -261,19 +239,19 @@ export class RegionSemantics extends WasmExpressions {
       return;
     }
     if (offset === FLAGS_AUX) {
-      this.#replaceAux(value);
+      this.replaceAux(value);
       return;
     }
     if (offset === FLAGS_RESULT) {
-      this.#frame.usesFlags = true;
-      this.effect([value], (code) => code.set(this.#frame.result));
+      this.frame.usesFlags = true;
+      this.effect([value], (code) => code.set(this.frame.result));
       return;
     }
     const whole = size === 4 ? this.zeroExtend(value, 4) : value;
     this.effect(
       [],
       (code) => {
-        code.get(this.#frame.cpu);
+        code.get(this.frame.cpu);
         this.push(whole);
         code.memory(STORE[size === 4 ? 8 : size], offset);
       },
@@ -294,204 +272,10 @@ export class RegionSemantics extends WasmExpressions {
   }
 
   #vectorLocal(offset: number, written: boolean): number {
-    if (isVector(offset)) return this.#frame.register(offset, written);
+    if (isVector(offset)) return this.frame.register(offset, written);
     assert(isVectorTemporary(offset), 'vectors stand in vector registers and their temporaries');
     if (written) this.#temporaries.add(offset);
-    return this.#frame.temporary(offset);
-  }
-
-  // ---------------------------------------------------------------------------------------- flags
-
-  /** A local of the flags, as it is now. */
-  #flagLocal(local: number): Node {
-    this.#frame.usesFlags = true;
-    return this.node('i64', 'fixed', [], (code) => code.get(local));
-  }
-
-  #flagsAux(): Node {
-    this.#frame.usesFlags = true;
-    const kind = this.#kind;
-    return this.node('i64', 'fixed', [], (code) => this.#frame.pushAux(code, kind));
-  }
-
-  #replaceAux(value: Node): void {
-    this.#frame.usesFlags = true;
-    this.effect([value], (code) => code.set(this.#frame.x));
-    this.#setKind(KIND_DIRECT);
-  }
-
-  setFlags(result: Node, aux: Node, origin?: FlagsOrigin<Node>): void {
-    const frame = this.#frame;
-    frame.usesFlags = true;
-    switch (origin?.kind) {
-      case undefined:
-        // Both are computed before either is written: they may be made of the old ones.
-        this.effect([aux, result], (code) => code.set(frame.result).set(frame.x));
-        this.#setKind(KIND_DIRECT);
-        return;
-      case 'add':
-      case 'subtract':
-        this.effect([origin.x, origin.y, result], (code) => code.set(frame.result).set(frame.y).set(frame.x));
-        break;
-      case 'shl':
-      case 'shr':
-      case 'sar':
-        this.effect([origin.x, origin.count, result], (code) =>
-          code.set(frame.result).set(frame.y).set(frame.x),
-        );
-        break;
-      case 'logic':
-        this.effect([result], (code) => code.set(frame.result).i64(0n).set(frame.x));
-        break;
-      case 'increment':
-      case 'decrement':
-        this.#keepPrior();
-        this.effect([result], (code) => code.set(frame.result));
-        break;
-    }
-    this.#setKind(flagsKind(origin));
-  }
-
-  /** An increment changes all flags but CF, so what CF comes from is kept. */
-  #keepPrior(): void {
-    const frame = this.#frame;
-    const kind = this.#kind;
-    if (kind === undefined) {
-      this.effect([], (code) => writePriorKind(code, frame));
-      this.#prior = undefined;
-      return;
-    }
-    const prior = priorKind(kind);
-    if (prior === undefined) return;
-    this.effect([], (code) =>
-      code.get(frame.result).set(frame.priorResult).i32(prior.number).set(frame.prior),
-    );
-    this.#prior = prior;
-  }
-
-  putOff(change: 'carry-and-overflow' | 'carry', value: Node): boolean {
-    const frame = this.#frame;
-    frame.usesFlags = true;
-    this.effect([value], (code) => code.set(change === 'carry' ? frame.bit : frame.pair));
-    if (this.#kind !== undefined) {
-      this.#setKind(changed(this.#kind, change));
-    } else {
-      this.effect([], (code) => {
-        code.get(frame.kind);
-        writeChanged(code, change);
-        code.set(frame.kind);
-      });
-    }
-    return true;
-  }
-
-  #setKind(kind: FlagsKind): void {
-    this.#kind = kind;
-    this.#kindStored = false;
-    if (this.#choiceDepth > 0) {
-      // The other way through the choice has another kind: the local tells them apart.
-      this.effect([], (code) => this.#frame.setKind(code, kind));
-      this.#kindStored = true;
-    }
-  }
-
-  override when(condition: Node, then: () => void, otherwise?: () => void): void {
-    const before = this.#kind;
-    if (!this.#kindStored && before !== undefined) {
-      this.effect([], (code) => this.#frame.setKind(code, before));
-      this.#kindStored = true;
-    }
-    let differs = false;
-    const branch = (body: () => void) => () => {
-      this.#kind = before;
-      body();
-      if (this.#kind !== before) differs = true;
-    };
-    this.#choiceDepth++;
-    super.when(condition, branch(then), otherwise && branch(otherwise));
-    this.#choiceDepth--;
-    this.#kind = differs ? undefined : before;
-    this.#kindStored = true;
-  }
-
-  knownCondition(code: number): Node | undefined {
-    const { result, x, y } = this.#frame;
-    const kind = this.#kind;
-    // ZF always is that.
-    if (code === 4) return this.isZero(this.#flagLocal(result));
-    if (kind === undefined) return undefined;
-    if (code === 2) return this.#knownCarry(kind, result);
-    const zero = this.constant(0);
-    const compared = kind.origin === 'subtract' && !kind.carried && kind.change === 'none';
-    const plain = kind.origin === 'logic' && kind.change === 'none';
-    switch (code) {
-      case 0:
-        return plain ? this.#never() : undefined;
-      case 6:
-        if (plain) return this.isZero(this.#flagLocal(result));
-        return compared ? this.not(this.#less('unsigned', y, x, kind.size)) : undefined;
-      case 8:
-        return kind.origin === 'direct' ? undefined : this.ltS(this.#flagLocal(result), zero);
-      case 10: {
-        if (kind.origin === 'direct') return undefined;
-        const low = this.and(this.#flagLocal(result), this.constant(0xff));
-        return this.isZero(this.and(this.popcnt(low), this.constant(1)));
-      }
-      case 12:
-        if (plain) return this.ltS(this.#flagLocal(result), zero);
-        return compared ? this.#less('signed', x, y, kind.size) : undefined;
-      case 14:
-        if (plain) return this.not(this.ltS(zero, this.#flagLocal(result)));
-        return compared ? this.not(this.#less('signed', y, x, kind.size)) : undefined;
-      default:
-        return undefined;
-    }
-  }
-
-  #knownCarry(kind: FlagsKind, result: number): Node | undefined {
-    const { x, y, pair, bit, priorResult } = this.#frame;
-    const isSet = (value: Node) => this.not(this.isZero(value));
-    if (kind.change === 'carry') return isSet(this.#flagLocal(bit));
-    if (kind.change === 'carry-and-overflow') return isSet(this.and(this.#flagLocal(pair), this.constant(2)));
-    switch (kind.origin) {
-      case 'logic':
-        return this.#never();
-      case 'direct':
-        return this.ltS(this.#flagLocal(x), this.constant(0));
-      case 'increment':
-      case 'decrement':
-        return this.#prior === undefined ? undefined : this.#knownCarry(this.#prior, priorResult);
-      case 'add':
-        return kind.carried ? undefined : this.#less('unsigned', result, x, kind.size);
-      case 'subtract':
-        return kind.carried ? undefined : this.#less('unsigned', x, y, kind.size);
-      case 'shl':
-        return undefined;
-      case 'shr':
-      case 'sar': {
-        const before = this.sub(this.#flagLocal(y), this.constant(1));
-        const shift = kind.origin === 'shr' ? this.shrU : this.shrS;
-        return isSet(this.and(shift.call(this, this.#flagLocal(x), before), this.constant(1)));
-      }
-    }
-  }
-
-  #never(): Node {
-    return this.node('i32', 'pure', [], (code) => code.i32(0));
-  }
-
-  /** x < y in their low `size` bytes. */
-  #less(order: 'signed' | 'unsigned', x: number, y: number, size: Size): Node {
-    this.#frame.usesFlags = true;
-    return this.node('i32', 'fixed', [], (code) => {
-      for (const local of [x, y]) {
-        code.get(local);
-        if (size === 4) code.op('i32.wrap_i64');
-        else if (size !== 8) code.i64(BigInt(64 - size * 8)).op('i64.shl');
-      }
-      const width = size === 4 ? 'i32' : 'i64';
-      code.op(order === 'signed' ? `${width}.lt_s` : `${width}.lt_u`);
-    });
+    return this.frame.temporary(offset);
   }
 
   // ---------------------------------------------------------------------------------------- memory
@@ -559,7 +343,7 @@ export class RegionSemantics extends WasmExpressions {
     leave: (code: Code) => void,
     aligned = false,
   ): void {
-    const { address, slot, tlb } = this.#frame;
+    const { address, slot, tlb } = this.frame;
     code.tee(address).i64(7n).op('i64.shr_u').op('i32.wrap_i64');
     code
       .i32((this.#tlbEntries - 1) << 5)
@@ -581,7 +365,7 @@ export class RegionSemantics extends WasmExpressions {
   // ---------------------------------------------------------------------------------------- control
 
   blockMove(kind: 'move' | 'fill', size: Size): Node {
-    const frame = this.#frame;
+    const frame = this.frame;
     const moved = kind === 'move' ? [RCX, RDI, RSI] : [RCX, RDI];
     const locals = moved.map((offset) => ({ offset, local: frame.register(offset, true) }));
     const element = kind === 'fill' ? [{ offset: RAX, local: frame.register(RAX, false) }] : [];
@@ -597,7 +381,7 @@ export class RegionSemantics extends WasmExpressions {
   }
 
   skipNext(): void {
-    this.#skipKind = this.#kind;
+    this.#skipKind = this.kind;
     this.effect([], (code) => code.branch(this.#skipLabel!));
   }
 
@@ -606,16 +390,16 @@ export class RegionSemantics extends WasmExpressions {
   }
 
   remaining(): Node {
-    return this.node('i64', 'fixed', [], (code) => code.get(this.#frame.remaining).op('i64.extend_i32_s'));
+    return this.node('i64', 'fixed', [], (code) => code.get(this.frame.remaining).op('i64.extend_i32_s'));
   }
 
   switchContext(): void {
     // Nothing is accessed before the region is left: what it has in a local stays as it is.
-    this.effect([], (code) => exchangeContextWords(code, this.#frame.cpu, this.#frame.slot));
+    this.effect([], (code) => exchangeContextWords(code, this.frame.cpu, this.frame.slot));
   }
 
   pc(offset: Node): Node {
-    const base = this.node('i64', 'pure', [], (code) => code.get(this.#frame.base));
+    const base = this.node('i64', 'pure', [], (code) => code.get(this.frame.base));
     return this.add(base, this.add(this.constant(this.#delta), offset));
   }
 
@@ -626,7 +410,7 @@ export class RegionSemantics extends WasmExpressions {
   branchIf(condition: Node): void {
     const refund = this.#record.c;
     this.when(condition, () => {
-      const { remaining } = this.#frame;
+      const { remaining } = this.frame;
       if (refund > 0) this.effect([], (code) => code.get(remaining).i32(refund).op('i32.add').set(remaining));
       this.#jump();
     });
@@ -634,20 +418,20 @@ export class RegionSemantics extends WasmExpressions {
 
   #jump(): void {
     const delta = this.#delta + Number(BigInt.asIntN(32, this.#record.immediate));
-    const kind = this.#kindStored ? undefined : this.#kind;
+    const kind = this.kindToStore();
     const { address } = this.#record;
     this.effect([], (code) => {
-      if (kind !== undefined) this.#frame.setKind(code, kind);
+      if (kind !== undefined) this.frame.setKind(code, kind);
       this.#jumps.direct(code, delta, address);
     });
   }
 
   branchTo(target: Node): void {
-    const kind = this.#kindStored ? undefined : this.#kind;
-    const { address } = this.#frame;
+    const kind = this.kindToStore();
+    const { address } = this.frame;
     this.effect([target], (code) => {
       code.set(address);
-      if (kind !== undefined) this.#frame.setKind(code, kind);
+      if (kind !== undefined) this.frame.setKind(code, kind);
       this.#jumps.indirect(code, address);
     });
   }
