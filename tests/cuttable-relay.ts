@@ -22,7 +22,7 @@ export class CuttableRelay {
   /** Leads to `target` on this machine. */
   static async start(target: number): Promise<CuttableRelay> {
     for (;;) {
-      const server = createServer();
+      const server = createServer({ noDelay: true });
       await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
       const { port } = server.address() as { port: number };
       const datagrams = createSocket('udp4');
@@ -50,7 +50,7 @@ export class CuttableRelay {
       near.resetAndDestroy();
       return;
     }
-    const far = connect(target, '127.0.0.1');
+    const far = connect({ port: target, host: '127.0.0.1', noDelay: true });
     for (const [from, to] of [
       [near, far],
       [far, near],

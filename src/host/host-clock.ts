@@ -1,6 +1,11 @@
 import { type HostMilliseconds, hostMilliseconds } from '../base/units.ts';
 import type { ClockEvents, ClockPort } from '../hypervisor/ports.ts';
 
+/** Milliseconds by the monotonic clock that all processes of this host share. */
+export function sharedMs(): number {
+  return Math.round(Number(process.hrtime.bigint() / 1000n)) / 1000;
+}
+
 /** The process's monotonic clock [hypervisor/ports.ts ClockPort]. */
 export class HostClock implements ClockPort {
   readonly #timers = new Map<string, NodeJS.Timeout>();

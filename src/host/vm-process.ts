@@ -22,8 +22,9 @@ import { parseHostPort } from '../transport/address.ts';
 import { TcpChannel } from '../transport/tcp-channel.ts';
 import { UdpHeartbeats } from '../transport/udp-heartbeats.ts';
 import { buildIdentity } from './build-identity.ts';
+import { FirstFrame } from './first-frame.ts';
 import { readBootImage } from './guest-files.ts';
-import { HostClock } from './host-clock.ts';
+import { HostClock, sharedMs } from './host-clock.ts';
 import { restoreInto } from './restored-vcpu.ts';
 import { readSnapshotFile, writeSnapshotFile } from './snapshot-file.ts';
 import { VcpuThread } from './vcpu-thread.ts';
@@ -46,8 +47,10 @@ let saving = false;
 
 type Report = StatusReport | { readonly kind: string; readonly [key: string]: unknown };
 
+/** Every line says when [host-clock.ts]. */
 function report(line: Report): void {
-  const text = JSON.stringify(line, (_, value) => (typeof value === 'bigint' ? Number(value) : value));
+  const stamped = { ...line, ms: sharedMs() };
+  const text = JSON.stringify(stamped, (_, value) => (typeof value === 'bigint' ? Number(value) : value));
   process.stdout.write(`${text}\n`);
 }
 
@@ -150,7 +153,10 @@ async function start(config: VmProcessConfig): Promise<void> {
     vcpu,
     disks: new ServedDiskPort(clients),
     network: config.network
-      ? new SwitchNetworkPort({ vm, nics: config.machine.nics.length, ...config.network })
+      ? new FirstFrame(
+          new SwitchNetworkPort({ vm, nics: config.machine.nics.length, ...config.network }),
+          (of) => report({ kind: 'event', what: 'first-frame', detail: `of epoch ${of}` }),
+        )
       : NO_NETWORK,
     console,
     arbiter: storage ? diskServerArbiter({ ...storage.address, disk: storage.disks[0]! }) : loneArbiter(),

@@ -66,7 +66,11 @@ export class JsonProcess {
   }
 
   kill(): void {
-    this.#child.kill('SIGKILL');
+    this.signal('SIGKILL');
+  }
+
+  signal(name: NodeJS.Signals): void {
+    this.#child.kill(name);
   }
 
   /** Ends it by the end of its standard input or by a signal; by force when neither helps. */

@@ -1,0 +1,168 @@
+import { sharedMs } from '../../src/host/host-clock.ts';
+import { CuttableRelay } from '../../tests/cuttable-relay.ts';
+import type { StatusLine } from '../../tools/pair/json-process.ts';
+import type { HostView, ProtectedGuest } from '../../tools/pair/protected-guest.ts';
+import { withPair } from '../../tools/pair/with-pair.ts';
+import { type Ground, pause, reaches } from '../pair-rounds.ts';
+import { Dice } from './dice.ts';
+import type { Fault } from './fault.ts';
+import { RedisClients } from './redis-clients.ts';
+import { judge, type RedisJudgement } from './redis-history.ts';
+
+const CLIENTS = 8;
+const THINK_MS = 40;
+/** Both programs are cold after a start from the saved guest, and slower than they will be. */
+export const WARM_MS = 5_000;
+/** The network has to hear of the guest before anybody can connect. */
+const SETTLE_MS = 500;
+const DECISION_MS_MAX = 30_000;
+const ANSWERS_AFTER = 5;
+const WATCH_AFTER_MS = 500;
+
+export interface RoundResult extends RedisJudgement {
+  readonly fault: string;
+  readonly seed: string;
+  readonly survivor: 'A' | 'B' | 'nobody';
+  /** From the fault to the backup's suspicion; the times are those of host B's takeover. */
+  readonly detectionMs: number | undefined;
+  /** From suspicion over test-and-set, opening of the disks and replay of the whole log to go-live. */
+  readonly drainMs: number | undefined;
+  /** From go-live to the first frame that leaves. */
+  readonly firstOutputMs: number | undefined;
+  readonly longestGapMs: number;
+  readonly requestsPerSecond: number;
+  /** Requests that had no answer at the moment of the fault. */
+  readonly inFlight: number;
+  readonly operations: number;
+  readonly connectionsLost: number;
+  /** Anything that must not be. */
+  readonly wrong: readonly string[];
+}
+
+/** When a host came to which state, by the clock that all processes share. */
+class Timeline {
+  readonly times: { readonly what: string; readonly ms: number }[] = [];
+
+  constructor(host: HostView) {
+    host.process.listen((line: StatusLine) => {
+      const ms = Number(line.ms);
+      if (line.kind === 'state') this.times.push({ what: String(line.state), ms });
+      if (line.kind === 'event') this.times.push({ what: String(line.what), ms });
+    });
+  }
+
+  /** The first time after `ms` that it was there. */
+  after(ms: number, what: string): number | undefined {
+    return this.times.find((time) => time.ms >= ms && time.what === what)?.ms;
+  }
+}
+
+/** One pair from the saved guest, one load, one fault, one judgement. */
+export async function chaosRound(
+  { image, from, cores }: Ground,
+  fault: Fault,
+  seed: string,
+  warmMs = WARM_MS,
+): Promise<RoundResult> {
+  const dice = new Dice(seed);
+  let relay: CuttableRelay | undefined;
+  const channelVia = async (address: string) => {
+    relay = await CuttableRelay.start(Number(address.split(':')[1]));
+    return `127.0.0.1:${relay.port}`;
+  };
+  let clients: RedisClients | undefined;
+  try {
+    return await withPair(image, { from, ...cores, ...(fault.viaRelay && { channelVia }) }, async (guest) => {
+      await reaches(guest, 'PAIR');
+      await pause(SETTLE_MS);
+      clients = await RedisClients.open(guest.redisPort, CLIENTS, THINK_MS);
+      clients.start(seed);
+      await pause(warmMs);
+      return await underLoad(guest, clients, relay, fault, dice, seed);
+    });
+  } finally {
+    clients?.close();
+    relay?.close();
+  }
+}
+
+async function underLoad(
+  guest: ProtectedGuest,
+  clients: RedisClients,
+  relay: CuttableRelay | undefined,
+  fault: Fault,
+  dice: Dice,
+  seed: string,
+): Promise<RoundResult> {
+  const [a, b] = guest.hosts;
+  const lines = { a: new Timeline(a), b: new Timeline(b) };
+  const wrong: string[] = [];
+  const backupIs = async (state: string) => {
+    await until(DECISION_MS_MAX, () => lines.b.after(0, state) !== undefined || !b.process.running);
+  };
+  const [startedMs, answered] = [sharedMs(), clients.answered];
+  await pause(dice.between(1500, 3000));
+  if (a.state !== 'PAIR') throw new Error(`host A left PAIR before the fault: ${a.reason}`);
+  const requestsPerSecond = ((clients.answered - answered) / (sharedMs() - startedMs)) * 1000;
+  const { inFlight } = clients;
+  const faultMs = await fault.inflict({ guest, clients, relay, dice, backupIs });
+
+  const alone = (line: Timeline) => line.after(faultMs, 'SOLE');
+  await until(DECISION_MS_MAX, () => alone(lines.a) !== undefined || alone(lines.b) !== undefined);
+  const survivor = alone(lines.b) !== undefined ? 'B' : alone(lines.a) !== undefined ? 'A' : 'nobody';
+  if (survivor === 'nobody')
+    wrong.push(`nobody goes on (A ${a.state}: ${a.reason}, B ${b.state}: ${b.reason})`);
+  if (fault.survivor !== 'either' && survivor !== 'nobody' && fault.survivor !== survivor)
+    wrong.push(`host ${survivor} went on`);
+  const since = alone(survivor === 'A' ? lines.a : lines.b) ?? faultMs;
+  const served = await until(
+    DECISION_MS_MAX,
+    () => clients.leastAnsweredSince(since) >= ANSWERS_AFTER || clients.connectionsLost > 0,
+  );
+  if (!served) wrong.push('a client got no answers after the fault');
+  await pause(WATCH_AFTER_MS);
+  if (alone(lines.a) !== undefined && alone(lines.b) !== undefined) wrong.push('both hosts went on');
+  const loser = survivor === 'A' ? b : a;
+  if (fault.loserHalts) {
+    if (!(await until(DECISION_MS_MAX, () => !loser.process.running)))
+      wrong.push(`host ${loser.name} did not halt`);
+    else if (!/superseded|newer generation/.test(loser.reason))
+      wrong.push(`host ${loser.name} halted for another reason: ${loser.reason}`);
+  }
+  const { history, lists } = await clients.finish();
+  if (clients.refusal !== undefined) wrong.push(`redis refused: ${clients.refusal}`);
+  const judgement = judge(history, lists);
+  const { connectionsLost } = clients;
+  const askedMs = lines.b.after(faultMs, 'ASK');
+  const liveMs = lines.b.after(faultMs, 'LIVE');
+  const frameMs = liveMs === undefined ? undefined : lines.b.after(liveMs, 'first-frame');
+  const tookOver = survivor === 'B';
+  return {
+    fault: fault.name,
+    seed,
+    survivor,
+    detectionMs: tookOver ? between(faultMs, askedMs) : undefined,
+    drainMs: tookOver ? between(askedMs, liveMs) : undefined,
+    firstOutputMs: tookOver ? between(liveMs, frameMs) : undefined,
+    longestGapMs: clients.longestGapMs(faultMs),
+    requestsPerSecond,
+    inFlight,
+    operations: history.length,
+    connectionsLost,
+    ...judgement,
+    wrong,
+  };
+}
+
+function between(from: number | undefined, to: number | undefined): number | undefined {
+  return from === undefined || to === undefined ? undefined : to - from;
+}
+
+async function until(ms: number, holds: () => boolean): Promise<boolean> {
+  const deadline = performance.now() + ms;
+  while (!holds()) {
+    if (performance.now() > deadline) return false;
+    await pause(5);
+  }
+  return true;
+}
