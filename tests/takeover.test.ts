@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { repositoryRoot } from '../src/host/image/repository.ts';
+import { VmAuthority } from '../src/host/vm-authority.ts';
 import { DiskServer } from '../src/storage/disk-server.ts';
 import { assembledGuest } from './assembled-guest.ts';
 import { CuttableRelay } from './cuttable-relay.ts';
@@ -19,6 +20,8 @@ let folder = '';
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'lockstep-takeover-'));
   await writeFile(join(folder, 'journal'), await assembledGuest('journal'));
+  const authority = await VmAuthority.create('vm');
+  await writeFile(join(folder, 'channel.json'), JSON.stringify(await authority.issue()));
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
@@ -55,7 +58,11 @@ class Vm {
 
   constructor(config: object) {
     const program = join(repositoryRoot(), 'dist/src/host/vm-process.js');
-    this.child = spawn(process.execPath, [program, JSON.stringify({ vm: 'vm', machine, ...config })]);
+    const channel = { credentials: join(folder, 'channel.json') };
+    this.child = spawn(process.execPath, [
+      program,
+      JSON.stringify({ vm: 'vm', machine, channel, ...config }),
+    ]);
     closing.push(() => this.child.kill('SIGKILL'));
     let rest = '';
     this.child.stdout.on('data', (chunk: Buffer) => {

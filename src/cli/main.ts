@@ -1,5 +1,6 @@
 import { Command, CommanderError } from 'commander';
 import { examineHost } from '../host/doctor.ts';
+import { addChannelVerbs } from './channel-verbs.ts';
 import { EXIT_WRONG, leave, VerbError } from './ending.ts';
 import { addGuestVerbs } from './guest-verbs.ts';
 import { addImageVerbs } from './image-verbs.ts';
@@ -16,6 +17,7 @@ const program = new Command('lockstep')
 addGuestVerbs(program);
 addServiceVerbs(program);
 addImageVerbs(program);
+addChannelVerbs(program);
 
 program
   .command('doctor')

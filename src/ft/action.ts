@@ -17,7 +17,8 @@ export type FtAction =
   | { readonly kind: 'hand-over'; readonly output: NumberedOutput }
   /** A disk operation that was started before and has no completion: again, on the session that is open now. */
   | { readonly kind: 'issue-again'; readonly request: DiskRequestOutput }
-  | { readonly kind: 'connect'; readonly address: string }
+  /** A connection for this generation. */
+  | { readonly kind: 'connect'; readonly address: string; readonly generation: Epoch }
   | { readonly kind: 'send'; readonly link: Link; readonly message: Message }
   | { readonly kind: 'flush'; readonly link: Link }
   /** Sends what was given to `send` and ends the connection; nothing more of it is read. */

@@ -394,7 +394,7 @@ export class Primary {
     this.#joining = new LogStream(epoch(this.#epoch + 1), this.#protectAddress, -1n);
     this.#joinDeadline = hostMilliseconds(this.#now + this.#side.timing.copyMs);
     this.#enter('COPY', this.#protectAddress);
-    this.#do({ kind: 'connect', address: this.#protectAddress });
+    this.#do({ kind: 'connect', address: this.#protectAddress, generation: this.#joining.generation });
   }
 
   #snapshot(snapshot: MachineSnapshot): void {
@@ -633,7 +633,7 @@ export class Primary {
     }
     const stream = this.#joining ?? this.#pair;
     if (stream && stream.link === undefined && this.#state !== 'ASK') {
-      this.#do({ kind: 'connect', address: stream.address });
+      this.#do({ kind: 'connect', address: stream.address, generation: stream.generation });
     }
   }
 

@@ -17,6 +17,7 @@ const primary = {
   boot: { kernel: 'k' },
   storage,
   protect: '127.0.0.1:7000',
+  channel: { credentials: 'channel.json' },
 };
 const parse = (value: unknown) => parseVmProcessConfig(JSON.stringify(value));
 
@@ -37,7 +38,13 @@ test('both sides of a pair have the same identity, and another machine has anoth
     const config = parse(value);
     return config.ok ? config.value.identity : config.error;
   };
-  const backup = { role: 'backup', vm: 'v', machine, storage, listen: '127.0.0.1:7000' };
+  const backup = {
+    ...primary,
+    role: 'backup',
+    boot: undefined,
+    protect: undefined,
+    listen: '127.0.0.1:7000',
+  };
   expect(identity(backup)).toBe(identity(primary));
   expect(identity({ ...backup, machine: { ...machine, startEpochSeconds: 1 } })).not.toBe(identity(primary));
 });

@@ -3,6 +3,7 @@ import { failed, ok, type Result } from '../base/result.ts';
 import { DEFAULT_LIMITS, DEFAULT_TIMING, type Limits, type Timing } from '../ft/timing.ts';
 import { checkConfig, encodeConfig, type MachineConfig } from '../machine/config.ts';
 import { type HostPort, parseHostPort } from '../transport/address.ts';
+import { type ChannelConfig, parseChannelConfig } from './channel-config.ts';
 import type { GuestFiles } from './guest-files.ts';
 
 /** What one VM process is told on its command line, as JSON. Addresses are "host:port". */
@@ -24,6 +25,7 @@ export interface VmProcessConfig {
   readonly listen: HostPort | undefined;
   /** A backup's `listen`: the primary attaches it before the guest's first instruction. */
   readonly protect: string | undefined;
+  readonly channel: ChannelConfig;
   /** The epoch at which the VM's record stands before power-on; 0 when there is none. */
   readonly expectedEpoch: number;
   readonly timing: Timing;
@@ -66,6 +68,9 @@ export function parseVmProcessConfig(text: string): Result<VmProcessConfig> {
   const protect = optionalText(json, 'protect', wrong);
   if (protect !== undefined && !parseHostPort(protect).ok)
     wrong.push('protect is no address: write host:port');
+  const channel = parseChannelConfig(json.channel, wrong);
+  if (channel.security === undefined && (role === 'backup' || protect !== undefined))
+    wrong.push('channel: fault tolerance needs credentials (lockstep channel issue), or "security": "none"');
   const storage = parseStorage(json.storage, wrong);
   const disks = machine.ok ? machine.value.disks.length : 0;
   if ((storage?.disks.length ?? 0) < disks) wrong.push(`storage names fewer than ${disks} disks`);
@@ -82,6 +87,7 @@ export function parseVmProcessConfig(text: string): Result<VmProcessConfig> {
     network: optionalAddress(json, 'network', wrong),
     listen,
     protect,
+    channel,
     expectedEpoch: optionalNumber(json, 'expectedEpoch', wrong) ?? 0,
     timing: numbers('timing', json.timing, DEFAULT_TIMING, wrong),
     limits: numbers('limits', json.limits, DEFAULT_LIMITS, wrong),

@@ -22,6 +22,7 @@ import { parseHostPort } from '../transport/address.ts';
 import { TcpChannel } from '../transport/tcp-channel.ts';
 import { UdpHeartbeats } from '../transport/udp-heartbeats.ts';
 import { buildIdentity } from './build-identity.ts';
+import { readChannelSecurity } from './channel-config.ts';
 import { FirstFrame } from './first-frame.ts';
 import { readBootImage } from './guest-files.ts';
 import { HostClock, sharedMs } from './host-clock.ts';
@@ -130,6 +131,11 @@ async function start(config: VmProcessConfig): Promise<void> {
     return;
   }
   const vm = vmId(config.vm);
+  const security = await readChannelSecurity(config.channel, vm);
+  if (!security.ok) {
+    refuse(security.error);
+    return;
+  }
   const vcpu = new VcpuThread({
     config: config.machine,
     options: {},
@@ -141,8 +147,13 @@ async function start(config: VmProcessConfig): Promise<void> {
     refuse(resumed.error);
     return;
   }
-  const channel = new TcpChannel();
-  const heartbeats = new UdpHeartbeats(vm);
+  const heartbeats = new UdpHeartbeats(vm, security.value === 'none' ? 'none' : 'sealed');
+  const channel = new TcpChannel({
+    vm,
+    security: security.value ?? 'none',
+    compresses: config.channel.compress,
+    onHeartbeatKeys: (generation, keys, end) => heartbeats.useKeys(generation, keys, end),
+  });
   const console = new StatusConsole(config.consoleFile);
   const { storage } = config;
   const diskNames = storage?.disks.slice(0, config.machine.disks.length) ?? [];
@@ -198,6 +209,10 @@ async function start(config: VmProcessConfig): Promise<void> {
     const peer = parseHostPort(address);
     if (!peer.ok) {
       report({ kind: 'event', what: 'protect', detail: peer.error });
+      return;
+    }
+    if (security.value === undefined) {
+      report({ kind: 'event', what: 'protect', detail: 'this process was started without "channel"' });
       return;
     }
     heartbeats.setPeer(peer.value);
@@ -274,6 +289,7 @@ function reportFigures(
       ...figures,
       standstillMs,
       logBytes: channel.logBytes,
+      wireBytes: channel.wireBytes,
       ...core.takeWaits(),
     });
   }, everyMs).unref();

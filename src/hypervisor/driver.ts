@@ -238,7 +238,7 @@ export class Driver {
         disks.issue(action.request);
         break;
       case 'connect':
-        channel.connect(action.address);
+        channel.connect(action.address, action.generation);
         break;
       case 'send':
         channel.send(action.link, action.message);

@@ -97,8 +97,8 @@ export interface ArbiterEvents {
  */
 export interface ChannelPort {
   listen(events: ChannelEvents): void;
-  /** One attempt. Answered by `connected`, or by `broken` without a link. */
-  connect(address: string): void;
+  /** One attempt, for a pair of this generation. Answered by `connected`, or by `broken` without a link. */
+  connect(address: string, generation: Epoch): void;
   /** Kept back for a few milliseconds at most, so that entries travel together. */
   send(link: Link, message: Message): void;
   /** The parts of a snapshot, between its begin and its end. */

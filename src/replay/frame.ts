@@ -46,6 +46,7 @@ export const FRAME_TAG = {
   over: 135,
   diverged: 136,
   'held-output': 137,
+  compressed: 138,
 } as const;
 
 export interface Frame {

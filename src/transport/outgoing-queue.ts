@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import { encodeMessage } from '../ft/message-codec.ts';
+import { compressedBatch } from './compressed-batch.ts';
 
 const SNAPSHOT_PART_BYTES = 256 * 1024;
 
@@ -14,11 +15,13 @@ interface SnapshotSource {
  */
 export class OutgoingQueue {
   readonly #socket: Socket;
+  readonly #compresses: boolean;
   #queue: (Uint8Array | SnapshotSource)[] = [];
   #waiting = false;
 
-  constructor(socket: Socket) {
+  constructor(socket: Socket, compresses: boolean) {
     this.#socket = socket;
+    this.#compresses = compresses;
     socket.on('drain', () => {
       this.#waiting = false;
       this.flush();
@@ -45,7 +48,8 @@ export class OutgoingQueue {
   #writeFrames(): void {
     const end = this.#queue.findIndex((item) => !(item instanceof Uint8Array));
     const frames = this.#queue.splice(0, end < 0 ? this.#queue.length : end) as Uint8Array[];
-    this.#socket.write(frames.length === 1 ? frames[0]! : Buffer.concat(frames));
+    const batch = frames.length === 1 ? frames[0]! : Buffer.concat(frames);
+    this.#socket.write(this.#compresses ? compressedBatch(batch) : batch);
   }
 
   #writePart(source: SnapshotSource): void {

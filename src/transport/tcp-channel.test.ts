@@ -5,8 +5,10 @@ import { epoch, instanceId, vmId } from '../ft/identity.ts';
 import type { Link } from '../ft/link.ts';
 import type { Heartbeat, Message } from '../ft/message.ts';
 import { encodeMessage } from '../ft/message-codec.ts';
+import { VmAuthority } from '../host/vm-authority.ts';
 import { parseHostPort } from './address.ts';
-import { TcpChannel } from './tcp-channel.ts';
+import type { TcpChannelOptions } from './tcp-channel.ts';
+import { Side } from './testing/side.ts';
 import { UdpHeartbeats } from './udp-heartbeats.ts';
 
 const envelope = { vm: vmId('vm'), generation: epoch(2), sender: instanceId('a') };
@@ -29,53 +31,10 @@ const entry = (sequence: bigint, size = 10): Message => ({
   },
 });
 
-/** One side that keeps what it is told. */
-class Side {
-  readonly channel = new TcpChannel();
-  readonly messages: Message[] = [];
-  readonly links: Link[] = [];
-  broken: string[] = [];
-  #waiting: (() => void)[] = [];
-  onMessages: (link: Link, messages: readonly Message[]) => void = () => {};
-
-  constructor() {
-    this.channel.listen({
-      connected: (link) => {
-        this.links.push(link);
-        this.#wake();
-      },
-      received: (link, messages) => {
-        if (!this.links.includes(link)) this.links.push(link);
-        this.messages.push(...messages);
-        this.onMessages(link, messages);
-        this.#wake();
-      },
-      broken: (_link, reason) => {
-        this.broken.push(reason);
-        this.#wake();
-      },
-    });
-  }
-
-  accept(): Promise<number> {
-    return new Promise((resolve, reject) =>
-      this.channel.accept({ host: '127.0.0.1', port: 0 }, resolve, reject),
-    );
-  }
-
-  async until(condition: () => boolean): Promise<void> {
-    while (!condition()) await new Promise<void>((resolve) => this.#waiting.push(resolve));
-  }
-
-  #wake(): void {
-    for (const resolve of this.#waiting.splice(0)) resolve();
-  }
-}
-
 const sides: Side[] = [];
 const sockets: Socket[] = [];
-function side(): Side {
-  const made = new Side();
+function side(options: Partial<TcpChannelOptions> = {}): Side {
+  const made = new Side({ vm: envelope.vm, security: 'none', ...options });
   sides.push(made);
   return made;
 }
@@ -84,11 +43,22 @@ afterEach(() => {
   for (const socket of sockets.splice(0)) socket.destroy();
 });
 
-async function pair(): Promise<{ a: Side; b: Side; toB: Link }> {
-  const a = side();
-  const b = side();
+/** How the two ends may be: what must hold does not depend on it. */
+const kinds: { [name: string]: () => Promise<[Partial<TcpChannelOptions>, Partial<TcpChannelOptions>]> } = {
+  plain: async () => [{}, {}],
+  'in TLS': async () => {
+    const authority = await VmAuthority.create(envelope.vm);
+    return [{ security: await authority.issue() }, { security: await authority.issue() }];
+  },
+  compressed: async () => [{ compresses: true }, {}],
+};
+
+async function pair(kind = 'plain'): Promise<{ a: Side; b: Side; toB: Link }> {
+  const [ofA, ofB] = await kinds[kind]!();
+  const a = side(ofA);
+  const b = side(ofB);
   const port = await b.accept();
-  a.channel.connect(`127.0.0.1:${port}`);
+  a.channel.connect(`127.0.0.1:${port}`, envelope.generation);
   await a.until(() => a.links.length > 0);
   const toB = a.links[0]!;
   a.channel.send(toB, hello);
@@ -100,27 +70,30 @@ async function pair(): Promise<{ a: Side; b: Side; toB: Link }> {
   return { a, b, toB };
 }
 
-test('messages cross in order, with a snapshot of many parts between two of them', async () => {
-  const { a, b, toB } = await pair();
-  const snapshot = Uint8Array.from({ length: 3_000_001 }, (_, index) => index * 31);
-  a.channel.send(toB, entry(1n));
-  a.channel.sendSnapshot(toB, snapshot);
-  a.channel.send(toB, { kind: 'snapshot-end' });
-  a.channel.send(toB, entry(2n));
-  a.channel.flush(toB);
-  await b.until(() => b.messages.length > 3 && b.messages.at(-1)?.kind === 'entry');
-  const parts = b.messages.filter((message) => message.kind === 'snapshot-part');
-  expect(Buffer.compare(Buffer.concat(parts.map((part) => part.bytes)), snapshot)).toBe(0);
-  expect(b.messages.map((message) => message.kind).filter((kind) => kind !== 'snapshot-part')).toEqual([
-    'hello',
-    'entry',
-    'snapshot-end',
-    'entry',
-  ]);
-});
+test.each(Object.keys(kinds))(
+  '%s: messages cross in order, with a snapshot of many parts between two of them',
+  async (kind) => {
+    const { a, b, toB } = await pair(kind);
+    const snapshot = Uint8Array.from({ length: 3_000_001 }, (_, index) => index * 31);
+    a.channel.send(toB, entry(1n));
+    a.channel.sendSnapshot(toB, snapshot);
+    a.channel.send(toB, { kind: 'snapshot-end' });
+    a.channel.send(toB, entry(2n));
+    a.channel.flush(toB);
+    await b.until(() => b.messages.length > 3 && b.messages.at(-1)?.kind === 'entry');
+    const parts = b.messages.filter((message) => message.kind === 'snapshot-part');
+    expect(Buffer.compare(Buffer.concat(parts.map((part) => part.bytes)), snapshot)).toBe(0);
+    expect(b.messages.map((message) => message.kind).filter((kind) => kind !== 'snapshot-part')).toEqual([
+      'hello',
+      'entry',
+      'snapshot-end',
+      'entry',
+    ]);
+  },
+);
 
-test('an unflushed message leaves by itself', async () => {
-  const { a, b, toB } = await pair();
+test.each(Object.keys(kinds))('%s: an unflushed message leaves by itself', async (kind) => {
+  const { a, b, toB } = await pair(kind);
   a.channel.send(toB, entry(1n));
   await b.until(() => b.messages.length === 2);
   expect(b.messages[1]).toEqual(entry(1n));
@@ -162,30 +135,36 @@ test('a damaged frame breaks a greeted connection, and nothing of its chunk is a
   expect(b.messages).toHaveLength(1);
 });
 
-test('a side that stops reading gets everything, once, when it reads again', async () => {
-  const { a, b, toB } = await pair();
-  const from = b.links[0]!;
-  b.channel.pauseReading(from);
-  for (let sequence = 1n; sequence <= 200n; sequence++) a.channel.send(toB, entry(sequence, 50_000));
-  a.channel.flush(toB);
-  await new Promise((resolve) => setTimeout(resolve, 20));
-  const whilePaused = b.messages.length;
-  b.channel.resumeReading(from);
-  await b.until(() => b.messages.length === 201);
-  expect(whilePaused).toBeLessThan(201);
-  expect(
-    b.messages.slice(1).map((message) => (message.kind === 'entry' ? message.entry.sequence : 0n)),
-  ).toEqual(Array.from({ length: 200 }, (_, index) => BigInt(index + 1)));
-});
+test.each(Object.keys(kinds))(
+  '%s: a side that stops reading gets everything, once, when it reads again',
+  async (kind) => {
+    const { a, b, toB } = await pair(kind);
+    const from = b.links[0]!;
+    b.channel.pauseReading(from);
+    for (let sequence = 1n; sequence <= 200n; sequence++) a.channel.send(toB, entry(sequence, 50_000));
+    a.channel.flush(toB);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    const whilePaused = b.messages.length;
+    b.channel.resumeReading(from);
+    await b.until(() => b.messages.length === 201);
+    expect(whilePaused).toBeLessThan(201);
+    expect(
+      b.messages.slice(1).map((message) => (message.kind === 'entry' ? message.entry.sequence : 0n)),
+    ).toEqual(Array.from({ length: 200 }, (_, index) => BigInt(index + 1)));
+  },
+);
 
-test('closing sends what was given before it; the other side sees a break', async () => {
-  const { a, b, toB } = await pair();
-  a.channel.send(toB, entry(1n));
-  a.channel.close(toB);
-  await b.until(() => b.broken.length > 0);
-  expect(b.messages.map((message) => message.kind)).toEqual(['hello', 'entry']);
-  expect(a.broken).toEqual([]);
-});
+test.each(Object.keys(kinds))(
+  '%s: closing sends what was given before it; the other side sees a break',
+  async (kind) => {
+    const { a, b, toB } = await pair(kind);
+    a.channel.send(toB, entry(1n));
+    a.channel.close(toB);
+    await b.until(() => b.broken.length > 0);
+    expect(b.messages.map((message) => message.kind)).toEqual(['hello', 'entry']);
+    expect(a.broken).toEqual([]);
+  },
+);
 
 test('nobody at the address and a port in use are one line each', async () => {
   const a = side();
@@ -198,14 +177,14 @@ test('nobody at the address and a port in use are one line each', async () => {
   });
   expect(refused).toMatch(/^cannot listen on 127.0.0.1:\d+: .*EADDRINUSE/);
   await new Promise((resolve) => taken.close(resolve));
-  a.channel.connect(`127.0.0.1:${port}`);
+  a.channel.connect(`127.0.0.1:${port}`, envelope.generation);
   await a.until(() => a.broken.length > 0);
   expect(a.broken[0]).toMatch(/^cannot connect to 127.0.0.1:\d+: .*ECONNREFUSED/);
 });
 
 test('heartbeats reach the other side, and are answered where they came from', async () => {
-  const a = new UdpHeartbeats(vmId('vm'));
-  const b = new UdpHeartbeats(vmId('vm'));
+  const a = new UdpHeartbeats(vmId('vm'), 'none');
+  const b = new UdpHeartbeats(vmId('vm'), 'none');
   const heartbeat: Heartbeat = { ...envelope, received: 7n, replayed: 3n };
   const port = await new Promise<number>((resolve, reject) =>
     b.bind({ host: '127.0.0.1', port: 0 }, resolve, reject),
@@ -223,7 +202,7 @@ test('heartbeats reach the other side, and are answered where they came from', a
 });
 
 test('a stranger with a heartbeat does not turn away the one who was told its partner', async () => {
-  const [a, b, stranger] = [vmId('vm'), vmId('vm'), vmId('vm')].map((vm) => new UdpHeartbeats(vm));
+  const [a, b, stranger] = [vmId('vm'), vmId('vm'), vmId('vm')].map((vm) => new UdpHeartbeats(vm, 'none'));
   if (!a || !b || !stranger) throw new Error('three ends');
   const heartbeat: Heartbeat = { ...envelope, received: 7n, replayed: 3n };
   const bind = (end: UdpHeartbeats): Promise<number> =>

@@ -1,28 +1,27 @@
 import { createSocket, type Socket } from 'node:dgram';
-import type { VmId } from '../ft/identity.ts';
+import type { Epoch, VmId } from '../ft/identity.ts';
 import type { Heartbeat } from '../ft/message.ts';
-import { decodeHeartbeat, encodeHeartbeat } from '../ft/message-codec.ts';
 import type { HeartbeatEvents, HeartbeatPort } from '../hypervisor/ports.ts';
-import { FrameReader } from '../replay/frame.ts';
 import type { HostPort } from './address.ts';
-
-const DATAGRAM_MAX_BYTES = 1200;
+import { HeartbeatSeal } from './heartbeat-seal.ts';
+import type { HeartbeatKeys } from './secure-session.ts';
 
 /**
  * Heartbeats as datagrams. The backup listens at the port of its logging channel; the primary knows that address,
- * and the backup answers where the last heartbeat of this VM came from.
+ * and the backup answers where the last heartbeat of this VM came from. Where the channel is secure, every datagram
+ * carries a code that only the two ends of the session can make, and a number that only grows.
  */
 export class UdpHeartbeats implements HeartbeatPort {
   readonly #socket: Socket;
-  readonly #vm: VmId;
+  readonly #seal: HeartbeatSeal;
   #events: HeartbeatEvents | undefined;
   #peer: HostPort | undefined;
-  /** Who was told its partner does not learn another from datagrams: anyone can send those. */
+  /** Who was told its partner does not learn another from datagrams. */
   #told = false;
   #closed = false;
 
-  constructor(vm: VmId, family: 'udp4' | 'udp6' = 'udp4') {
-    this.#vm = vm;
+  constructor(vm: VmId, security: 'sealed' | 'none', family: 'udp4' | 'udp6' = 'udp4') {
+    this.#seal = new HeartbeatSeal(vm, security);
     this.#socket = createSocket(family);
     this.#socket.on('message', (datagram, from) =>
       this.#received(datagram, { host: from.address, port: from.port }),
@@ -50,9 +49,15 @@ export class UdpHeartbeats implements HeartbeatPort {
     this.#told = true;
   }
 
+  /** The keys of a session of this generation; the heartbeats of earlier sessions stay good for a while. */
+  useKeys(generation: Epoch, keys: HeartbeatKeys, end: 'client' | 'server'): void {
+    this.#seal.useKeys(generation, keys, end);
+  }
+
   send(heartbeat: Heartbeat): void {
     if (!this.#peer || this.#closed) return;
-    this.#socket.send(encodeHeartbeat(heartbeat), this.#peer.port, this.#peer.host, () => {});
+    const datagram = this.#seal.close(heartbeat);
+    if (datagram) this.#socket.send(datagram, this.#peer.port, this.#peer.host, () => {});
   }
 
   close(): void {
@@ -62,14 +67,10 @@ export class UdpHeartbeats implements HeartbeatPort {
   }
 
   #received(datagram: Uint8Array, from: HostPort): void {
-    if (this.#closed || datagram.length > DATAGRAM_MAX_BYTES) return;
-    const reader = new FrameReader(DATAGRAM_MAX_BYTES);
-    reader.push(datagram);
-    const frame = reader.next();
-    if (!frame.ok || !frame.value || !reader.atFrameBoundary) return;
-    const heartbeat = decodeHeartbeat(frame.value);
-    if (!heartbeat.ok || heartbeat.value.vm !== this.#vm) return;
+    if (this.#closed) return;
+    const heartbeat = this.#seal.open(datagram);
+    if (!heartbeat) return;
     if (!this.#told) this.#peer = from;
-    this.#events?.heartbeat(heartbeat.value);
+    this.#events?.heartbeat(heartbeat);
   }
 }

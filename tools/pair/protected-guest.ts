@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { GuestImage } from '../../src/host/image/build-image.ts';
 import { repositoryRoot } from '../../src/host/image/repository.ts';
+import { VmAuthority } from '../../src/host/vm-authority.ts';
 import { JsonProcess, type StatusLine } from './json-process.ts';
 
 const MEMORY_BYTES = 256 * 1024 * 1024;
@@ -39,6 +40,8 @@ export interface ProtectedGuestOptions {
   readonly channelVia?: (address: string) => Promise<string>;
   /** Pins everything to one processor, and host B to another one. */
   readonly cores?: { readonly all: number; readonly backup: number };
+  /** Of the logging channel. TLS, and no compression, unless told otherwise. */
+  readonly channel?: { readonly security?: 'none'; readonly compress?: boolean };
 }
 
 /** A switch, a disk server and two hosts, each a process with a folder of its own. */
@@ -132,6 +135,7 @@ export class ProtectedGuest {
       seed: randomBytes(32).toString('hex'),
       debugExit: false,
     };
+    const authority = await VmAuthority.create('demo');
     const common = {
       vm: 'demo',
       machine,
@@ -143,7 +147,10 @@ export class ProtectedGuest {
     const host = async (name: 'A' | 'B', config: object): Promise<HostView> => {
       const launched = await launch(`host ${name}`, 'host/vm-process.js', async (own) => {
         const file = join(own, 'vm.json');
-        await writeFile(file, JSON.stringify({ ...common, ...config }), { mode: 0o600 });
+        const credentials = join(own, 'channel.json');
+        await writeFile(credentials, JSON.stringify(await authority.issue()), { mode: 0o600 });
+        const channel = options.channel?.security ? options.channel : { ...options.channel, credentials };
+        await writeFile(file, JSON.stringify({ ...common, ...config, channel }), { mode: 0o600 });
         return [file];
       });
       const view: HostView = {

@@ -1,0 +1,123 @@
+import 'reflect-metadata';
+import { createPrivateKey, createPublicKey, KeyObject, randomBytes, webcrypto } from 'node:crypto';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import * as x509 from '@peculiar/x509';
+import { failed, ok, type Result } from '../base/result.ts';
+import { type VmId, vmId } from '../ft/identity.ts';
+import { type ChannelCredentials, vmUri } from '../transport/credentials.ts';
+
+/** P-256: the fastest signature that every TLS 1.3 end speaks [RFC 8446 9.1]. */
+const KEYS = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
+const SERVER_AUTHENTICATION = '1.3.6.1.5.5.7.3.1';
+const CLIENT_AUTHENTICATION = '1.3.6.1.5.5.7.3.2';
+/** Two hosts' clocks may differ, and a VM lives long: its authority ends when it is thrown away, not by date. */
+const NOT_BEFORE = new Date('2020-01-01T00:00:00Z');
+const NOT_AFTER = new Date('2049-12-31T23:59:59Z');
+const SERIAL_BYTES = 16;
+
+/** What a VM's owner keeps: whoever has it can join the VM's pair. PEM texts. */
+interface AuthorityFile {
+  readonly certificate: string;
+  readonly key: string;
+}
+
+/** Issues the certificates of one VM's logging channel. Its own key never leaves it but into its file. */
+export class VmAuthority {
+  readonly #vm: VmId;
+  readonly #certificate: x509.X509Certificate;
+  readonly #key: webcrypto.CryptoKey;
+
+  private constructor(vm: VmId, certificate: x509.X509Certificate, key: webcrypto.CryptoKey) {
+    this.#vm = vm;
+    this.#certificate = certificate;
+    this.#key = key;
+  }
+
+  static async create(name: string): Promise<VmAuthority> {
+    const vm = vmId(name);
+    const keys = await webcrypto.subtle.generateKey(KEYS, true, ['sign', 'verify']);
+    const certificate = await x509.X509CertificateGenerator.createSelfSigned({
+      serialNumber: serial(),
+      name: 'CN=Lockstep VM authority',
+      notBefore: NOT_BEFORE,
+      notAfter: NOT_AFTER,
+      signingAlgorithm: KEYS,
+      keys,
+      extensions: [
+        new x509.BasicConstraintsExtension(true, 0, true),
+        new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign, true),
+      ],
+    });
+    return new VmAuthority(vm, certificate, keys.privateKey);
+  }
+
+  /** The authority in this folder's `authority.json` (mode 0600), made when there is none. */
+  static async inFolder(vm: string, folder: string): Promise<Result<VmAuthority>> {
+    const path = join(folder, 'authority.json');
+    try {
+      return ok(await VmAuthority.#read(vm, await readFile(path, 'utf8')));
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
+        return failed(`${path} is no authority: ${(error as Error).message}`);
+    }
+    const made = await VmAuthority.create(vm);
+    const file: AuthorityFile = {
+      certificate: made.#certificate.toString('pem'),
+      key: pem(made.#key),
+    };
+    try {
+      await mkdir(folder, { recursive: true, mode: 0o700 });
+      await writeFile(path, JSON.stringify(file), { mode: 0o600, flag: 'wx' });
+    } catch (error) {
+      return failed(`cannot write ${path}: ${(error as Error).message}`);
+    }
+    return ok(made);
+  }
+
+  static async #read(vm: string, text: string): Promise<VmAuthority> {
+    const { certificate, key } = JSON.parse(text) as AuthorityFile;
+    const own = createPrivateKey(key);
+    const parsed = new x509.X509Certificate(certificate);
+    const right = createPublicKey(own).equals(createPublicKey(certificate));
+    if (!right) throw new Error('its key is not that of its certificate');
+    const pkcs8 = own.export({ format: 'der', type: 'pkcs8' });
+    const imported = await webcrypto.subtle.importKey('pkcs8', pkcs8, KEYS, true, ['sign']);
+    return new VmAuthority(vmId(vm), parsed, imported);
+  }
+
+  /** A new key and its certificate, good for both roles, which take turns. */
+  async issue(): Promise<ChannelCredentials> {
+    const keys = await webcrypto.subtle.generateKey(KEYS, true, ['sign', 'verify']);
+    const certificate = await x509.X509CertificateGenerator.create({
+      serialNumber: serial(),
+      subject: 'CN=Lockstep VM instance',
+      issuer: this.#certificate.subject,
+      notBefore: NOT_BEFORE,
+      notAfter: NOT_AFTER,
+      signingAlgorithm: KEYS,
+      publicKey: keys.publicKey,
+      signingKey: this.#key,
+      extensions: [
+        new x509.SubjectAlternativeNameExtension([{ type: 'url', value: vmUri(this.#vm) }]),
+        new x509.ExtendedKeyUsageExtension([SERVER_AUTHENTICATION, CLIENT_AUTHENTICATION]),
+      ],
+    });
+    return {
+      authority: this.#certificate.toString('pem'),
+      certificate: certificate.toString('pem'),
+      key: pem(keys.privateKey),
+    };
+  }
+}
+
+function serial(): string {
+  const bytes = randomBytes(SERIAL_BYTES);
+  // Positive, and of full length [RFC 5280 4.1.2.2].
+  bytes[0] = (bytes[0]! & 0x7f) | 0x40;
+  return bytes.toString('hex');
+}
+
+function pem(key: webcrypto.CryptoKey): string {
+  return KeyObject.from(key).export({ format: 'pem', type: 'pkcs8' }).toString();
+}
