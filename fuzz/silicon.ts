@@ -94,9 +94,9 @@ async function compareAll(native: NativeProcessor, options: Options): Promise<nu
   process.once('SIGINT', () => campaign.stop());
   const ran = await campaign.run(options.cases, (index): SiliconCase => {
     if (index > 0 && index % PROGRESS === 0) process.stderr.write(`${index} cases, ${failed} differ\n`);
-    if (options.source === 'sequences') return generateSequence(options.seed + index);
+    if (options.source === 'sequences') return generateSequence(options.seed + index, sameFamily);
     if (options.source === 'mixed' && index % SEQUENCE_EVERY === 0) {
-      return generateSequence(options.seed + index / SEQUENCE_EVERY);
+      return generateSequence(options.seed + index / SEQUENCE_EVERY, sameFamily);
     }
     // Sequences take their place in the count: one form would never come up if its number had a factor of theirs.
     const at = options.source === 'mixed' ? index - Math.floor(index / SEQUENCE_EVERY) - 1 : index;
@@ -105,6 +105,8 @@ async function compareAll(native: NativeProcessor, options: Options): Promise<nu
   for (const given of campaign.unsteady) {
     process.stdout.write(`not repeated by the processor: ${formName(given.form)}, seed ${given.seed}\n`);
   }
+  for (const [{ what }, count] of campaign.known)
+    process.stdout.write(`known of other families: ${what}: ${count}\n`);
   for (const [name, count] of failures) process.stdout.write(`${name}: ${count} differ\n`);
   process.stdout.write(`${campaign.coverage.summary().join('\n')}\n`);
   if (options.coverage) writeFileSync(options.coverage, `${campaign.coverage.table().join('\n')}\n`);

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { appendFileSync, existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,17 +9,20 @@ import { repositoryRoot } from '../../src/host/image/repository.ts';
 import type { Program, Verdict } from './list.ts';
 import { prepareNative } from './native-run.ts';
 import { type KernelImage, listedPrograms, prepareGuest } from './programs-guest.ts';
+import { ResultsFile } from './results-file.ts';
 import { WatchedConsole } from './watched-console.ts';
 
 /**
- * node dist/tests/programs/main.js [--fast] [--kernel cloud|generic] [--engine E] [--record FILE [--replay]]
- *                                  [--resume FILE] [--console] [--qemu | --native] [NAME...]
+ * node dist/tests/programs/main.js [--fast] [--kernel cloud|generic] [--engine E]
+ *                                  [--record FILE [--replay [--replay-engine E]]] [--resume FILE] [--console]
+ *                                  [--qemu | --native] [NAME...]
  *
  * Runs the programs of tests/programs/list in one guest and says, as each ends, whether it did what it must and what
  * it cost; exit code 1 when one did not. NAME selects those that contain it.
  *
- * --replay   replays the recording: digests, outputs and console must be equal
- * --resume   keeps results in FILE and leaves out what passed there with the same kernel and engine
+ * --replay   replays the recording, by the same engine unless --replay-engine tells another: digests, outputs and
+ *            console must be equal
+ * --resume   keeps results in FILE, leaves out what passed there with the same kernel and engine, and ends with totals
  * --console  the guest's console on standard error
  * --qemu     the same guest under QEMU; --native: a chroot on this host's processor, where expected output comes from
  */
@@ -31,6 +34,7 @@ const { values, positionals } = parseArgs({
     engine: { type: 'string', default: 'auto' },
     record: { type: 'string' },
     replay: { type: 'boolean', default: false },
+    'replay-engine': { type: 'string' },
     resume: { type: 'string' },
     console: { type: 'boolean', default: false },
     qemu: { type: 'boolean', default: false },
@@ -40,6 +44,7 @@ const { values, positionals } = parseArgs({
 
 const where = values.native ? 'native' : values.qemu ? 'qemu' : `${values.kernel} ${values.engine}`;
 const folder = await mkdtemp(join(tmpdir(), 'lockstep-programs-'));
+const results = new ResultsFile(values.resume);
 let stopped = false;
 const progress = (line: string) => console.error(`programs: ${line}`);
 try {
@@ -57,7 +62,7 @@ async function everything(): Promise<boolean> {
   const all = await listedPrograms();
   const lost = positionals.find((part) => !all.some(({ name }) => name.includes(part)));
   if (lost !== undefined) throw new Error(`no program's name contains ${lost}`);
-  const passed = passedBefore();
+  const passed = results.passed();
   const programs = all.filter(
     (program) =>
       (program.fast || !values.fast) &&
@@ -73,9 +78,15 @@ async function everything(): Promise<boolean> {
   for (const { name, problem } of ended.verdicts)
     if (problem !== undefined) console.log(`\n${name}: ${problem}`);
   console.log(`${good} of ${programs.length} programs as they must be (${where})`);
-  if (ended.figures !== undefined) console.log(`run: ${ended.figures}`);
+  if (ended.figures !== undefined) {
+    console.log(`run: ${ended.figures}`);
+    const { instructions, jitShare } = JSON.parse(ended.figures) as RunFigures;
+    if (instructions !== undefined)
+      results.append({ kind: 'run', where, instructions, jitShare: jitShare ?? 0 });
+  }
   if (stopped) throw new Error('stopped');
   const same = !values.replay || (await replaysEqual(values.record ?? '', ended.text));
+  if (values.resume !== undefined) sayTotals();
   return good === programs.length && ended.code === 0 && same;
 }
 
@@ -97,6 +108,26 @@ async function commandFor(programs: readonly Program[], kernel: KernelImage): Pr
 
 function lockstep(args: readonly string[]): string[] {
   return [process.execPath, join(repositoryRoot(), 'dist/src/cli/main.js'), ...args];
+}
+
+/** Of what `lockstep run --json` and `lockstep replay --json` end with; absent where they end with a reason. */
+interface RunFigures {
+  readonly instructions?: number;
+  readonly jitShare?: number;
+}
+
+interface ReplayFigures {
+  readonly count?: number;
+}
+
+function sayTotals(): void {
+  const { run, compiled, replayedEqual, replaysThatDiffer } = results.totals();
+  const billions = (count: number) => `${(count / 1e9).toFixed(1)} G`;
+  const share = ((100 * compiled) / Math.max(1, run)).toFixed(1);
+  console.log(
+    `in all: ${billions(run)} instructions, ${share} % of them in compiled code; replayed equal: ` +
+      `${billions(replayedEqual)}; replays that differ: ${replaysThatDiffer}`,
+  );
 }
 
 interface Ended {
@@ -147,7 +178,8 @@ function runAll(programs: readonly Program[], command: readonly string[]): Promi
 /** Replays and compares: outputs and digests inside `lockstep replay`, the console here. */
 function replaysEqual(recording: string, expected: string): Promise<boolean> {
   progress('replaying the recording');
-  const [program = '', ...args] = lockstep(['replay', recording, '--json', '--engine', values.engine]);
+  const engine = values['replay-engine'] ?? values.engine;
+  const [program = '', ...args] = lockstep(['replay', recording, '--json', '--engine', engine]);
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
     stopsWith(child);
@@ -163,7 +195,10 @@ function replaysEqual(recording: string, expected: string): Promise<boolean> {
     child.on('close', (code) => {
       const equal = code === 0 && text === expected;
       const why = equal ? 'equal' : code === 0 ? 'ANOTHER CONSOLE' : `DIFFERENT (exit code ${code})`;
-      console.log(`replay: ${why} ${said.trim().split('\n').at(-1)}`);
+      const last = said.trim().split('\n').at(-1) ?? '';
+      console.log(`replay by ${engine}: ${why} ${last}`);
+      const { count = 0 } = last.startsWith('{') ? (JSON.parse(last) as ReplayFigures) : {};
+      results.append({ kind: 'replay', where: `${where}, ${engine}`, instructions: count, equal });
       resolve(equal);
     });
   });
@@ -189,11 +224,6 @@ function cpuSecondsOf(pid: number | undefined): number | undefined {
   }
 }
 
-interface Remembered {
-  readonly key: string;
-  readonly passed: boolean;
-}
-
 /** A program with another script or expectation is another program. */
 function keyOf(program: Program): string {
   const { script, output, patterns, files } = program;
@@ -201,17 +231,8 @@ function keyOf(program: Program): string {
   return `${where} ${program.name} ${hash.digest('hex').slice(0, 12)}`;
 }
 
-function passedBefore(): Set<string> {
-  if (values.resume === undefined || !existsSync(values.resume)) return new Set();
-  const lines = readFileSync(values.resume, 'utf8')
-    .split('\n')
-    .filter((line) => line !== '');
-  const results = lines.map((line) => JSON.parse(line) as Remembered);
-  return new Set(results.filter(({ passed }) => passed).map(({ key }) => key));
-}
-
 function remember(program: Program | undefined, verdict: Verdict, cpuSeconds: number | undefined): void {
-  if (values.resume === undefined || program === undefined) return;
-  const line = { key: keyOf(program), passed: verdict.problem === undefined, cpuSecondsSoFar: cpuSeconds };
-  appendFileSync(values.resume, `${JSON.stringify(line)}\n`);
+  if (program === undefined) return;
+  const passed = verdict.problem === undefined;
+  results.append({ kind: 'program', key: keyOf(program), passed, cpuSeconds: cpuSeconds ?? null });
 }

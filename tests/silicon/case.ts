@@ -16,6 +16,8 @@ export interface SiliconCase extends NativeCase {
   readonly seed: number;
   /** RFLAGS bits without a defined value afterwards. */
   readonly undefinedFlags: number;
+  /** The same when an exception ended a sequence. */
+  readonly undefinedAtFault?: number;
   readonly operandKind: 'register' | 'memory' | 'none';
   /** Registers that ModRM names; `rm` when it is one. */
   readonly reg: number;

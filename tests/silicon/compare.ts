@@ -47,7 +47,8 @@ export function differences(
     differ(REGISTER_NAMES[index]!, cut(expected.gpr[index]!), cut(actual.gpr[index]!));
   }
   differ('rip', expected.rip, actual.rip);
-  const mask = sameFamily ? -1n : ~BigInt(given.undefinedFlags);
+  const undefinedFlags = expected.exception === null ? given.undefinedFlags : given.undefinedAtFault;
+  const mask = sameFamily ? -1n : ~BigInt(undefinedFlags ?? given.undefinedFlags);
   if ((expected.rflags & mask) !== (actual.rflags & mask)) {
     const text = `${flagText(actual.rflags)}, the processor has ${flagText(expected.rflags)}`;
     found.push(`rflags: ${text} (before: ${flagText(given.rflags)})`);

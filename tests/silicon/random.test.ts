@@ -16,8 +16,11 @@ const FIXED_SEED = 20_000_000;
 const REPORTED = 10;
 const TIMEOUT = 600_000;
 
+const problem = nativeAvailable();
+const followed = problem === undefined && followedFamily();
+
 function makeCase(seed: number, index: number): SiliconCase {
-  if (index % SEQUENCE_EVERY === 0) return generateSequence(seed + index);
+  if (index % SEQUENCE_EVERY === 0) return generateSequence(seed + index, followed);
   const at = index - Math.floor(index / SEQUENCE_EVERY) - 1;
   return generateCase(FORMS[at % FORMS.length]!, seed + Math.floor(at / FORMS.length));
 }
@@ -45,7 +48,7 @@ async function wrongOnes(seed: number): Promise<string[]> {
     executors: EXECUTORS,
     rotate: true,
     modes: ['step', 'block', 'pieces'],
-    sameFamily: followedFamily(),
+    sameFamily: followed,
     onDifference: ({ given, executor, mode, found }) => {
       if (wrong.length >= REPORTED) return;
       const what = `${formName(given.form)}, seed ${given.seed}, ${executor}, ${mode}`;
@@ -57,7 +60,6 @@ async function wrongOnes(seed: number): Promise<string[]> {
   return wrong;
 }
 
-const problem = nativeAvailable();
 if (problem) process.stdout.write(`random instructions on this host's processor are left out: ${problem}\n`);
 
 describe.skipIf(problem !== undefined)(

@@ -1,5 +1,6 @@
 import { CODE_ARENA, DATA_ARENA, PAGE, type SiliconCase } from './case.ts';
 import { encode } from './encode.ts';
+import { conditionReads, FlagTaint, leftOutOfDefined } from './flag-taint.ts';
 import { type Form, form } from './form.ts';
 import { FORMS, memory, mxcsr, register, stackPointer, vectors, x87 } from './generator.ts';
 import { Random } from './random.ts';
@@ -36,7 +37,11 @@ const INTEGER = USABLE.filter(
 /** Condition bits of the status word may differ; SSE and x87 results may not. */
 export const SEQUENCE_FORM: Form = { ...form('sequence', '90'), undefinedStatus: 0x4700 };
 
-export function generateSequence(seed: number): SiliconCase {
+/**
+ * Without `undefinedResults` nothing in the sequence hangs on what the manual leaves undefined or families of processors
+ * do otherwise (vendor-difference.ts): it is another sequence than with them.
+ */
+export function generateSequence(seed: number, undefinedResults = true): SiliconCase {
   const random = new Random(seed, 0x5e9);
   const gpr = Array.from({ length: 16 }, () => register(random));
   gpr[RSP] = BigInt(stackPointer(random));
@@ -53,6 +58,8 @@ export function generateSequence(seed: number): SiliconCase {
   const count = 2 + random.below(LENGTH_MAX - 1);
   const pieces: Uint8Array[] = [];
   let offset = 0;
+  const taint = new FlagTaint();
+  const tainted = (reads: number) => !undefinedResults && (taint.now & reads) !== 0;
   // A family is kept for the whole sequence mostly: flags meet their readers.
   const pool = random.chance(60) ? INTEGER : USABLE;
   for (let tries = 0; pieces.length < count && tries < TRIES; tries += 1) {
@@ -63,17 +70,21 @@ export function generateSequence(seed: number): SiliconCase {
     const encoded = encode(random, { ...picked, operand }, 64, after);
     const moved = after.some((value, index) => value !== gpr[index]);
     if (encoded.at !== AT || (moved && pieces.length > 0)) continue;
+    if (tainted(taint.reads(picked)) || (!undefinedResults && leftOutOfDefined(picked, encoded))) continue;
     for (const [index, value] of after.entries()) gpr[index] = value;
     if (encoded.target !== undefined) {
       regions.push([encoded.target + offset, 64, 64]);
       contents.push([encoded.target + offset, fill(random, 40, picked.data)]);
     }
     // Now and then a branch over the instruction.
-    if (random.chance(12)) {
-      const jump = Uint8Array.of(0x70 | random.below(16), encoded.code.length);
+    const condition = random.chance(12) ? random.below(16) : undefined;
+    const jumps = condition !== undefined && !tainted(conditionReads(condition));
+    if (jumps) {
+      const jump = Uint8Array.of(0x70 | condition, encoded.code.length);
       pieces.push(jump);
       offset += jump.length;
     }
+    taint.pass(picked, encoded, jumps);
     pieces.push(encoded.code);
     offset += encoded.code.length;
   }
@@ -87,14 +98,15 @@ export function generateSequence(seed: number): SiliconCase {
     code,
     at: BigInt(AT),
     gpr,
-    rflags: BigInt(0x202 | (random.u32() & 0x8d5) | (random.chance(5) ? 0x40000 : 0)),
+    rflags: BigInt(0x202 | (random.u32() & 0x8d5) | (random.chance(5) && undefinedResults ? 0x40000 : 0)),
     xmm: vectors(random, random.pick(USABLE)),
     mxcsr: mxcsr(random),
     x87: x87(random, random.pick(USABLE)),
     memory: memory({ random, regions, contents }),
     repeated: false,
     noTrapFlag: true,
-    undefinedFlags: 0,
+    undefinedFlags: undefinedResults ? 0 : taint.now,
+    ...(undefinedResults ? {} : { undefinedAtFault: taint.ever }),
     operandKind: 'none',
     reg: 0,
     rm: undefined,
