@@ -49,6 +49,16 @@ export class ByteWriter {
     return this;
   }
 
+  /** An unsigned 64-bit integer in seven bits a byte, the lowest first: small numbers are short. */
+  varint(value: bigint): this {
+    let rest = BigInt.asUintN(64, value);
+    while (rest > 0x7fn) {
+      this.u8(Number(rest & 0x7fn) | 0x80);
+      rest >>= 7n;
+    }
+    return this.u8(Number(rest));
+  }
+
   /** The bytes alone, without their length. */
   raw(bytes: Uint8Array): this {
     const at = this.#reserve(bytes.length);
@@ -136,6 +146,19 @@ export class ByteReader {
 
   u64(): bigint {
     return this.#view.getBigUint64(this.#take(8), true);
+  }
+
+  /** What `varint` wrote; every number has one spelling, and any other is refused. */
+  varint(): bigint {
+    let value = 0n;
+    for (let shift = 0n; shift < 70n; shift += 7n) {
+      const byte = this.u8();
+      value |= BigInt(byte & 0x7f) << shift;
+      if ((byte & 0x80) !== 0) continue;
+      if (value >= 1n << 64n || (byte === 0 && shift > 0n)) break;
+      return value;
+    }
+    throw new TruncatedError('integer out of range');
   }
 
   /** A copy of the next `length` bytes. */

@@ -104,6 +104,32 @@ test('one changed bit anywhere is damage, and nothing from there on is given out
   }
 });
 
+test('a clock entry of a running guest is below 40 bytes, so 250 a second stay below 80 kbit/s', () => {
+  const encoded = encodeEntry({
+    sequence: 100_000n,
+    at: instructionCount(2n ** 41n),
+    kind: 'input',
+    input: {
+      kind: 'clock',
+      guestTime: guestNanoseconds(2n ** 41n),
+      rate: 3n << 32n,
+      cap: guestNanoseconds(2n ** 41n + 5_000_000n),
+    },
+  });
+  expect(encoded.length).toBeLessThanOrEqual(40);
+});
+
+test('a number has one spelling: a longer one is refused', () => {
+  for (const body of [
+    [0x81, 0x00, 0x05],
+    [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02, 0x05],
+    [0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01, 0x05],
+  ])
+    expect(decodeEntry({ tag: FRAME_TAG.released, body: Uint8Array.from(body) })).toMatchObject({
+      ok: false,
+    });
+});
+
 test('rubbish is refused at its first twelve bytes', () => {
   const reader = new FrameReader();
   reader.push(new Uint8Array(Buffer.from('GET / HTTP/1.1\r\n')));
@@ -113,7 +139,7 @@ test('rubbish is refused at its first twelve bytes', () => {
 test('another format version is named', () => {
   const frame = encodeEntry(sample[0]!);
   frame[4] = 9;
-  expect(decode([frame]).error).toBe('frame 1 has log format 9, this program reads 1');
+  expect(decode([frame]).error).toBe('frame 1 has log format 9, this program reads 2');
 });
 
 test('a gap, a repeat, a count that goes back and an entry after the end are refused by name', () => {

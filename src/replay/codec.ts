@@ -27,7 +27,7 @@ const DISK_OPERATION = ['read', 'write', 'flush'] as const;
 const POWER_STATE = ['off', 'reset', 'debug-exit', 'triple-fault'] as const;
 
 export function encodeEntry(entry: LogEntry): Uint8Array {
-  const body = new ByteWriter(64).u64(entry.sequence).u64(entry.at);
+  const body = new ByteWriter(64).varint(entry.sequence).varint(entry.at);
   const tag = writePayload(body, entry);
   return encodeFrame(tag, body.finish());
 }
@@ -37,10 +37,10 @@ function writePayload(body: ByteWriter, entry: LogPayload): number {
     case 'input':
       return entry.afterHalt ? writeAfterHalt(body, entry.input) : writeInput(body, entry.input);
     case 'output-mark':
-      body.u64(entry.output).u8(OUTPUT_KIND.indexOf(entry.outputKind)).raw(hexBytes(entry.hash));
+      body.varint(entry.output).u8(OUTPUT_KIND.indexOf(entry.outputKind)).raw(hexBytes(entry.hash));
       return FRAME_TAG['output-mark'];
     case 'released':
-      body.u64(entry.output);
+      body.varint(entry.output);
       return FRAME_TAG.released;
     case 'digest':
       body.raw(hexBytes(entry.digest));
@@ -62,7 +62,11 @@ function writeAfterHalt(body: ByteWriter, input: Input): number {
 function writeInput(body: ByteWriter, input: Input): number {
   switch (input.kind) {
     case 'clock':
-      body.u64(input.guestTime).u64(input.rate).u64(input.cap);
+      // The cap lies a little above guest time, so the difference is shorter.
+      body
+        .varint(input.guestTime)
+        .varint(input.rate)
+        .varint(input.cap - input.guestTime);
       return FRAME_TAG.clock;
     case 'frame':
       body.u8(input.nic).bytes(input.frame);
@@ -88,8 +92,8 @@ export function decodeEntry(frame: Frame): Result<LogEntry> {
   const body = new ByteReader(frame.body);
   let place = 'a log entry';
   try {
-    const sequence = body.u64();
-    const at = instructionCount(body.u64());
+    const sequence = body.varint();
+    const at = instructionCount(body.varint());
     place = `log entry ${sequence} at count ${at}`;
     const payload = readPayload(frame.tag, body);
     if (payload === undefined) return failed(`${place} has the unknown tag ${frame.tag}`);
@@ -106,12 +110,12 @@ function readPayload(tag: number, body: ByteReader): LogPayload | undefined {
     case FRAME_TAG['output-mark']:
       return {
         kind: 'output-mark',
-        output: body.u64(),
+        output: body.varint(),
         outputKind: choice(body, OUTPUT_KIND),
         hash: hexText(body.raw(16)),
       };
     case FRAME_TAG.released:
-      return { kind: 'released', output: body.u64() };
+      return { kind: 'released', output: body.varint() };
     case FRAME_TAG.digest:
       return { kind: 'digest', digest: hexText(body.raw(16)) };
     case FRAME_TAG.end:
@@ -129,13 +133,12 @@ function readPayload(tag: number, body: ByteReader): LogPayload | undefined {
 
 function readInput(tag: number, body: ByteReader): Input | undefined {
   switch (tag) {
-    case FRAME_TAG.clock:
-      return {
-        kind: 'clock',
-        guestTime: guestNanoseconds(body.u64()),
-        rate: body.u64(),
-        cap: guestNanoseconds(body.u64()),
-      };
+    case FRAME_TAG.clock: {
+      const guestTime = guestNanoseconds(body.varint());
+      const rate = body.varint();
+      const cap = guestNanoseconds(BigInt.asUintN(64, guestTime + body.varint()));
+      return { kind: 'clock', guestTime, rate, cap };
+    }
     case FRAME_TAG.frame:
       return { kind: 'frame', nic: body.u8(), frame: body.bytes() };
     case FRAME_TAG['disk-completed']:

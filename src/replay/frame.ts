@@ -8,7 +8,7 @@ import { failed, ok, type Result } from '../base/result.ts';
  *
  * Little-endian. There is no resynchronising: the first bad frame ends the stream, and nothing of it is used.
  */
-export const LOG_FORMAT_VERSION = 1;
+export const LOG_FORMAT_VERSION = 2;
 
 export const FRAME_HEADER_BYTES = 12;
 
