@@ -28,6 +28,8 @@ export interface Sample {
   readonly ms: number;
   /** Bytes of log frames since the start. */
   readonly logBytes: number;
+  /** Bytes written to the network for the channel since the start: frames and TLS. */
+  readonly wireBytes: number;
   readonly count: number;
   /** The share of host time that the vCPU was allowed. */
   readonly share: number;
@@ -60,8 +62,8 @@ export function watchPrimary(guest: ProtectedGuest): PrimaryWatch {
   guest.hosts[0].process.listen((line: StatusLine) => {
     if (line.kind === 'state') watch.states.push(String(line.state));
     if (line.kind !== 'figures') return;
-    const { logBytes, count, share } = line as unknown as Sample;
-    watch.samples.push({ ms: performance.now(), logBytes, count, share });
+    const { logBytes, wireBytes, count, share } = line as unknown as Sample;
+    watch.samples.push({ ms: performance.now(), logBytes, wireBytes, count, share });
     // The first line tells of the time before.
     if (first) {
       first = false;

@@ -30,3 +30,36 @@ test('past the threshold the primary is slowed a few percent at a time, and let 
   for (let tick = 0; tick < 1000; tick++) share = nextShare(share, 1e6, DEFAULT_TIMING);
   expect(share).toBeGreaterThan(0.05);
 });
+
+test('a backlog is what the backup has had and not replayed: a slow wire makes none', () => {
+  const lag = new ExecutionLag();
+  for (let entry = 1; entry <= 30; entry++)
+    lag.made(BigInt(entry), instructionCount(BigInt(entry * 1000)), ms(entry * 4));
+  // Acked 200 ms later, and replayed at once.
+  expect([lag.milliseconds(ms(204)), lag.backlogMs(ms(204))]).toEqual([200, 0]);
+  lag.received(10n, ms(204));
+  lag.replayed(10n);
+  expect([lag.milliseconds(ms(210)), lag.backlogMs(ms(210))]).toEqual([166, 0]);
+  lag.received(20n, ms(250));
+  lag.received(30n, ms(290));
+  expect(lag.backlogMs(ms(300))).toBe(50);
+  lag.replayed(20n);
+  expect(lag.backlogMs(ms(300))).toBe(10);
+});
+
+test('a small backlog slows the primary by three percent, a large one by a fifth, and none lets it go', () => {
+  const { backlogMs, lagLowMs } = DEFAULT_TIMING;
+  const settled = (backlog: number): number => {
+    let share = 1;
+    for (let tick = 0; tick < 20; tick++) {
+      const next = nextShare(share, backlog, DEFAULT_TIMING, backlog);
+      expect(share - next).toBeLessThanOrEqual(0.0501);
+      share = next;
+    }
+    return share;
+  };
+  expect(settled(backlogMs)).toBe(1);
+  expect(settled(backlogMs + 1)).toBeCloseTo(0.97, 3);
+  expect(settled(lagLowMs)).toBeCloseTo(0.8, 3);
+  expect(nextShare(settled(lagLowMs), 0, DEFAULT_TIMING, 0)).toBeGreaterThan(0.8);
+});

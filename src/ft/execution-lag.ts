@@ -5,10 +5,13 @@ interface Sample {
   readonly position: bigint;
   readonly time: HostMilliseconds;
   readonly at: InstructionCount;
+  /** When the primary learnt that the backup has it. */
+  received: HostMilliseconds | undefined;
 }
 
 /** How far the backup's execution is behind, in milliseconds and in counts [FT 3.2]. */
 export class ExecutionLag {
+  /** Entries that are not replayed, in order; those received come first. */
   #samples: Sample[] = [];
   #replayedAt = 0n;
   #reachedAt = 0n;
@@ -19,7 +22,15 @@ export class ExecutionLag {
     this.#reachedAt = at;
     if (now - this.#sampled < 1) return;
     this.#sampled = now;
-    this.#samples.push({ position, time: now, at });
+    this.#samples.push({ position, time: now, at, received: undefined });
+  }
+
+  /** An ack came: the backup has everything up to `position`. */
+  received(position: bigint, now: HostMilliseconds): void {
+    for (const sample of this.#samples) {
+      if (sample.position > position) return;
+      sample.received ??= now;
+    }
   }
 
   replayed(position: bigint): void {
@@ -30,10 +41,16 @@ export class ExecutionLag {
     this.#samples = this.#samples.slice(done);
   }
 
-  /** Age of the oldest entry that is not replayed. */
+  /** Age of the oldest entry that is not replayed: the way there and the way back of the news are in it. */
   milliseconds(now: HostMilliseconds): number {
     const oldest = this.#samples[0];
     return oldest ? hostMilliseconds(now - oldest.time) : 0;
+  }
+
+  /** For how long the backup has had the oldest entry that it has not replayed. A slow wire is not in it. */
+  backlogMs(now: HostMilliseconds): number {
+    const received = this.#samples[0]?.received;
+    return received === undefined ? 0 : now - received;
   }
 
   counts(): bigint {
@@ -43,10 +60,27 @@ export class ExecutionLag {
 }
 
 const SHARE_MIN = 0.1;
+/** At most so much faster or slower at one tick. */
+const STEP = 0.05;
+/** What a backup that is a little behind needs to come up again, and what one that is farther behind gets. */
+const MILD_SLOWING = 0.03;
+const FIRM_SLOWING = 0.2;
 
-/** Slows the primary a few percent at a time while the lag is high, and lets it go as the backup catches up. */
-export function nextShare(share: number, lagMs: number, timing: Timing): number {
-  if (lagMs > timing.lagHighMs) return Math.max(SHARE_MIN, share * 0.95);
-  if (lagMs < timing.lagLowMs) return Math.min(1, share * 1.05);
+/**
+ * Slows the primary a few percent at a time while the lag is above the threshold, and lets it go as the backup
+ * catches up [FT 3.2]. Two equal hosts never catch up by themselves, so that what one stall cost would stay for ever:
+ * already a small backlog slows the primary, by three percent, and by a fifth before the threshold is reached.
+ */
+export function nextShare(share: number, lagMs: number, timing: Timing, backlogMs = 0): number {
+  if (lagMs > timing.lagHighMs) return Math.max(SHARE_MIN, share * (1 - STEP));
+  const most = mildShare(backlogMs, timing);
+  if (share > most) return Math.max(most, share * (1 - STEP));
+  if (lagMs < timing.lagLowMs) return Math.min(most, share * (1 + STEP));
   return share;
+}
+
+function mildShare(backlogMs: number, { backlogMs: allowed, lagLowMs }: Timing): number {
+  if (backlogMs <= allowed) return 1;
+  const depth = Math.min(1, (backlogMs - allowed) / Math.max(1, lagLowMs - allowed));
+  return 1 - MILD_SLOWING - (FIRM_SLOWING - MILD_SLOWING) * depth;
 }

@@ -42,8 +42,13 @@ export interface PrimaryFigures {
   readonly state: PrimaryState;
   readonly lagMs: number;
   readonly lagCounts: bigint;
+  /** For how long the backup has had what it has not replayed. */
+  readonly backlogMs: number;
   readonly share: number;
   readonly heldOutputs: number;
+  /** What fills the buffers, in bytes: outputs that wait, and entries that the backup has not acked. */
+  readonly heldBytes: number;
+  readonly unackedBytes: number;
   readonly released: bigint;
   readonly logEntries: bigint;
   /** How far the guest got, as the log tells. */
@@ -121,8 +126,11 @@ export class Primary {
       state: this.#state,
       lagMs: this.#lag.milliseconds(now),
       lagCounts: this.#lag.counts(),
+      backlogMs: this.#lag.backlogMs(now),
       share: this.#share,
       heldOutputs: this.#hold.length,
+      heldBytes: this.#hold.bytes,
+      unackedBytes: Math.max(this.#pair?.bytes ?? 0, this.#joining?.bytes ?? 0),
       released: this.#hold.released,
       logEntries: this.#end,
       count: this.#endAt ?? 0n,
@@ -590,6 +598,7 @@ export class Primary {
       return;
     }
     this.#detector?.heard(this.#now);
+    this.#lag.received(stream.acked, this.#now);
     this.#lag.replayed(stream.base + stream.replayed);
     if (stream === this.#pair) this.#waits.acked(stream.acked, this.#now);
     if (stream === this.#joining && this.#state === 'COPY') this.#gate();
@@ -719,7 +728,8 @@ export class Primary {
 
   #throttle(): void {
     const lag = this.#pair ? this.#lag.milliseconds(this.#now) : 0;
-    const share = nextShare(this.#share, lag, this.#side.timing);
+    const backlog = this.#pair ? this.#lag.backlogMs(this.#now) : 0;
+    const share = nextShare(this.#share, lag, this.#side.timing, backlog);
     if (share === this.#share) return;
     this.#share = share;
     this.#do({ kind: 'vcpu-share', share });

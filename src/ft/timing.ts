@@ -8,8 +8,11 @@ export interface Timing {
   readonly reconnectMs: number;
   /** A backup that has not loaded by then is dropped. */
   readonly copyMs: number;
+  /** The execution lag above which the primary is slowed further and further, and below which it is let go. */
   readonly lagHighMs: number;
   readonly lagLowMs: number;
+  /** What the backup has had for longer than this without replaying it slows the primary by a few percent. */
+  readonly backlogMs: number;
 }
 
 export const DEFAULT_TIMING: Timing = {
@@ -22,6 +25,7 @@ export const DEFAULT_TIMING: Timing = {
   copyMs: 60_000,
   lagHighMs: 1000,
   lagLowMs: 500,
+  backlogMs: 15,
 };
 
 /** What may wait on either side, in bytes of entries and outputs. A full buffer stops the primary (rule 9). */

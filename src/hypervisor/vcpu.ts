@@ -31,6 +31,8 @@ export interface VcpuOptions {
 const REPLAY_STEP_COUNTS = 400_000n;
 const REPLAY_STEP_ENTRIES = 256;
 const QUEUED_FRAMES_MAX = 1024;
+/** A slowed vCPU rests for so long at once: a host's timers are no finer. */
+const REST_MIN_MS = 0.5;
 
 const BUSY: VcpuStep = { kind: 'busy' };
 const IDLE: VcpuStep = { kind: 'idle', until: undefined, heldBack: false };
@@ -52,6 +54,8 @@ export class VcpuLoop implements VcpuPort {
   #inputs: Input[] = [];
   #share = 1;
   #notBefore = Number.NEGATIVE_INFINITY;
+  /** Rest that a slowed vCPU owes. */
+  #restMs = 0;
   #slice: { readonly since: HostMilliseconds; readonly count: InstructionCount } | undefined;
   #digestAt = Number.NEGATIVE_INFINITY;
   #unflushed = false;
@@ -237,7 +241,10 @@ export class VcpuLoop implements VcpuPort {
     this.#slice = undefined;
     const elapsed = now - slice.since;
     this.#clock?.measured(machine.count - slice.count, elapsed);
-    if (this.#share < 1) this.#notBefore = now + (elapsed * (1 - this.#share)) / this.#share;
+    this.#restMs = this.#share < 1 ? this.#restMs + (elapsed * (1 - this.#share)) / this.#share : 0;
+    if (this.#restMs < REST_MIN_MS) return;
+    this.#notBefore = now + this.#restMs;
+    this.#restMs = 0;
   }
 
   #digestWhenDue(recorder: Recorder, now: HostMilliseconds): void {
