@@ -320,12 +320,12 @@ export class Backup {
       this.#halt('the VM was powered off');
       return;
     }
+    // Also while the channel is broken: its next connection is read from the start.
+    const again = !this.#reading && this.#bufferedBytes < this.#side.limits.backupBytes / 2;
+    if (again) this.#reading = true;
     if (this.#link === undefined) return;
     this.#send({ kind: 'ack', received: this.#order.sequence, replayed: sequence });
-    if (!this.#reading && this.#bufferedBytes < this.#side.limits.backupBytes / 2) {
-      this.#reading = true;
-      this.#do({ kind: 'resume-reading', link: this.#link });
-    }
+    if (again) this.#do({ kind: 'resume-reading', link: this.#link });
   }
 
   /** Outputs are suppressed; those above the last released one are kept for go-live (rule 6). */

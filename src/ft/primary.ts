@@ -82,6 +82,8 @@ export class Primary {
   /** Whether the log gets through: heartbeats say nothing about a connection that is broken or stuck. */
   #channel: FailureDetector | undefined;
   #progress = 0n;
+  /** Progress when a connection was last broken because nothing was acked. */
+  #stuckAt: bigint | undefined;
   #reconnectAt: HostMilliseconds | undefined;
   /** A connection that has said hello and waits for the welcome. */
   #greeting: { readonly link: Link; readonly stream: LogStream } | undefined;
@@ -174,7 +176,8 @@ export class Primary {
         this.#diskCompleted(event);
         break;
       case 'fenced':
-        this.#halt('the disks belong to a newer generation');
+        // While our own newer epoch is being opened it fences our older session: the opening's answer tells.
+        if (this.#openingSince === undefined) this.#halt('the disks belong to a newer generation');
         break;
       case 'input':
         if (this.#state !== 'START') this.#do({ kind: 'vcpu-input', input: event.input });
@@ -652,6 +655,7 @@ export class Primary {
     const { suspicionMs, heartbeatMs } = this.#side.timing;
     this.#detector = new FailureDetector(this.#now, suspicionMs, heartbeatMs);
     this.#channel = new FailureDetector(this.#now, suspicionMs, heartbeatMs);
+    this.#stuckAt = undefined;
   }
 
   #heartbeat(heartbeat: Heartbeat): void {
@@ -712,6 +716,11 @@ export class Primary {
       this.#suspect('the logging channel stays broken');
       return;
     }
+    if (this.#stuckAt === this.#progress) {
+      this.#suspect('nothing is acked, on a new connection neither');
+      return;
+    }
+    this.#stuckAt = this.#progress;
     this.#channel?.heard(this.#now);
     this.#breakLink(stream, stream.link, 'nothing is acked');
   }

@@ -2,6 +2,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { createWriteStream, readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { decodeText } from '../base/text.ts';
+import { Backup } from '../ft/backup.ts';
 import { epoch, instanceId, vmId } from '../ft/identity.ts';
 import { Primary } from '../ft/primary.ts';
 import { Driver, type Role } from '../hypervisor/driver.ts';
@@ -277,10 +278,8 @@ function reportFigures(
   if (everyMs === undefined || everyMs === 0) return;
   setInterval(() => {
     const { core, role } = driver;
-    if (!(core instanceof Primary)) {
-      report({ kind: 'figures', role, ...core.figures() });
-      return;
-    }
+    if (core instanceof Backup) report({ kind: 'figures', role, ...core.figures() });
+    if (!(core instanceof Primary)) return;
     const figures = core.figures(driver.now());
     const standstillMs = vcpu.takeStandstillMs();
     report({

@@ -43,6 +43,24 @@ export interface DriverOptions {
   readonly macs: readonly Uint8Array[];
 }
 
+/** One half of the protocol, as the driver sees it. */
+export interface Core {
+  readonly state: string;
+  start(now: HostMilliseconds): readonly FtAction[];
+  step(event: FtEvent, now: HostMilliseconds): readonly FtAction[];
+}
+
+/** Makes the two halves. The simulator counts their steps, and puts broken ones in their place. */
+export interface Cores {
+  primary(side: Side, start: PrimaryStart, now: HostMilliseconds): Core;
+  backup(side: Side, now: HostMilliseconds): Core;
+}
+
+export const PRODUCTION_CORES: Cores = {
+  primary: (side, start, now) => new Primary(side, start, now),
+  backup: (side, now) => new Backup(side, now),
+};
+
 const TICK = 'tick';
 const ENTROPY_BYTES = 32;
 const ENTROPY_EVERY_MS = 60_000;
@@ -54,7 +72,8 @@ const ENTROPY_EVERY_MS = 60_000;
 export class Driver {
   readonly #ports: Ports;
   readonly #options: DriverOptions;
-  #core: Primary | Backup;
+  readonly #cores: Cores;
+  #core: Core;
   #role: 'primary' | 'backup';
   readonly #events: FtEvent[] = [];
   #pumping = false;
@@ -62,15 +81,16 @@ export class Driver {
   #entropyAt = 0;
   #saving: ((snapshot: MachineSnapshot) => void) | undefined;
 
-  constructor(ports: Ports, options: DriverOptions) {
+  constructor(ports: Ports, options: DriverOptions, cores: Cores = PRODUCTION_CORES) {
     this.#ports = ports;
     this.#options = options;
+    this.#cores = cores;
     const now = ports.clock.now();
     this.#role = options.role.kind;
     this.#core =
       options.role.kind === 'primary'
-        ? new Primary(options.side, options.role.start, now)
-        : new Backup(options.side, now);
+        ? cores.primary(options.side, options.role.start, now)
+        : cores.backup(options.side, now);
     this.#listen();
   }
 
@@ -82,7 +102,7 @@ export class Driver {
     return this.#core.state;
   }
 
-  get core(): Primary | Backup {
+  get core(): Core {
     return this.#core;
   }
 
@@ -328,7 +348,7 @@ export class Driver {
 
   #goLive(takeover: Takeover): void {
     const now = this.#ports.clock.now();
-    const primary = new Primary(this.#options.side, { kind: 'takeover', takeover }, now);
+    const primary = this.#cores.primary(this.#options.side, { kind: 'takeover', takeover }, now);
     this.#core = primary;
     this.#role = 'primary';
     this.#perform(primary.start(now));

@@ -1,0 +1,48 @@
+import type { ArbiterAnswer, ArbiterRequest } from '../src/ft/arbiter.ts';
+import { decide, NO_RECORD, type VmRecord } from '../src/storage/vm-record.ts';
+import type { Instance } from './instance.ts';
+import type { World } from './world.ts';
+
+/** One linearizable record. Requests and answers may be slow, lost, repeated, and take effect late. */
+export class Arbiter {
+  readonly #world: World;
+  record: VmRecord = NO_RECORD;
+  /** Replaced by mutants. */
+  decide: typeof decide = decide;
+  down = false;
+  slowMs = 0;
+  loss = 0;
+
+  constructor(world: World) {
+    this.#world = world;
+  }
+
+  request(from: Instance, request: ArbiterRequest, answered: (answer: ArbiterAnswer) => void): void {
+    const { random, network } = this.#world;
+    const arrive = (): void => {
+      if (this.down || network.isCut(from.host, network.arbiter)) return;
+      this.#decide(from, request, answered);
+    };
+    if (random.chance(this.loss)) return;
+    this.#world.schedule(this.#delay(), arrive);
+    // The network repeats a request now and then, much later.
+    if (random.chance(0.02)) this.#world.schedule(this.#delay() + random.between(5, 150), arrive);
+  }
+
+  #decide(from: Instance, request: ArbiterRequest, answered: (answer: ArbiterAnswer) => void): void {
+    const world = this.#world;
+    const before = this.record;
+    const { record, answer } = this.decide(before, request, false);
+    this.record = record;
+    world.note('arbiter', `${request.kind} by ${from.name}: ${answer.verdict}, epoch ${answer.epoch}`);
+    if (record.epoch !== before.epoch) world.oracles.recordMoved(record);
+    if (world.random.chance(this.loss)) return;
+    from.later(this.#delay(), () => {
+      if (!world.network.isCut(world.network.arbiter, from.host)) answered(answer);
+    });
+  }
+
+  #delay(): number {
+    return this.#world.random.between(0.2, 1) + this.#world.random.unit() * this.slowMs;
+  }
+}

@@ -1,0 +1,242 @@
+import type { DiskRequestOutput, Input, Output } from '../src/machine/door.ts';
+import { bytesOf, stirred, wordsOf } from './words.ts';
+
+/**
+ * The toy guest: a small database whose whole state hangs on every input and on the count at which it came. Each
+ * client has a counter in memory, which only fault tolerance keeps, and a block on the disk.
+ *
+ * A request frame is [client, id, operation, argument]. Every output that has content begins with
+ * [number, link before, link], where the link is a hash of all outputs so far and of the state that made them: a
+ * reader of the outputs alone can tell whether one contradicts another.
+ */
+export const OPERATION = { count: 0, put: 1, get: 2 } as const;
+
+/** Words of every output's head, and of a reply behind it: [client, id, value]. */
+export const HEAD_WORDS = 3;
+
+export const BLOCK_BYTES = 512;
+const CONSOLE_EVERY = 1500;
+const FIXED_WORDS = 8;
+const CLIENT_WORDS = 7;
+const REQUEST_WORDS = 4;
+
+const IDLE = 0;
+const WRITING = 1;
+const FLUSHING = 2;
+const READING = 3;
+
+interface Served {
+  stage: number;
+  /** The request under way, its value, and the disk operation that it waits for. */
+  id: number;
+  value: number;
+  disk: number;
+  /** The last request that was answered, and its answer. */
+  lastId: number;
+  lastValue: number;
+  counter: number;
+}
+
+export interface GuestOutputs {
+  output(number: number, at: number, output: Output, link: number): void;
+}
+
+export class Guest {
+  count = 0;
+  outputs = 0;
+  #chain = 1;
+  #link = 1;
+  #guestTime = 0;
+  #consoleAt = CONSOLE_EVERY;
+  #resets = 0;
+  readonly #clients: Served[];
+  #pending: DiskRequestOutput[] = [];
+  readonly #sink: GuestOutputs;
+
+  constructor(sink: GuestOutputs, clients: number) {
+    this.#sink = sink;
+    this.#clients = Array.from({ length: clients }, newlyServed);
+  }
+
+  get pending(): readonly DiskRequestOutput[] {
+    return this.#pending;
+  }
+
+  get digest(): string {
+    return (stirred(this.#chain, this.#link) >>> 0).toString(16).padStart(32, '0');
+  }
+
+  /** Runs to exactly `until`, before any input there. */
+  run(until: number): void {
+    while (this.#consoleAt < until) {
+      this.count = this.#consoleAt;
+      this.#consoleAt += CONSOLE_EVERY;
+      this.#chain = stirred(this.#chain, this.count);
+      // An instruction makes it: the mark lies at the instruction after it.
+      this.#out('console', 0, 0, 0, this.count + 1);
+    }
+    this.count = until;
+  }
+
+  /** False when a completion answers nothing that this guest waits for. */
+  apply(input: Input): boolean {
+    this.#chain = stirred(this.#chain, this.count);
+    switch (input.kind) {
+      case 'clock':
+        this.#guestTime = Number(input.guestTime & 0x7fffffffn);
+        this.#chain = stirred(this.#chain, this.#guestTime);
+        return true;
+      case 'frame':
+        this.#serve(wordsOf(input.frame));
+        return true;
+      case 'disk-completed':
+        return this.#completed(input.request, input.status, input.data);
+      case 'entropy':
+        for (const word of wordsOf(input.seed)) this.#chain = stirred(this.#chain, word);
+        return true;
+      default:
+        return true;
+    }
+  }
+
+  snapshot(): Uint8Array {
+    const words = [this.count, this.outputs, this.#chain, this.#link, this.#guestTime, this.#consoleAt];
+    words.push(this.#resets, this.#pending.length);
+    for (const { stage, id, value, disk, lastId, lastValue, counter } of this.#clients)
+      words.push(stage, id, value, disk, lastId, lastValue, counter);
+    for (const { request, operation, offset, length, data } of this.#pending)
+      words.push(
+        request,
+        operation === 'read' ? READING : operation === 'write' ? WRITING : FLUSHING,
+        offset,
+        length,
+        data.length >> 2,
+        ...wordsOf(data),
+      );
+    return bytesOf(Int32Array.from(words));
+  }
+
+  static restore(snapshot: Uint8Array, sink: GuestOutputs, clients: number): Guest {
+    const words = wordsOf(snapshot);
+    const guest = new Guest(sink, clients);
+    guest.count = words[0]!;
+    guest.outputs = words[1]!;
+    guest.#chain = words[2]!;
+    guest.#link = words[3]!;
+    guest.#guestTime = words[4]!;
+    guest.#consoleAt = words[5]!;
+    guest.#resets = words[6]!;
+    let at = FIXED_WORDS;
+    for (const served of guest.#clients) {
+      [served.stage, served.id, served.value, served.disk, served.lastId, served.lastValue, served.counter] =
+        words.slice(at, at + CLIENT_WORDS) as unknown as [
+          number,
+          number,
+          number,
+          number,
+          number,
+          number,
+          number,
+        ];
+      at += CLIENT_WORDS;
+    }
+    for (let left = words[7]!; left > 0; left--) {
+      const [request = 0, kind = 0, offset = 0, length = 0] = words.slice(at, at + REQUEST_WORDS);
+      const size = words[at + REQUEST_WORDS]!;
+      at += REQUEST_WORDS + 1;
+      const operation = kind === READING ? 'read' : kind === WRITING ? 'write' : 'flush';
+      const data = bytesOf(words.slice(at, at + size));
+      guest.#pending.push({ kind: 'disk-request', disk: 0, request, operation, offset, length, data });
+      at += size;
+    }
+    return guest;
+  }
+
+  #serve(request: Int32Array): void {
+    const [client = 0, id = 0, operation = 0, argument = 0] = request;
+    const served = this.#clients[client]!;
+    this.#chain = stirred(stirred(this.#chain, id), this.#guestTime);
+    if (id === served.lastId) {
+      // The answer was lost on the way: the same again, and nothing is done twice.
+      this.#out('frame', client, id, served.lastValue, this.count);
+      return;
+    }
+    if (id < served.lastId || served.stage !== IDLE) return;
+    served.id = id;
+    if (operation === OPERATION.count) {
+      served.counter += 1;
+      this.#answer(client, served, served.counter);
+    } else if (operation === OPERATION.put) {
+      served.value = argument;
+      this.#disk(client, served, WRITING);
+    } else {
+      this.#disk(client, served, READING);
+    }
+  }
+
+  #completed(request: number, status: 'ok' | 'error', data: Uint8Array): boolean {
+    const waiting = this.#pending.findIndex((candidate) => candidate.request === request);
+    const client = this.#clients.findIndex((served) => served.stage !== IDLE && served.disk === request);
+    const served = this.#clients[client];
+    if (waiting < 0 || !served) return false;
+    this.#pending.splice(waiting, 1);
+    this.#chain = stirred(this.#chain, request);
+    // A failed operation is tried again, as a file system's journal would.
+    if (status === 'error') this.#disk(client, served, served.stage);
+    else if (served.stage === WRITING) this.#disk(client, served, FLUSHING);
+    else if (served.stage === FLUSHING) this.#answer(client, served, served.value);
+    else {
+      const value = data.length === 0 ? 0 : wordsOf(data)[HEAD_WORDS]!;
+      this.#chain = stirred(this.#chain, value);
+      this.#answer(client, served, value);
+    }
+    return true;
+  }
+
+  #answer(client: number, served: Served, value: number): void {
+    served.stage = IDLE;
+    served.lastId = served.id;
+    served.lastValue = value;
+    this.#out('frame', client, served.id, value, this.count);
+  }
+
+  #disk(client: number, served: Served, stage: number): void {
+    served.stage = stage;
+    const operation = stage === WRITING ? 'write' : stage === FLUSHING ? 'flush' : 'read';
+    served.disk = this.outputs + 1;
+    this.#out(operation, client, served.id, served.value, this.count);
+  }
+
+  /** The number of a disk request is that of its output, so the disk sees the order of outputs too. */
+  #out(
+    kind: 'frame' | 'console' | DiskRequestOutput['operation'],
+    client: number,
+    id: number,
+    value: number,
+    at: number,
+  ): void {
+    const number = ++this.outputs;
+    const before = this.#link;
+    const link = stirred(stirred(stirred(before, this.#chain), client), stirred(id, value));
+    this.#link = link;
+    const full = kind === 'frame' || kind === 'write';
+    const content = full
+      ? Int32Array.of(number, before, link, kind === 'write' ? value : client, id, value)
+      : Int32Array.of(number, before, link);
+    let output: Output;
+    if (kind === 'frame') output = { kind, nic: 0, frame: bytesOf(content) };
+    else if (kind === 'console') output = { kind, port: 0, bytes: bytesOf(content) };
+    else {
+      const offset = kind === 'flush' ? 0 : client * BLOCK_BYTES;
+      const length = kind === 'flush' ? 0 : BLOCK_BYTES;
+      const data = kind === 'write' ? bytesOf(content) : new Uint8Array(0);
+      output = { kind: 'disk-request', disk: 0, request: number, operation: kind, offset, length, data };
+      this.#pending.push(output);
+    }
+    this.#sink.output(number, at, output, link);
+  }
+}
+
+function newlyServed(): Served {
+  return { stage: IDLE, id: 0, value: 0, disk: 0, lastId: 0, lastValue: 0, counter: 0 };
+}

@@ -1,0 +1,33 @@
+import type { Instance } from '../instance.ts';
+import type { World } from '../world.ts';
+
+/**
+ * Never two live: once an instance has gone live, nothing new comes from an older one. What the older one was
+ * allowed to let out is in the newer one's history, so it may still arrive, late; anything beyond shows two.
+ */
+export class OneLive {
+  readonly #world: World;
+  readonly #order: Instance[] = [];
+  /** The last output in its history when it went live. */
+  readonly #history: number[] = [];
+
+  constructor(world: World) {
+    this.#world = world;
+  }
+
+  wentLive(instance: Instance): void {
+    this.#order.push(instance);
+    this.#history.push(instance.vcpu.outputs);
+    if (this.#order.length > 1) this.#world.takeovers += 1;
+  }
+
+  left(instance: Instance, number: number): void {
+    for (let index = this.#order.length - 1; index >= 0 && this.#order[index] !== instance; index--) {
+      if (number > this.#history[index]!)
+        this.#world.violated(
+          'never two live',
+          `${instance.name} lets out output ${number} after ${this.#order[index]!.name} went live with ${this.#history[index]} outputs`,
+        );
+    }
+  }
+}

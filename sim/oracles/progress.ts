@@ -1,0 +1,42 @@
+import type { World } from '../world.ts';
+
+/** When faults have stopped: somebody is live, every request is answered, and the VM is protected again. */
+export class Progress {
+  readonly #world: World;
+  readonly #answers: number[] = [];
+
+  constructor(world: World) {
+    this.#world = world;
+  }
+
+  /** Called when faults stop. */
+  quiet(): void {
+    this.#answers.push(...this.#world.clients.map((client) => client.answers));
+  }
+
+  /** Nobody has the VM's state any more, and no rule could have kept it. */
+  get lost(): boolean {
+    const { record } = this.#world.arbiter;
+    const gone = (name: string | undefined): boolean => {
+      const instance = this.#world.instances.get(String(name));
+      return instance === undefined || (!instance.running && instance.forced);
+    };
+    return gone(record.primary) && (record.mode !== 'pair' || gone(record.backup));
+  }
+
+  /** What is still missing; undefined when the run may end. */
+  get missing(): string | undefined {
+    const world = this.#world;
+    const live = [...world.instances.values()].filter((instance) => instance.live);
+    if (live.length !== 1) return `${live.length} instances are live`;
+    const few = world.clients.findIndex((client, index) => client.answers < (this.#answers[index] ?? 0) + 3);
+    if (few >= 0) return `client ${few} gets no answers`;
+    const { record } = world.arbiter;
+    const { state } = live[0]!.driver;
+    if (record.mode !== 'pair' || state !== 'PAIR' || record.primary !== live[0]!.name)
+      return `the VM is not protected again (${state})`;
+    const backup = world.instances.get(String(record.backup));
+    if (!backup?.running || backup.driver.state !== 'BACK') return 'its backup does not run';
+    return backup.host === live[0]!.host ? 'its backup is on the same host' : undefined;
+  }
+}

@@ -1,0 +1,52 @@
+import { DEFAULT_TIMING, type Limits, type Timing } from '../src/ft/timing.ts';
+import { FAULTS, type FaultName } from './faults.ts';
+import type { Random } from './random.ts';
+
+/** What kind of run a seed is. Not every seed has every fault: fewer kinds at a time go deeper. */
+export interface Profile {
+  readonly hosts: number;
+  readonly clients: number;
+  readonly timing: Timing;
+  readonly limits: Limits;
+  readonly tinyBuffers: boolean;
+  readonly faults: readonly FaultName[];
+  /** Steps of the world between two faults, at most. */
+  readonly faultGap: number;
+  /** How long faults happen, in milliseconds. */
+  readonly faultMs: number;
+  /** A crash that may lose the VM: the last copy, or both. */
+  readonly reckless: number;
+}
+
+/** The production timers, scaled so that a takeover takes a tenth of a second. */
+const TIMING: Timing = {
+  ...DEFAULT_TIMING,
+  heartbeatMs: 20,
+  suspicionMs: 100,
+  requestMs: 30,
+  requestMaxMs: 60,
+  commitMs: 150,
+  reconnectMs: 5,
+  copyMs: 400,
+  lagHighMs: 60,
+  lagLowMs: 30,
+};
+
+const ROOMY: Limits = { streamBytes: 64_000, holdBytes: 64_000, backupBytes: 64_000 };
+const TINY: Limits = { streamBytes: 3_000, holdBytes: 2_000, backupBytes: 1_500 };
+
+export function profileOf(random: Random): Profile {
+  const tinyBuffers = random.chance(0.2);
+  const share = random.between(0.25, 1);
+  return {
+    hosts: 4,
+    clients: 3,
+    timing: TIMING,
+    limits: tinyBuffers ? TINY : ROOMY,
+    tinyBuffers,
+    faults: FAULTS.filter((fault) => fault.always || random.chance(share)).map((fault) => fault.name),
+    faultGap: random.pick([40, 150, 400]),
+    faultMs: random.between(500, 1100),
+    reckless: random.chance(0.15) ? 0.2 : 0,
+  };
+}

@@ -1,0 +1,297 @@
+import { guestNanoseconds, instructionCount } from '../src/base/units.ts';
+import type { MachineSnapshot } from '../src/ft/event.ts';
+import type { VcpuEvents, VcpuPort } from '../src/hypervisor/ports.ts';
+import type { Input, Output } from '../src/machine/door.ts';
+import type { LogEntry } from '../src/replay/log-entry.ts';
+import { Guest } from './guest.ts';
+import type { Instance } from './instance.ts';
+
+/** Between a vCPU thread and its driver orders and events take so long, in milliseconds. */
+const CROSSING_MS = 0.05;
+const SLICE_MS = 8;
+const QUEUED_FRAMES_MAX = 64;
+const DIGEST_EVERY_SLICES = 16;
+const RATE = 1n << 32n;
+
+/**
+ * The vCPU's thread over the toy guest: live, it makes entries and outputs at counts that only chance decides;
+ * replaying, it follows the log and checks every output against its mark.
+ */
+export class SimVcpu implements VcpuPort {
+  readonly #instance: Instance;
+  readonly #clients: number;
+  #events!: VcpuEvents;
+  #guest: Guest;
+  #mode: 'live' | 'replay';
+  #running = false;
+  #stopped = false;
+  #inputs: Input[] = [];
+  #share = 1;
+  #slices = 0;
+  #entries: LogEntry[] = [];
+  #made: { readonly number: number; readonly at: number; readonly hash: string }[] = [];
+  #ending = false;
+  #snapshotWanted = false;
+  readonly #orders: (() => void)[] = [];
+  readonly #tellings: (() => void)[] = [];
+  #orderly = false;
+  #sliceOrder = 0;
+
+  constructor(instance: Instance, clients: number, live: boolean) {
+    this.#instance = instance;
+    this.#clients = clients;
+    this.#mode = live ? 'live' : 'replay';
+    this.#guest = new Guest({ output: this.#output }, clients);
+  }
+
+  /** Whether this vCPU makes history, as an outsider with a profiler would see it. */
+  get live(): boolean {
+    return this.#mode === 'live' && this.#running && !this.#stopped;
+  }
+
+  get count(): number {
+    return this.#guest.count;
+  }
+
+  /** Outputs made over the whole life of the VM. */
+  get outputs(): number {
+    return this.#guest.outputs;
+  }
+
+  get pending(): number {
+    return this.#guest.pending.length;
+  }
+
+  /** Entries that were given to this vCPU and are not replayed. */
+  get waiting(): number {
+    return this.#entries.length;
+  }
+
+  listen(events: VcpuEvents): void {
+    this.#events = events;
+  }
+
+  run(): void {
+    this.#order(() => {
+      this.#beLive();
+      if (this.#running) return;
+      this.#running = true;
+      this.#sliceSoon(0);
+    });
+  }
+
+  pause(): void {
+    this.#order(() => {
+      this.#beLive();
+      this.#running = false;
+    });
+  }
+
+  input(input: Input): void {
+    this.#order(() => {
+      if (input.kind === 'frame' && this.#inputs.length >= QUEUED_FRAMES_MAX) return;
+      this.#inputs.push(input);
+      if (this.#running) this.#sliceSoon(this.#instance.world.random.between(0.05, 0.5));
+    });
+  }
+
+  replay(entries: readonly LogEntry[]): void {
+    this.#order(() => {
+      const idle = this.#entries.length === 0;
+      this.#entries.push(...entries);
+      if (idle && this.#mode === 'replay') this.#replaySoon();
+    });
+  }
+
+  endReplay(): void {
+    this.#order(() => {
+      this.#ending = true;
+      if (this.#entries.length === 0) this.#replaySoon();
+    });
+  }
+
+  setShare(share: number): void {
+    this.#order(() => {
+      this.#share = share;
+    });
+  }
+
+  snapshot(): void {
+    this.#order(() => {
+      this.#snapshotWanted = true;
+      this.#takeSnapshot();
+    });
+  }
+
+  load(snapshot: MachineSnapshot): void {
+    this.#order(() => {
+      this.#guest = Guest.restore(snapshot.machine, { output: this.#output }, this.#clients);
+      this.#mode = 'replay';
+      this.#running = false;
+      this.#entries = [];
+      this.#made = [];
+      this.#tell(() => this.#events.loaded(this.#guest.digest));
+    });
+  }
+
+  stop(): void {
+    this.#order(() => {
+      this.#stopped = true;
+    });
+  }
+
+  /** A trap: this side's vCPU ends, and says so. */
+  trap(reason: string): void {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    this.#tell(() => this.#events.stopped(reason, true));
+  }
+
+  /** This copy differs from the log, and the next comparison shows it. */
+  diverge(): void {
+    if (this.#stopped || this.#mode !== 'replay') return;
+    this.#stopped = true;
+    this.#tell(() => this.#events.diverged('the digest differs'));
+  }
+
+  // ------------------------------------------------------------------------------------------ live
+
+  #sliceSoon(delay: number): void {
+    const mine = ++this.#sliceOrder;
+    this.#instance.later(delay, () => {
+      if (mine === this.#sliceOrder) this.#slice();
+    });
+  }
+
+  #slice(): void {
+    if (this.#stopped || !this.#running || this.#mode !== 'live') return;
+    const { random } = this.#instance.world;
+    this.#takeSnapshot();
+    const guest = this.#guest;
+    guest.run(guest.count + 1 + Math.floor((60 + random.below(200)) * this.#share));
+    const now = guestNanoseconds(BigInt(Math.floor(this.#instance.clock.now() * 1e3)));
+    this.#apply({ kind: 'clock', guestTime: now, rate: RATE, cap: now });
+    for (const input of this.#inputs.splice(0)) this.#apply(input);
+    if (++this.#slices % DIGEST_EVERY_SLICES === 0) {
+      const { digest } = guest;
+      const at = instructionCount(BigInt(guest.count));
+      this.#tell(() => this.#events.entry(at, { kind: 'digest', digest }));
+    }
+    this.#tell(() => this.#events.flush());
+    this.#sliceSoon(SLICE_MS * random.between(0.7, 1.3));
+  }
+
+  #apply(input: Input): void {
+    const at = instructionCount(BigInt(this.#guest.count));
+    this.#tell(() => this.#events.entry(at, { kind: 'input', input }));
+    if (!this.#guest.apply(input))
+      this.#instance.world.violated(
+        'nothing lost',
+        `${this.#instance.name}'s guest was given a completion that it does not wait for`,
+      );
+  }
+
+  #takeSnapshot(): void {
+    if (!this.#snapshotWanted || this.#mode !== 'live') return;
+    this.#snapshotWanted = false;
+    const guest = this.#guest;
+    const snapshot: MachineSnapshot = {
+      machine: guest.snapshot(),
+      count: instructionCount(BigInt(guest.count)),
+      position: { outputs: BigInt(guest.outputs) },
+      digest: guest.digest,
+    };
+    this.#tell(() => this.#events.snapshot(snapshot));
+  }
+
+  readonly #output = (number: number, at: number, output: Output, link: number): void => {
+    const hash = String(link);
+    if (this.#mode === 'replay') this.#made.push({ number, at, hash });
+    const numbered = { number: BigInt(number), at: instructionCount(BigInt(at)), output, hash };
+    this.#instance.world.oracles.made(this.#instance, number, this.#mode === 'live');
+    this.#tell(() => this.#events.output(numbered));
+  };
+
+  #beLive(): void {
+    if (this.#mode === 'live') return;
+    this.#mode = 'live';
+  }
+
+  // ------------------------------------------------------------------------------------------ replay
+
+  #replaySoon(): void {
+    this.#instance.later(this.#instance.replayMs, () => this.#replayStep());
+  }
+
+  #replayStep(): void {
+    if (this.#stopped || this.#mode !== 'replay') return;
+    const entries = this.#entries;
+    const batch = Math.min(entries.length, this.#instance.replayBatch);
+    for (let index = 0; index < batch; index++) {
+      const problem = this.#replayOne(entries[index]!);
+      if (problem === undefined) continue;
+      this.#stopped = true;
+      this.#tell(() => this.#events.diverged(problem));
+      return;
+    }
+    if (batch > 0) {
+      const { sequence, at } = entries[batch - 1]!;
+      entries.splice(0, batch);
+      this.#tell(() => this.#events.replayed(sequence, at));
+    }
+    if (entries.length > 0) {
+      this.#replaySoon();
+    } else if (this.#ending) {
+      this.#ending = false;
+      const pending = [...this.#guest.pending];
+      const at = instructionCount(BigInt(this.#guest.count));
+      this.#tell(() => this.#events.replayedToEnd(at, pending));
+    }
+  }
+
+  /** What differs from the log, if anything. */
+  #replayOne(entry: LogEntry): string | undefined {
+    const guest = this.#guest;
+    const at = Number(entry.at);
+    switch (entry.kind) {
+      case 'input':
+        guest.run(at);
+        if (!guest.apply(entry.input)) return `entry ${entry.sequence} completes what was not asked for`;
+        return undefined;
+      case 'output-mark': {
+        if (this.#made.length === 0 && guest.count < at) guest.run(at);
+        const made = this.#made.shift();
+        const same =
+          made && BigInt(made.number) === entry.output && made.hash === entry.hash && made.at === at;
+        return same ? undefined : `output ${entry.output} is another one at count ${guest.count}`;
+      }
+      case 'digest':
+        guest.run(at);
+        return guest.digest === entry.digest ? undefined : `the digest differs at count ${guest.count}`;
+      case 'released':
+      case 'end':
+        return undefined;
+    }
+  }
+
+  // ------------------------------------------------------------------------------------------ the thread
+
+  /** Orders arrive together, in order, a little later. */
+  #order(run: () => void): void {
+    this.#orders.push(run);
+    if (this.#orders.length > 1) return;
+    this.#instance.later(CROSSING_MS, () => {
+      for (const order of this.#orders.splice(0)) if (!this.#stopped) order();
+    });
+  }
+
+  #tell(run: () => void): void {
+    this.#tellings.push(run);
+    if (this.#orderly) return;
+    this.#orderly = true;
+    this.#instance.later(CROSSING_MS, () => {
+      this.#orderly = false;
+      this.#instance.each(this.#tellings.splice(0));
+    });
+  }
+}

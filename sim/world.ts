@@ -1,0 +1,206 @@
+import { epoch, vmId } from '../src/ft/identity.ts';
+import type { Cores } from '../src/hypervisor/driver.ts';
+import { Arbiter } from './arbiter.ts';
+import { Client } from './client.ts';
+import { countingCores } from './counting-cores.ts';
+import { DiskServer } from './disk-server.ts';
+import { EventQueue } from './event-queue.ts';
+import type { FaultName } from './faults.ts';
+import { Instance } from './instance.ts';
+import { Network } from './network.ts';
+import { Oracles } from './oracles/oracles.ts';
+import { type Profile, profileOf } from './profile.ts';
+import { Random } from './random.ts';
+import { Trace } from './trace.ts';
+
+/** What was wrong: which property, and what was seen. */
+export interface Violation {
+  readonly property: string;
+  readonly what: string;
+  readonly at: number;
+}
+
+export interface WorldOptions {
+  /** Keep every line for the timeline. */
+  readonly traced?: boolean;
+  /** Breaks something on purpose, before anything has happened. */
+  readonly mutate?: (world: World) => void;
+}
+
+/** Hosts, a network, a disk server, an arbiter, clients, and one clock over all of them. */
+export class World {
+  readonly random: Random;
+  readonly profile: Profile;
+  readonly trace: Trace;
+  readonly vm = vmId('toy');
+  readonly instances = new Map<string, Instance>();
+  readonly network: Network;
+  readonly disk: DiskServer;
+  readonly arbiter: Arbiter;
+  readonly clients: Client[] = [];
+  readonly oracles: Oracles;
+  readonly #queue = new EventQueue();
+  now = 0;
+  /** Events taken from the queue, and steps of the protocol's core. */
+  events = 0;
+  steps = 0;
+  takeovers = 0;
+  connections = 0;
+  readonly faults = new Map<FaultName, number>();
+  violation: Violation | undefined;
+  /** Faults have stopped. */
+  healed = false;
+  cores: (instance: Instance) => Cores;
+  readonly #hostsDown = new Set<number>();
+  #names = 0;
+
+  constructor(seed: number, options: WorldOptions = {}) {
+    this.random = new Random(seed);
+    this.profile = profileOf(this.random);
+    this.trace = new Trace(options.traced === true);
+    this.network = new Network(this, this.profile.hosts);
+    this.disk = new DiskServer(this);
+    this.arbiter = new Arbiter(this);
+    this.oracles = new Oracles(this);
+    this.cores = () => countingCores(this);
+    for (let number = 0; number < this.profile.clients; number++) this.clients.push(new Client(this, number));
+    options.mutate?.(this);
+  }
+
+  schedule(delay: number, run: () => void): void {
+    this.#queue.push(this.now + delay, run);
+  }
+
+  /** One event. False when there is none. */
+  step(): boolean {
+    const event = this.#queue.pop();
+    if (!event) return false;
+    this.now = event.at;
+    this.events += 1;
+    this.trace.tick(event.at);
+    event.run();
+    return true;
+  }
+
+  note(who: string, what: string): void {
+    this.trace.note(this.now, who, what);
+  }
+
+  /** The first one counts: what follows may be its consequence. */
+  violated(property: string, what: string): void {
+    if (this.violation) return;
+    this.violation = { property, what, at: this.now };
+    this.note('VIOLATION', `${property}: ${what}`);
+  }
+
+  struck(fault: FaultName): void {
+    this.faults.set(fault, (this.faults.get(fault) ?? 0) + 1);
+    this.note('fault', fault);
+  }
+
+  // ------------------------------------------------------------------------------------------ the VM
+
+  powerOn(): void {
+    const start = { kind: 'power-on', expected: epoch(0), waitForBackup: this.random.chance(0.5) } as const;
+    this.#start(0, { kind: 'primary', start });
+    for (const client of this.clients) client.start();
+  }
+
+  /** The newest that goes on as the VM; a stopped one counts as long as nobody newer does. */
+  get primary(): Instance | undefined {
+    let newest: Instance | undefined;
+    for (const instance of this.instances.values()) if (instance.live) newest = instance;
+    return newest;
+  }
+
+  /** The backup that follows the log or is about to. */
+  get partner(): Instance | undefined {
+    let newest: Instance | undefined;
+    for (const instance of this.instances.values())
+      if (instance.running && instance.driver.role === 'backup') newest = instance;
+    return newest;
+  }
+
+  /** A backup on another host than that of `besides`: one that waits there already, or a new instance. */
+  backupFor(besides: Instance): Instance | undefined {
+    for (const instance of this.instances.values())
+      if (instance.running && instance.driver.state === 'WAIT' && instance.host !== besides.host) return instance;
+    const taken = new Set([besides.host, ...this.#hostsDown]);
+    for (const instance of this.instances.values()) if (instance.running) taken.add(instance.host);
+    const free: number[] = [];
+    for (let host = 0; host < this.profile.hosts; host++) if (!taken.has(host)) free.push(host);
+    return free.length === 0 ? undefined : this.#start(this.random.pick(free), { kind: 'backup' });
+  }
+
+  /** The operator: whoever is alone gets a backup, again and again until it has one. */
+  protectSoon(instance: Instance): void {
+    this.schedule(this.random.between(2, 60), () => {
+      if (!instance.live || instance.driver.state !== 'SOLE') return;
+      const backup = instance.paused ? undefined : this.backupFor(instance);
+      if (backup) instance.driver.protect(backup.name);
+      this.protectSoon(instance);
+    });
+  }
+
+  #start(host: number, role: ConstructorParameters<typeof Instance>[3]): Instance {
+    const name = `${String.fromCharCode(97 + (this.#names % 26))}${this.#names >= 26 ? Math.floor(this.#names / 26) : ''}@h${host}`;
+    this.#names += 1;
+    this.note(name, `starts as ${role.kind}`);
+    return new Instance(this, name, host, role);
+  }
+
+  // ------------------------------------------------------------------------------------------ faults
+
+  /** Whether the VM outlives the loss of this instance, as far as an outsider can tell. */
+  mayDie(victim: Instance): boolean {
+    if (this.random.chance(this.profile.reckless)) return true;
+    const { record } = this.arbiter;
+    if (record.primary !== victim.name && record.backup !== victim.name) return victim !== this.primary;
+    if (record.mode !== 'pair') return false;
+    const other = this.instances.get(String(record.primary === victim.name ? record.backup : record.primary));
+    if (!other?.running || other.forced) return false;
+    return record.primary === victim.name ? other.state === 'BACK' : other.state === 'PAIR';
+  }
+
+  crash(victim: Instance, power: boolean): void {
+    victim.forced = true;
+    victim.kill(power);
+    if (!power) return;
+    this.#hostsDown.add(victim.host);
+    this.schedule(this.random.between(30, 200), () => this.#hostsDown.delete(victim.host));
+  }
+
+  restartDisk(): void {
+    this.disk.restart();
+    for (const instance of this.instances.values()) if (instance.running) instance.disks.reconnect();
+  }
+
+  /** Faults stop: everything that is there works. */
+  heal(): void {
+    this.note('world', 'heals');
+    this.healed = true;
+    const { network, arbiter, disk } = this;
+    network.healAll();
+    network.loss = 0;
+    network.jitterMs = 0.1;
+    network.spoilt = 0;
+    arbiter.down = false;
+    arbiter.loss = 0;
+    arbiter.slowMs = 0;
+    disk.slowMs = 0;
+    disk.stalled = false;
+    disk.failing = 0;
+    this.#hostsDown.clear();
+    for (const instance of this.instances.values()) {
+      instance.goOn();
+      instance.replayMs = 0.2;
+      instance.replayBatch = 32;
+    }
+  }
+
+  endName(end: number): string {
+    const { network } = this;
+    if (end < network.disk) return `h${end}`;
+    return end === network.disk ? 'disk' : end === network.arbiter ? 'arbiter' : 'clients';
+  }
+}
