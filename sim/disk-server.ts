@@ -122,7 +122,10 @@ export class DiskServer {
 
   #execute(operation: Operation): Done {
     const { request } = operation;
-    this.#world.note('disk', `${request.operation} ${request.request} of epoch ${operation.session} at ${request.offset}`);
+    this.#world.note(
+      'disk',
+      `${request.operation} ${request.request} of epoch ${operation.session} at ${request.offset}`,
+    );
     if (this.#world.random.chance(this.failing)) return { status: 'error', data: NO_DATA };
     if (request.operation === 'write') this.#apply(operation);
     const data = request.operation === 'read' ? (this.#blocks.get(request.offset) ?? NO_DATA) : NO_DATA;

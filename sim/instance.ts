@@ -9,6 +9,7 @@ import type {
   ClockEvents,
   ClockPort,
   HeartbeatEvents,
+  HostsEvents,
   NetworkEvents,
   StatusReport,
 } from '../src/hypervisor/ports.ts';
@@ -43,6 +44,7 @@ export class Instance {
   replayBatch = 32;
   channel!: ChannelEvents;
   heartbeats!: HeartbeatEvents;
+  hosts!: HostsEvents;
   #network!: NetworkEvents;
   #arbiter!: ArbiterEvents;
   #paused = false;
@@ -65,6 +67,7 @@ export class Instance {
     const side = {
       vm,
       instance: instanceId(name),
+      host: `h${host}`,
       machine: 'toy',
       timing: profile.timing,
       limits: profile.limits,
@@ -227,6 +230,12 @@ export class Instance {
         },
         send: (heartbeat) => this.act(() => world.network.heartbeat(this, heartbeat)),
       },
+      hosts: {
+        listen: (events) => {
+          this.hosts = events;
+        },
+        find: () => this.act(() => world.findHost(this)),
+      },
       entropy: { bytes: (length) => new Uint8Array(length).fill(world.random.below(256)) },
       status: { report: (status) => this.act(() => this.#report(status)) },
     };
@@ -235,7 +244,6 @@ export class Instance {
   #report(status: StatusReport): void {
     if (status.kind === 'state') {
       this.state = status.state;
-      if (status.state === 'SOLE') this.world.protectSoon(this);
       this.world.note(this.name, `${status.state}: ${status.detail}`);
     } else if (status.kind === 'halted') {
       this.world.note(this.name, `halts: ${status.reason}`);

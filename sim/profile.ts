@@ -27,6 +27,7 @@ const TIMING: Timing = {
   requestMaxMs: 60,
   commitMs: 150,
   reconnectMs: 5,
+  findMs: 40,
   copyMs: 400,
   lagHighMs: 60,
   lagLowMs: 30,

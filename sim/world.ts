@@ -102,7 +102,9 @@ export class World {
 
   powerOn(): void {
     const start = { kind: 'power-on', expected: epoch(0), waitForBackup: this.random.chance(0.5) } as const;
-    this.#start(0, { kind: 'primary', start });
+    const primary = this.#start(0, { kind: 'primary', start });
+    const backup = this.backupFor(primary);
+    if (backup) primary.driver.protect(backup.name);
     for (const client of this.clients) client.start();
   }
 
@@ -124,7 +126,8 @@ export class World {
   /** A backup on another host than that of `besides`: one that waits there already, or a new instance. */
   backupFor(besides: Instance): Instance | undefined {
     for (const instance of this.instances.values())
-      if (instance.running && instance.driver.state === 'WAIT' && instance.host !== besides.host) return instance;
+      if (instance.running && instance.driver.state === 'WAIT' && instance.host !== besides.host)
+        return instance;
     const taken = new Set([besides.host, ...this.#hostsDown]);
     for (const instance of this.instances.values()) if (instance.running) taken.add(instance.host);
     const free: number[] = [];
@@ -132,13 +135,12 @@ export class World {
     return free.length === 0 ? undefined : this.#start(this.random.pick(free), { kind: 'backup' });
   }
 
-  /** The operator: whoever is alone gets a backup, again and again until it has one. */
-  protectSoon(instance: Instance): void {
-    this.schedule(this.random.between(2, 60), () => {
-      if (!instance.live || instance.driver.state !== 'SOLE') return;
-      const backup = instance.paused ? undefined : this.backupFor(instance);
-      if (backup) instance.driver.protect(backup.name);
-      this.protectSoon(instance);
+  /** The cluster's placement: it takes a while, may have no host, and now and then offers a wrong one. */
+  findHost(asking: Instance): void {
+    asking.later(this.random.between(1, 25), () => {
+      const wrong = this.random.chance(0.03);
+      const backup = wrong ? this.#start(asking.host, { kind: 'backup' }) : this.backupFor(asking);
+      if (backup) asking.hosts.candidate(backup.name, `h${backup.host}`);
     });
   }
 

@@ -35,6 +35,7 @@ export const QUICK: Timing = {
   requestMaxMs: 60,
   commitMs: 200,
   reconnectMs: 5,
+  findMs: 50,
   copyMs: 2000,
   lagHighMs: 50,
   lagLowMs: 20,
@@ -168,6 +169,7 @@ export class Node {
     const side = {
       vm: world.vm,
       instance: instanceId(name),
+      host: name,
       machine: 'toy',
       timing: options.timing ?? QUICK,
       limits: { ...DEFAULT_LIMITS, ...options.limits },
@@ -344,6 +346,9 @@ export class Node {
           timers.set(name, (timers.get(name) ?? 0) + 1);
         },
       },
+
+      // Orders alone say where a backup may be.
+      hosts: { listen: () => {}, find: () => {} },
       entropy: { bytes: (length) => new Uint8Array(length).fill(this.name.charCodeAt(0)) },
       status: {
         report: (status) => {

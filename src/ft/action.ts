@@ -18,6 +18,8 @@ export type FtAction =
   /** A disk operation that was started before and has no completion: again, on the session that is open now. */
   | { readonly kind: 'issue-again'; readonly request: DiskRequestOutput }
   /** A connection for this generation. */
+  /** A host for a new backup is wanted; `except`: addresses of instances that cannot be it any more. */
+  | { readonly kind: 'find-host'; readonly except: readonly string[] }
   | { readonly kind: 'connect'; readonly address: string; readonly generation: Epoch }
   | { readonly kind: 'send'; readonly link: Link; readonly message: Message }
   | { readonly kind: 'flush'; readonly link: Link }

@@ -136,6 +136,7 @@ export class Backup {
       case 'flush':
       case 'snapshot':
       case 'handed-over':
+      case 'candidate':
       case 'protect':
       case 'unprotect':
         // A silent backup has no disks, no network and no live vCPU.
@@ -370,7 +371,11 @@ export class Backup {
   }
 
   #answered(answer: ArbiterAnswer): void {
-    if (this.#state !== 'ASK' || !this.#call?.answers(answer)) return;
+    if (this.#state !== 'ASK' || !this.#call?.answers(answer) || !this.#pair) return;
+    // Asked before the commit of this very pair, which may still be on its way: then this side may be the only one
+    // left. No verdict, so the same question again, for as long as a primary waits for its commit and for a claim.
+    const early = answer.verdict === 'superseded' && answer.epoch < this.#pair.generation;
+    if (early && this.#now - this.#call.since < 2 * this.#side.timing.commitMs) return;
     this.#call = undefined;
     if (answer.verdict === 'superseded') {
       this.#halt(`superseded: the VM's record stands at epoch ${answer.epoch}`);

@@ -44,6 +44,8 @@ export type FtEvent =
   | { readonly kind: 'vcpu-stopped'; readonly reason: string; readonly failed: boolean }
   /** The hand-over that a `hand-over` action asked for has returned. */
   | { readonly kind: 'handed-over'; readonly output: bigint }
+  /** A host that can take a backup: where its instance listens, and the host's name. */
+  | { readonly kind: 'candidate'; readonly address: string; readonly host: string }
   // Orders.
   | { readonly kind: 'protect'; readonly address: string }
   | { readonly kind: 'unprotect' };

@@ -77,7 +77,7 @@ export class Primary {
   /** A backup that is being attached. In GATE and COMMIT its ack is a gate too. */
   #joining: LogStream | undefined;
   #gatePosition = 0n;
-  #joinDeadline = hostMilliseconds(0);
+  #joinSince = hostMilliseconds(0);
   #detector: FailureDetector | undefined;
   /** Whether the log gets through: heartbeats say nothing about a connection that is broken or stuck. */
   #channel: FailureDetector | undefined;
@@ -87,7 +87,14 @@ export class Primary {
   #reconnectAt: HostMilliseconds | undefined;
   /** A connection that has said hello and waits for the welcome. */
   #greeting: { readonly link: Link; readonly stream: LogStream } | undefined;
-  #protectAddress: string | undefined;
+  /** Fault tolerance is on: whenever there is no backup, one is looked for (rule 10). */
+  #wanted = false;
+  /** Where an order wants the backup; tried again while nothing better is offered. */
+  #ordered: string | undefined;
+  #offered: string | undefined;
+  /** Instances that were a backup and are none any more: they never are again. */
+  readonly #spent = new Set<string>();
+  #findAt: HostMilliseconds | undefined;
   #waitForBackup = false;
   #resumed = false;
   #running = false;
@@ -116,6 +123,7 @@ export class Primary {
     for (const output of takeover.held) this.#hold.hold(output, 0n);
     this.#started = [...takeover.started];
     this.#disksOpen = true;
+    this.#wanted = true;
     this.#state = 'SOLE';
   }
 
@@ -155,6 +163,7 @@ export class Primary {
       this.#do({ kind: 'open-network', epoch: this.#epoch });
       this.#do({ kind: 'announce' });
       for (const request of this.#started) this.#do({ kind: 'issue-again', request });
+      this.#join();
     }
     return this.#finish();
   }
@@ -213,8 +222,13 @@ export class Primary {
         this.#handedOver(event.output);
         break;
       case 'protect':
-        this.#protectAddress = event.address;
+        this.#wanted = true;
+        this.#ordered = event.address;
+        this.#spent.delete(event.address);
         this.#join();
+        break;
+      case 'candidate':
+        this.#candidate(event.address, event.host);
         break;
       case 'unprotect':
         this.#unprotect();
@@ -378,10 +392,8 @@ export class Primary {
     const lowest = this.#epoch;
     // While a commit may still take effect, the epoch must move before a gate is dropped.
     const highest = this.#state === 'COMMIT' ? epoch(lowest + 1) : lowest;
-    for (const stream of [this.#pair, this.#joining]) if (stream) this.#cut(stream);
+    for (const stream of [this.#pair, this.#joining]) if (stream) this.#retire(stream);
     if (this.#state !== 'COMMIT') this.#dropJoining();
-    // The next backup is another one: whoever asks for it, asks again.
-    this.#protectAddress = undefined;
     this.#enter('ASK', reason);
     this.#ask({ kind: 'claim', vm, instance, lowest, highest, nonce: this.#nonce() });
   }
@@ -398,14 +410,34 @@ export class Primary {
 
   // ------------------------------------------------------------------------------------------ a new backup
 
-  /** SOLE with a backup to be had: COPY (protocol 4). */
+  /** SOLE with a backup to be had: COPY (protocol 4). Without one, a host is asked for. */
   #join(): void {
-    if (this.#state !== 'SOLE' || this.#protectAddress === undefined || !this.#disksOpen) return;
+    if (this.#state !== 'SOLE' || !this.#wanted || !this.#disksOpen) return;
+    const address = this.#offered ?? this.#ordered;
+    this.#offered = undefined;
+    if (address === undefined) {
+      this.#find();
+      return;
+    }
     // Base -1: no snapshot yet, so no entry belongs to this stream yet.
-    this.#joining = new LogStream(epoch(this.#epoch + 1), this.#protectAddress, -1n);
-    this.#joinDeadline = hostMilliseconds(this.#now + this.#side.timing.copyMs);
-    this.#enter('COPY', this.#protectAddress);
-    this.#do({ kind: 'connect', address: this.#protectAddress, generation: this.#joining.generation });
+    const generation = epoch(this.#epoch + 1);
+    this.#joining = new LogStream(generation, address, -1n);
+    this.#joinSince = this.#now;
+    this.#enter('COPY', address);
+    this.#do({ kind: 'connect', address, generation });
+  }
+
+  /** Redundancy (rule 10): asked again and again until there is a host. */
+  #find(): void {
+    this.#findAt = hostMilliseconds(this.#now + this.#side.timing.findMs);
+    this.#do({ kind: 'find-host', except: [...this.#spent] });
+  }
+
+  #candidate(address: string, host: string): void {
+    // Never both on one host (rule 10): such an offer is none.
+    if (host === this.#side.host || this.#spent.has(address)) return;
+    this.#offered = address;
+    if (this.#reconnectAt === undefined) this.#join();
   }
 
   #snapshot(snapshot: MachineSnapshot): void {
@@ -460,7 +492,7 @@ export class Primary {
     this.#waitForBackup = false;
     this.#enter('PAIR', `protected by ${this.#pair?.backup}`);
     this.#watch();
-    if (this.#protectAddress === undefined) this.#suspect('fault tolerance was turned off');
+    if (!this.#wanted) this.#suspect('fault tolerance was turned off');
   }
 
   /** A backup that is lost before the commit was asked for costs nothing: no claim is needed. */
@@ -469,8 +501,17 @@ export class Primary {
     // A VM that was to wait for its first backup goes on without: it says so, and keeps trying.
     this.#waitForBackup = false;
     this.#enter(this.#pair ? 'PAIR' : 'SOLE', `the new backup was lost: ${reason}`);
+    if (!this.#wanted) return;
+    this.#find();
     // Soon enough that a backup that is still there has not suspected by then.
     this.#reconnectAt = hostMilliseconds(this.#now + this.#side.timing.suspicionMs / 4);
+  }
+
+  /** It was a backup, or may be one by a commit under way: after suspicion this instance never is again. */
+  #retire(stream: LogStream): void {
+    this.#cut(stream);
+    this.#spent.add(stream.address);
+    if (this.#ordered === stream.address) this.#ordered = undefined;
   }
 
   #dropJoining(): void {
@@ -481,7 +522,9 @@ export class Primary {
   }
 
   #unprotect(): void {
-    this.#protectAddress = undefined;
+    this.#wanted = false;
+    this.#ordered = undefined;
+    this.#offered = undefined;
     this.#waitForBackup = false;
     if (this.#state === 'COPY' || this.#state === 'GATE') this.#joiningLost('fault tolerance was turned off');
     if (this.#state === 'PAIR') this.#suspect('fault tolerance was turned off');
@@ -673,6 +716,10 @@ export class Primary {
     if (this.#openingSince !== undefined && this.#now - this.#openingSince >= timing.requestMaxMs)
       this.#openDisks();
     this.#reconnect();
+    if (this.#findAt !== undefined && this.#now >= this.#findAt && this.#reconnectAt === undefined) {
+      this.#findAt = undefined;
+      this.#join();
+    }
     this.#checkBackup();
     for (const stream of [this.#pair, this.#joining]) {
       if (!stream || this.#state === 'ASK') continue;
@@ -692,7 +739,9 @@ export class Primary {
       // In GATE outputs wait for it already.
       else if (this.#state === 'GATE' && this.#channelFails(this.#joining))
         this.#joiningLost('nothing is acked');
-      else if (this.#now >= this.#joinDeadline) this.#joiningLost('it was not ready in time');
+      else if (this.#now - this.#joinSince >= this.#side.timing.copyMs)
+        this.#joiningLost('it was not ready in time');
+      else if (this.#unreachable()) this.#joiningLost('it cannot be reached');
     } else if (this.#state === 'PAIR') {
       if (this.#detector?.check(this.#now)) this.#suspect('the backup is silent');
       else this.#checkChannel(this.#pair);
@@ -704,6 +753,13 @@ export class Primary {
       else if (overdue) this.#suspect('the commit is not answered');
       else this.#checkChannel(this.#joining);
     }
+  }
+
+  /** A candidate that does not even answer is given up soon; the first backup of a VM may still be starting. */
+  #unreachable(): boolean {
+    const stream = this.#joining;
+    const waits = stream?.base === -1n && stream.link === undefined && !this.#waitForBackup;
+    return waits && this.#now - this.#joinSince >= this.#side.timing.suspicionMs;
   }
 
   /**

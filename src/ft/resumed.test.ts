@@ -10,6 +10,7 @@ const now = hostMilliseconds(0);
 const side = {
   vm: vmId('vm'),
   instance: instanceId('a'),
+  host: 'a',
   machine: 'm',
   timing: QUICK,
   limits: DEFAULT_LIMITS,

@@ -1,160 +1,32 @@
 import { expect, test } from 'vitest';
+import {
+  ack,
+  at,
+  bigFrame,
+  bigLogged,
+  CoreUnderTest,
+  committing,
+  count,
+  frame,
+  kinds,
+  L,
+  loadedBackup,
+  logged,
+  pairedPrimary,
+  released,
+  sent,
+  side,
+  vm,
+} from '../../tests/core-under-test.ts';
 import { client, QUICK, startPair, World } from '../../tests/toy-world.ts';
-import { hostMilliseconds, instructionCount } from '../base/units.ts';
-import type { FtAction } from './action.ts';
-import type { ArbiterRequest } from './arbiter.ts';
 import { Backup } from './backup.ts';
 import type { FtEvent } from './event.ts';
-import { epoch, instanceId, vmId } from './identity.ts';
+import { epoch, instanceId } from './identity.ts';
 import { link } from './link.ts';
 import type { Message } from './message.ts';
 import { Primary } from './primary.ts';
-import { DEFAULT_LIMITS } from './timing.ts';
 
 /** Design section 5: one test for each rule, named by its words. */
-
-const vm = vmId('vm');
-const side = (name: string) => ({
-  vm,
-  instance: instanceId(name),
-  machine: 'm',
-  timing: QUICK,
-  limits: DEFAULT_LIMITS,
-});
-const at = hostMilliseconds;
-const L = link(1);
-const count = instructionCount;
-
-class CoreUnderTest {
-  now = 0;
-  readonly done: FtAction[] = [];
-  readonly #core: Primary | Backup;
-
-  constructor(core: Primary | Backup) {
-    this.#core = core;
-    this.done.push(...core.start(at(0)));
-  }
-
-  get state(): string {
-    return this.#core.state;
-  }
-
-  /** The actions of this event; hand-overs return at once, as the driver's do. */
-  step(event: FtEvent): readonly FtAction[] {
-    const actions = [...this.#core.step(event, at(this.now))];
-    for (const action of actions) {
-      if (action.kind !== 'hand-over') continue;
-      actions.push(...this.#core.step({ kind: 'handed-over', output: action.output.number }, at(this.now)));
-    }
-    this.done.push(...actions);
-    return actions;
-  }
-
-  tickFor(milliseconds: number): readonly FtAction[] {
-    const actions: FtAction[] = [];
-    for (const end = this.now + milliseconds; this.now < end; ) {
-      this.now += QUICK.heartbeatMs;
-      actions.push(...this.step({ kind: 'tick' }));
-    }
-    return actions;
-  }
-
-  asked(): ArbiterRequest {
-    const ask = this.done.findLast((action) => action.kind === 'ask');
-    if (ask?.kind !== 'ask') throw new Error('nothing was asked');
-    return ask.request;
-  }
-
-  answer(verdict: 'won' | 'superseded', reached: number): readonly FtAction[] {
-    const { nonce } = this.asked();
-    return this.step({ kind: 'answered', answer: { nonce, verdict, epoch: epoch(reached) } });
-  }
-
-  receive(...messages: Message[]): readonly FtAction[] {
-    return this.step({ kind: 'received', link: L, messages });
-  }
-}
-
-const kinds = (actions: readonly FtAction[]): string[] => actions.map((action) => action.kind);
-const sent = (actions: readonly FtAction[]): Message[] =>
-  actions.flatMap((action) => (action.kind === 'send' ? [action.message] : []));
-const frame = (number: bigint): FtEvent => ({
-  kind: 'output',
-  output: {
-    number,
-    at: count(number * 10n),
-    output: { kind: 'frame', nic: 0, frame: Uint8Array.of(Number(number)) },
-    hash: '0'.repeat(32),
-  },
-});
-/** A frame of a mebibyte. */
-const bigFrame = (number: bigint): FtEvent => {
-  const output = { kind: 'frame', nic: 0, frame: new Uint8Array(1024 * 1024) } as const;
-  return { kind: 'output', output: { number, at: count(number * 10n), output, hash: '0'.repeat(32) } };
-};
-const ack = (received: bigint, replayed = 0n): Message => ({ kind: 'ack', received, replayed });
-const released = (actions: readonly FtAction[]): bigint[] =>
-  actions.flatMap((action) => (action.kind === 'hand-over' ? [action.output.number] : []));
-
-/** A primary in PAIR, generation 2, nothing in its log. */
-function pairedPrimary(): CoreUnderTest {
-  const core = committing();
-  core.answer('won', 2);
-  expect(core.state).toBe('PAIR');
-  return core;
-}
-
-/** A primary that has asked to commit generation 2 and waits for the answer. */
-function committing(): CoreUnderTest {
-  const start = { kind: 'power-on', expected: epoch(0), waitForBackup: true } as const;
-  const core = new CoreUnderTest(new Primary(side('a'), start, at(0)));
-  core.answer('won', 1);
-  core.step({ kind: 'disks-opened', epoch: epoch(1), verdict: 'ok' });
-  core.step({ kind: 'protect', address: 'b' });
-  core.step({ kind: 'connected', link: L, address: 'b' });
-  const envelope = { vm, generation: epoch(2), sender: instanceId('b') };
-  core.receive({ kind: 'welcome', ...envelope, version: 1, machine: 'm', loaded: false, received: 0n });
-  const machine = new Uint8Array(3);
-  const snapshot = { machine, count: count(0n), position: { outputs: 0n }, digest: 'd' };
-  core.step({ kind: 'snapshot', snapshot });
-  core.receive(ack(0n));
-  expect(core.state).toBe('COMMIT');
-  return core;
-}
-
-/** A backup in BACK, generation 2, with `released` outputs known to have left. */
-function loadedBackup(): CoreUnderTest {
-  const core = new CoreUnderTest(new Backup(side('b'), at(0)));
-  const digest = 'd'.repeat(32);
-  const position = { outputs: 0n };
-  core.receive({
-    kind: 'hello',
-    vm,
-    generation: epoch(2),
-    sender: instanceId('a'),
-    version: 1,
-    machine: 'm',
-    fresh: true,
-  });
-  core.receive(
-    { kind: 'snapshot-begin', bytes: 1, count: count(0n), position, released: 0n, digest },
-    { kind: 'snapshot-part', bytes: Uint8Array.of(1) },
-    { kind: 'snapshot-end' },
-  );
-  core.step({ kind: 'loaded', digest });
-  expect(core.state).toBe('BACK');
-  return core;
-}
-
-const logged = (sequence: bigint): Message => ({
-  kind: 'entry',
-  entry: {
-    sequence,
-    at: count(sequence * 10n),
-    kind: 'input',
-    input: { kind: 'console', port: 0, bytes: Uint8Array.of(1) },
-  },
-});
 
 test('Output Rule: no output leaves before the entry of its output mark is acked', () => {
   const core = pairedPrimary();
@@ -231,6 +103,25 @@ test('One winner: an answer to another question is not believed', () => {
   const answer = { nonce: 'b/b99' as never, verdict: 'won' as const, epoch: epoch(3) };
   backup.step({ kind: 'answered', answer });
   expect(backup.state).toBe('ASK');
+});
+
+test('One winner: asked before the commit there is no verdict, and the same question is asked until it comes', () => {
+  const backup = loadedBackup();
+  backup.tickFor(QUICK.suspicionMs + 20);
+  const { nonce } = backup.asked();
+  // The record still stands before this pair's generation: its commit may be on the way.
+  backup.answer('superseded', 1);
+  expect(backup.state).toBe('ASK');
+  expect(backup.tickFor(100).filter((action) => action.kind === 'ask').length).toBeGreaterThan(0);
+  expect(backup.asked().nonce).toBe(nonce);
+  backup.answer('won', 3);
+  expect(backup.state).toBe('OPEN');
+
+  const forsaken = loadedBackup();
+  forsaken.tickFor(QUICK.suspicionMs + 20);
+  forsaken.tickFor(2 * QUICK.commitMs);
+  forsaken.answer('superseded', 1);
+  expect(forsaken.state).toBe('HALT');
 });
 
 test('No ack after go-live: a side that suspects never acks or reads its old partner again', () => {
@@ -323,6 +214,17 @@ test('Fencing: after go-live no write of the old primary reaches the disk, not e
   expect(a.halted).toBeDefined();
   expect(world.fence).toBe(3);
   expect(requests.done()).toBe(true);
+});
+
+test('Fencing: the own older session is fenced by the own newer opening, and that is no reason to halt', () => {
+  const core = pairedPrimary();
+  core.tickFor(QUICK.suspicionMs + 20);
+  core.answer('won', 3);
+  core.step({ kind: 'fenced' });
+  expect(core.state).toBe('SOLE');
+  core.step({ kind: 'disks-opened', epoch: epoch(3), verdict: 'ok' });
+  core.step({ kind: 'fenced' });
+  expect(core.state).toBe('HALT');
 });
 
 test('Order: a gap, a repeat or a damaged frame ends the connection, and is never applied', () => {
@@ -434,20 +336,79 @@ test('Backpressure: the primary pauses while the backup acks nothing, and goes o
 
 test('Backpressure: a full backup stops reading, and reads again once it has replayed', () => {
   const core = loadedBackup();
-  const big = (sequence: bigint): Message => ({
-    kind: 'entry',
-    entry: {
-      sequence,
-      at: count(sequence),
-      kind: 'input',
-      input: { kind: 'frame', nic: 0, frame: new Uint8Array(1024 * 1024) },
-    },
-  });
   let sequence = 1n;
-  while (!kinds(core.receive(big(sequence))).includes('pause-reading')) {
+  while (!kinds(core.receive(bigLogged(sequence))).includes('pause-reading')) {
     sequence++;
     expect(sequence).toBeLessThan(200n);
   }
   expect(kinds(core.step({ kind: 'replayed', sequence: 3n }))).not.toContain('resume-reading');
   expect(kinds(core.step({ kind: 'replayed', sequence }))).toContain('resume-reading');
+});
+
+test('Backpressure: a buffer that drains while the channel is broken is read into again', () => {
+  const core = loadedBackup();
+  let sequence = 0n;
+  const fill = (): boolean => kinds(core.receive(bigLogged(++sequence))).includes('pause-reading');
+  while (!fill()) expect(sequence).toBeLessThan(200n);
+  core.step({ kind: 'broken', link: L, reason: 'reset' });
+  core.step({ kind: 'replayed', sequence });
+  const envelope = { vm, generation: epoch(2), sender: instanceId('a') };
+  const hello: Message = { kind: 'hello', ...envelope, version: 1, machine: 'm', fresh: false };
+  const resumed = core.step({ kind: 'received', link: link(2), messages: [hello] });
+  expect(kinds(resumed)).not.toContain('pause-reading');
+});
+
+test('Backpressure: a backup that acks nothing, on a new connection neither, ends the pair', () => {
+  const core = pairedPrimary();
+  core.step(frame(1n));
+  const heartbeat = { vm, generation: epoch(2), sender: instanceId('b'), received: 0n, replayed: 0n };
+  for (let connection = 2; core.state === 'PAIR'; connection++) {
+    expect(connection).toBeLessThan(6);
+    for (let tick = 0; tick < 15; tick++) {
+      core.step({ kind: 'heartbeat', heartbeat });
+      core.tickFor(QUICK.heartbeatMs);
+    }
+    if (core.state !== 'PAIR') break;
+    const L2 = link(connection);
+    core.step({ kind: 'connected', link: L2, address: 'b' });
+    const envelope = { vm, generation: epoch(2), sender: instanceId('b') };
+    const welcome = {
+      kind: 'welcome',
+      ...envelope,
+      version: 1,
+      machine: 'm',
+      loaded: true,
+      received: 0n,
+    } as const;
+    core.step({ kind: 'received', link: L2, messages: [welcome] });
+  }
+  expect(core.state).toBe('ASK');
+});
+
+test('Redundancy: after any loss a new backup is made on another host without a human, never on the same host', () => {
+  const core = pairedPrimary();
+  core.tickFor(QUICK.suspicionMs + 20);
+  core.answer('won', 3);
+  const opened = core.step({ kind: 'disks-opened', epoch: epoch(3), verdict: 'ok' });
+  // The lost one is of no use any more: it may only halt.
+  expect(opened).toContainEqual({ kind: 'find-host', except: ['b'] });
+  // Nobody answers: asked again.
+  expect(kinds(core.tickFor(QUICK.findMs + 20))).toContain('find-host');
+  expect(core.step({ kind: 'candidate', address: 'c', host: 'a' })).toEqual([]);
+  expect(core.step({ kind: 'candidate', address: 'b', host: 'h2' })).toEqual([]);
+  const joined = core.step({ kind: 'candidate', address: 'c', host: 'h2' });
+  expect(joined).toContainEqual({ kind: 'connect', address: 'c', generation: 4 });
+  expect(core.state).toBe('COPY');
+  // One that cannot be reached is given up, and another one is asked for.
+  const lost = core.tickFor(QUICK.suspicionMs + 20);
+  expect(core.state).toBe('SOLE');
+  expect(kinds(lost)).toContain('find-host');
+  core.step({ kind: 'candidate', address: 'd', host: 'h3' });
+  expect(kinds(core.tickFor(QUICK.suspicionMs))).toContain('connect');
+});
+
+test('Redundancy: a survivor looks for a backup as soon as it is live', () => {
+  const takeover = { epoch: epoch(3), released: 0n, held: [], started: [] };
+  const core = new CoreUnderTest(new Primary(side('b'), { kind: 'takeover', takeover }, at(0)));
+  expect(kinds(core.done)).toContain('find-host');
 });

@@ -5,6 +5,8 @@ import type { Limits, Timing } from './timing.ts';
 export interface Side {
   readonly vm: VmId;
   readonly instance: InstanceId;
+  /** The host it runs on: its partner runs on another one. */
+  readonly host: string;
   /** Names everything that two sides must have alike: configuration, processor model, program version. */
   readonly machine: string;
   readonly timing: Timing;

@@ -6,6 +6,8 @@ export interface Timing {
   readonly requestMaxMs: number;
   readonly commitMs: number;
   readonly reconnectMs: number;
+  /** A host for a backup is asked for this often while there is none. */
+  readonly findMs: number;
   /** A backup that has not loaded by then is dropped. */
   readonly copyMs: number;
   /** The execution lag above which the primary is slowed further and further, and below which it is let go. */
@@ -22,6 +24,7 @@ export const DEFAULT_TIMING: Timing = {
   requestMaxMs: 5000,
   commitMs: 5000,
   reconnectMs: 50,
+  findMs: 1000,
   copyMs: 60_000,
   lagHighMs: 1000,
   lagLowMs: 500,

@@ -1,5 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { createWriteStream, readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { createInterface } from 'node:readline';
 import { decodeText } from '../base/text.ts';
 import { Backup } from '../ft/backup.ts';
@@ -174,6 +175,8 @@ async function start(config: VmProcessConfig): Promise<void> {
     arbiter: storage ? diskServerArbiter({ ...storage.address, disk: storage.disks[0]! }) : loneArbiter(),
     channel,
     heartbeats,
+    // Orders alone say where a backup may be.
+    hosts: { listen: () => {}, find: () => {} },
     clock: new HostClock(),
     entropy: { bytes: (length: number) => new Uint8Array(randomBytes(length)) },
     status: {
@@ -200,6 +203,7 @@ async function start(config: VmProcessConfig): Promise<void> {
     vm,
     // A restarted process is a new instance, whatever it is called: its questions must not repeat an older one's.
     instance: instanceId(`${config.instance === undefined ? '' : `${config.instance}/`}${randomUUID()}`),
+    host: hostname(),
     machine: `${config.identity}/${buildIdentity()}`,
     timing: config.timing,
     limits: config.limits,

@@ -15,6 +15,7 @@ import type {
   DiskPort,
   EntropyPort,
   HeartbeatPort,
+  HostsPort,
   NetworkPort,
   Protection,
   StatusPort,
@@ -29,6 +30,7 @@ export interface Ports {
   readonly arbiter: ArbiterPort;
   readonly channel: ChannelPort;
   readonly heartbeats: HeartbeatPort;
+  readonly hosts: HostsPort;
   readonly clock: ClockPort;
   readonly entropy: EntropyPort;
   readonly status: StatusPort;
@@ -143,7 +145,7 @@ export class Driver {
   }
 
   #listen(): void {
-    const { vcpu, disks, network, console, arbiter, channel, heartbeats, clock } = this.#ports;
+    const { vcpu, disks, network, console, arbiter, channel, heartbeats, hosts, clock } = this.#ports;
     disks.listen({
       opened: (epoch, verdict) => this.#event({ kind: 'disks-opened', epoch, verdict }),
       completed: (completion) => this.#event({ kind: 'disk-completed', completion }),
@@ -162,6 +164,7 @@ export class Driver {
       broken: (link, reason) => this.#event({ kind: 'broken', link, reason }),
     });
     heartbeats.listen({ heartbeat: (heartbeat) => this.#event({ kind: 'heartbeat', heartbeat }) });
+    hosts.listen({ candidate: (address, host) => this.#event({ kind: 'candidate', address, host }) });
     clock.listen({ timer: (name) => this.#timer(name) });
     vcpu.listen({
       entry: (at, payload) => this.#event({ kind: 'entry', at, payload }),
@@ -234,7 +237,7 @@ export class Driver {
   }
 
   #do(action: FtAction): void {
-    const { vcpu, disks, network, arbiter, channel, heartbeats, status } = this.#ports;
+    const { vcpu, disks, network, arbiter, channel, heartbeats, hosts, status } = this.#ports;
     switch (action.kind) {
       case 'ask':
         arbiter.request(action.request);
@@ -256,6 +259,9 @@ export class Driver {
         break;
       case 'issue-again':
         disks.issue(action.request);
+        break;
+      case 'find-host':
+        hosts.find(action.except);
         break;
       case 'connect':
         channel.connect(action.address, action.generation);

@@ -128,6 +128,22 @@ export interface HeartbeatEvents {
   heartbeat(heartbeat: Heartbeat): void;
 }
 
+// ------------------------------------------------------------------------------------------------ hosts
+
+/** Who may carry a backup: the cluster's placement, or an operator's list. */
+export interface HostsPort {
+  listen(events: HostsEvents): void;
+  /**
+   * Asks for a host that takes a backup, with an instance started there. Answered by `candidate`, at any time later
+   * or never: the caller asks again. `except` are addresses that are of no use any more.
+   */
+  find(except: readonly string[]): void;
+}
+
+export interface HostsEvents {
+  candidate(address: string, host: string): void;
+}
+
 // ------------------------------------------------------------------------------------------------ clock
 
 /** Host monotonic time, and one-shot timers by name. Setting a timer again moves it. */
