@@ -30,8 +30,8 @@ const HALVES = new Int32Array(WHOLE.buffer);
 export class BlockBuilder implements Lowering {
   readonly #records: RecordWriter;
   readonly #codeSize: CodeSize;
-  /** The block is one instruction that runs alone. */
-  readonly #alone: boolean;
+  /** No quick ways of system instructions: the block runs alone, or must see RFLAGS.RF. */
+  readonly #plain: boolean;
   instructions = 0;
   ended = false;
   offset = 0;
@@ -40,10 +40,10 @@ export class BlockBuilder implements Lowering {
   readonly usesC = new Set<number>();
   readonly #branches: number[] = [];
 
-  constructor(records: RecordWriter, codeSize: CodeSize, alone: boolean) {
+  constructor(records: RecordWriter, codeSize: CodeSize, plain: boolean) {
     this.#records = records;
     this.#codeSize = codeSize;
-    this.#alone = alone;
+    this.#plain = plain;
   }
 
   begin(length: number): void {
@@ -53,7 +53,7 @@ export class BlockBuilder implements Lowering {
   }
 
   emit(operation: MicroOperation, fields: { a?: number; b?: number; c?: number; imm?: bigint } = {}): void {
-    if (operation.counted && this.#alone) return;
+    if (operation.counted && this.#plain) return;
     const index = this.#record(this.#records.number(operation), fields, fields.imm ?? 0n);
     if (this.#records.branches(operation)) this.#branches.push(index);
     else if (!operation.counted) this.usesC.add(index);

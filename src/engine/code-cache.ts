@@ -73,6 +73,11 @@ export class CodeCache implements RecordWriter {
   /** Called when a page begins or ends to hold code. */
   readonly #pageChanged: (page: number, code: boolean) => void;
   readonly #byHeader = new Map<number, Block>();
+  /**
+   * Offsets within a page where there is, or was, a breakpoint on an instruction. In MODE.breakpoints a block ends before
+   * such an offset, so that what begins there is always looked up (Engine).
+   */
+  readonly stops = new Set<number>();
   /** How often a new block is interpreted before the interpreter leaves with EXIT.hot. */
   heat = NEVER_HOT;
   onKill: (block: Block) => void = () => {};
@@ -206,14 +211,16 @@ export class CodeCache implements RecordWriter {
     const codeSize: CodeSize = [16, 32, 64][mode & MODE.codeMask] as CodeSize;
     const limit = mode & MODE.step ? 1 : BLOCK_INSTRUCTIONS;
     const header = this.#append(ENGINE_OPERATION.header, 0, 0, 0, 0n);
-    this.#i32[this.#index(header) * 4 + 3] = mode & MODE.step ? NEVER_HOT : this.heat;
-    const builder = new BlockBuilder(this, codeSize, limit === 1);
+    this.#i32[this.#index(header) * 4 + 3] = mode & (MODE.step | MODE.breakpoints) ? NEVER_HOT : this.heat;
+    const watched = (mode & MODE.breakpoints) !== 0;
+    const builder = new BlockBuilder(this, codeSize, limit === 1 || watched);
     let at = start;
     let secondPage = -1;
     let secondEnd = 0;
     // One past the last byte that decoding looked at: a byte far behind an undefined opcode may make it a defined one.
     let seen = start;
     while (builder.instructions < limit && !builder.ended && at < pageEnd) {
+      if (watched && builder.instructions > 0 && this.stops.has(at % PAGE)) break;
       let bytes = this.#u8.subarray(ram + at, ram + Math.min(pageEnd, at + 15));
       let result = decode(bytes, codeSize, this.#map);
       if (result === 'truncated') {

@@ -11,7 +11,9 @@ export const MODE = {
   /** Blocks of one instruction, for exact stops and for accesses with side effects. */
   step: 64,
   mmxUndefined: 128,
+  /** There are breakpoints on instructions: blocks end before the offsets in CodeCache.stops. */
+  breakpoints: 256,
 } as const;
 
 /** Number of mode keys. */
-export const MODES = 256;
+export const MODES = 512;

@@ -10,6 +10,7 @@ import {
   type PendingFault,
   type Privilege,
 } from '../x86/cpu.ts';
+import { VECTOR } from '../x86/faults.ts';
 import type { OpcodeMap } from '../x86/opcode-map.ts';
 import { ACCESS_EXECUTE } from '../x86/paging.ts';
 import {
@@ -18,6 +19,8 @@ import {
   CpuState,
   CR0,
   CR4,
+  DR0,
+  DR6,
   EFER,
   EPOCH,
   EPOCH_HIGH,
@@ -25,6 +28,8 @@ import {
   EXIT_RECORD,
   FAULT_ERROR,
   FAULT_VECTOR,
+  FLAG,
+  FLAGS_REST,
   INTERRUPT_SHADOW,
   REMAINING,
   RIP,
@@ -35,6 +40,7 @@ import {
   SLOW_ADDRESS,
   SLOW_VALUE,
 } from '../x86/state.ts';
+import { instructionBreakpoints, instructionBreakpointsAt } from '../x86/system/debug-register.ts';
 import { type Block, CodeCache } from './code-cache.ts';
 import { MODE } from './code-mode.ts';
 import { CodePages } from './code-pages.ts';
@@ -106,6 +112,8 @@ export class Engine implements Cpu, SlowPaths {
   #budget = 0;
   #exact = true;
   #mode = 0;
+  /** The next instruction meets no breakpoint on it: RFLAGS.RF was set, or a load of SS is before it. */
+  resumes = false;
   /** Base of the code segment; 0 in 64-bit code, whose RIP is linear. */
   #codeBase = 0;
 
@@ -330,7 +338,7 @@ export class Engine implements Cpu, SlowPaths {
       this.#left += 1;
       return 'fault';
     }
-    if (outcome === AGAIN) this.#setPc(offset);
+    if (outcome === AGAIN) this.#goOn(offset);
     this.#selectMode();
     state.i32[BLOCK_PC >> 2] = state.i32[RIP >> 2]!;
     state.i32[(BLOCK_PC >> 2) + 1] = state.i32[(RIP >> 2) + 1]!;
@@ -338,8 +346,21 @@ export class Engine implements Cpu, SlowPaths {
     if (state.i32[INTERRUPT_SHADOW >> 2] === 0) return undefined;
     // The instruction behind STI or a load of SS runs alone: after it interrupts are looked at again.
     if (wasStepping || this.#left === 0) return 'attention';
+    this.resumes = state.i32[INTERRUPT_SHADOW >> 2] === 1;
     state.i32[INTERRUPT_SHADOW >> 2] = 0;
-    return this.#step();
+    const exit = this.#step();
+    this.resumes = false;
+    return exit;
+  }
+
+  /** A repeated string is not over. Its breakpoint has been met before the first iteration: RF is set between them. */
+  #goOn(offset: number): void {
+    this.#setPc(offset);
+    if ((this.#mode & MODE.breakpoints) === 0) return;
+    const { state } = this;
+    const low = (state.i32[RIP >> 2]! + this.#codeBase) | 0;
+    if (instructionBreakpointsAt(state, low, state.i32[(RIP >> 2) + 1]!) !== 0)
+      state.i32[FLAGS_REST >> 2]! |= FLAG.rf;
   }
 
   /** RIP = BLOCK_PC + offset, in halves: this runs at every system call. */
@@ -366,6 +387,7 @@ export class Engine implements Cpu, SlowPaths {
     this.#mode = this.#modeKey();
     const long = (this.#mode & MODE.codeMask) === MODE.code64;
     this.#codeBase = long ? 0 : this.state.get32(SEGMENT_BASE + SEGMENT.cs * 8);
+    if ((this.#mode & MODE.breakpoints) !== 0) this.#placeStops();
     this.mmu.select(this.#mode, this.#codeBase);
   }
 
@@ -382,7 +404,35 @@ export class Engine implements Cpu, SlowPaths {
     if (ts) mode |= MODE.sseUnavailable;
     if (em || ts) mode |= MODE.x87Unavailable;
     if (ts && cr0 & 2) mode |= MODE.waitUnavailable;
+    if (instructionBreakpoints(state) !== 0) mode |= MODE.breakpoints;
     return mode;
+  }
+
+  /** Blocks must end before every breakpoint. A place that is new makes all of them anew; the old ones do no harm. */
+  #placeStops(): void {
+    const met = instructionBreakpoints(this.state);
+    const { stops } = this.code;
+    const before = stops.size;
+    for (let index = 0; index < 4; index++)
+      if ((met & (1 << index)) !== 0) stops.add(this.state.get32(DR0 + index * 8) % PAGE);
+    if (stops.size === before) return;
+    this.code.clear();
+    this.mmu.forgetCode();
+  }
+
+  /** May a breakpoint on an instruction stand at this linear address, by its lower half? */
+  #stopsAt(low: number): boolean {
+    return (this.#mode & MODE.breakpoints) !== 0 && this.code.stops.has(low & (PAGE - 1));
+  }
+
+  /** Does the instruction at this linear address meet its breakpoint? #DB is pending then [SDM 3B 17.3.1.1]. */
+  #breaksAt(low: number, high: number): boolean {
+    const { state } = this;
+    const met = this.resumes ? 0 : instructionBreakpointsAt(state, low, high);
+    if (met === 0) return false;
+    state.i32[DR6 >> 2]! |= met;
+    this.memory.raise(VECTOR.debug, -1);
+    return true;
   }
 
   /** Finds or decodes the block at BLOCK_PC. 0: a fetch fault is pending. `branch`: to be linked, or 0. */
@@ -391,6 +441,8 @@ export class Engine implements Cpu, SlowPaths {
     const pcLow = state.i32[BLOCK_PC >> 2]!;
     const high = state.i32[(BLOCK_PC >> 2) + 1]!;
     const low = (pcLow + this.#codeBase) | 0;
+    const stops = this.#stopsAt(low);
+    if (stops && this.#breaksAt(low, high)) return 0;
     const page = this.#codePage(low, high);
     if (page < 0) return 0;
     const start = page * PAGE + (low & 0xfff);
@@ -405,7 +457,8 @@ export class Engine implements Cpu, SlowPaths {
       crosses = block.secondPage !== -1;
     }
     // A block that crosses pages hangs on a second translation: it is always looked up.
-    if (branch !== 0) this.code.link(branch, crosses ? LINK.never : header);
+    if (branch !== 0) this.code.link(branch, crosses || stops ? LINK.never : header);
+    if (stops) return header;
     // An instruction that goes on from the last page of the address space in the first one hangs on both halves.
     if (crosses && high === -1 && low >>> 0 >= 0xffff_f000) return header;
     const epoch = state.i32[(high < 0 ? EPOCH_HIGH : EPOCH) >> 2]!;
@@ -541,6 +594,10 @@ export class Engine implements Cpu, SlowPaths {
 
   takeFault(): PendingFault | undefined {
     return this.memory.takeFault();
+  }
+
+  meet(breakpoints: number): void {
+    this.memory.breakpointsMet |= breakpoints;
   }
 
   get budget(): number {

@@ -2,7 +2,8 @@ import type { Outcome, PendingFault, Privilege } from '../x86/cpu.ts';
 import { ABORTED } from '../x86/cpu.ts';
 import { VECTOR } from '../x86/faults.ts';
 import { ACCESS_READ, ACCESS_WRITE, type AccessKind } from '../x86/paging.ts';
-import { CPL, type CpuState, DR0, DR7, type Size } from '../x86/state.ts';
+import { CPL, type CpuState, type Size } from '../x86/state.ts';
+import { dataBreakpointsAt } from '../x86/system/debug-register.ts';
 import { code64 } from '../x86/system/mode.ts';
 import type { CodeCache } from './code-cache.ts';
 import { type EngineLayout, PAGE, PAGE_FLAG } from './layout.ts';
@@ -26,7 +27,7 @@ export class LinearMemory {
 
   /** True while one instruction runs alone, so accesses with side effects may be made. */
   stepping = false;
-  /** Data breakpoints that the instruction met, as bits 3:0 of DR6; their trap follows it. */
+  /** Breakpoints on data or ports that the instruction met, as bits 3:0 of DR6; their trap follows it. */
   breakpointsMet = 0;
   /** A vector, or RESTART: nothing was changed, and the access has to be made by a single step. */
   #pending: number | undefined;
@@ -153,7 +154,7 @@ export class LinearMemory {
    * [SDM 3B 17.2.4, 17.2.5]. Met when a byte of it is in the range that DR0..3 and DR7 tell.
    */
   #watched(low: number, high: number, size: number, write: boolean): boolean {
-    const met = this.mmu.breakpoints === 0 ? 0 : breakpointsAt(this.#state, low, high, size, write);
+    const met = this.mmu.watched ? dataBreakpointsAt(this.#state, low, high, size, write) : 0;
     if (met === 0) return true;
     this.breakpointsMet |= met;
     if (!this.stepping) this.#pending = RESTART;
@@ -448,12 +449,7 @@ export class LinearMemory {
   ): Uint8Array | undefined {
     const low = lowHalf(linear);
     const high = highHalf(linear);
-    if (
-      length === 0 ||
-      (low & 0xfff) + length > PAGE ||
-      this.mmu.alignmentChecked ||
-      this.mmu.breakpoints !== 0
-    )
+    if (length === 0 || (low & 0xfff) + length > PAGE || this.mmu.alignmentChecked || this.mmu.watched)
       return undefined;
     const kind = access === 'write' ? ACCESS_WRITE : ACCESS_READ;
     const page = this.mmu.translate(low, high, kind, this.#user(privilege));
@@ -477,24 +473,6 @@ export class LinearMemory {
 
 /** Upper half of the last canonical addresses below 2^47. */
 const CANONICAL_END_HIGH = 0x7fff;
-
-/** The enabled data breakpoints that an access meets, as bits 3:0. */
-function breakpointsAt(state: CpuState, low: number, high: number, size: number, write: boolean): number {
-  const control = state.get32(DR7);
-  const first = (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
-  let met = 0;
-  for (let index = 0; index < 4; index++) {
-    // R/W: 1 writes, 3 reads and writes; LEN: 1, 2, 8, 4 bytes, the address aligned to it.
-    const kind = (control >>> (16 + index * 4)) & 3;
-    if (((control >>> (index * 2)) & 3) === 0 || (kind & 1) === 0 || (kind === 1 && !write)) continue;
-    const length = BREAKPOINT_LENGTHS[(control >>> (18 + index * 4)) & 3]!;
-    const from = state.get64(DR0 + index * 8) & ~BigInt(length - 1);
-    if (first < from + BigInt(length) && from < first + BigInt(size)) met |= 1 << index;
-  }
-  return met;
-}
-
-const BREAKPOINT_LENGTHS = [1, 2, 8, 4] as const;
 
 function lowHalf(linear: bigint): number {
   return Number(linear & 0xffff_ffffn) | 0;

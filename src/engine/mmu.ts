@@ -12,7 +12,6 @@ import {
   CR0,
   CR3,
   CR4,
-  DR7,
   EFER,
   EPOCH,
   EPOCH_HIGH,
@@ -24,6 +23,7 @@ import {
   REFILL_ROOT,
   TLB_POINTER,
 } from '../x86/state.ts';
+import { dataBreakpoints } from '../x86/system/debug-register.ts';
 import { CodeSpace, EpochSource } from './code-space.ts';
 import { type EngineLayout, PAGE, PAGE_FLAG, TLB_CONTEXTS } from './layout.ts';
 import type { PhysicalMap } from './physical-map.ts';
@@ -93,8 +93,8 @@ export class Mmu {
   readonly #range: LinearRange = { low: 0, high: 0, mask: 0 };
   /** Misaligned accesses of the running program are #AC: CR0.AM, RFLAGS.AC and privilege 3 [SDM 3A 6.15 AC]. */
   alignmentChecked = false;
-  /** The enable bits of DR7. */
-  breakpoints = 0;
+  /** There are data breakpoints. */
+  watched = false;
   /** One byte of PAGE_FLAG bits for each RAM page. */
   readonly flags: Uint8Array;
   /** Written since the last digest. */
@@ -174,12 +174,12 @@ export class Mmu {
     const cr0 = state.get32(CR0);
     const paging = cr0 >>> 31;
     const user = state.get32(CPL) === 3 ? 1 : 0;
-    // A program that asks for alignment checks, or with breakpoints, has no translation cached: every access is looked at (LinearMemory).
+    // A program that asks for alignment checks, or with data breakpoints, has no translation cached: every access is looked at (LinearMemory).
     const checked =
       user === 1 && (cr0 & 1) !== 0 && (cr0 & CR0_AM) !== 0 && (state.get32(FLAGS_REST) & FLAG.ac) !== 0;
     this.alignmentChecked = checked;
-    this.breakpoints = state.get32(DR7) & 0xff;
-    const uncached = checked || this.breakpoints !== 0;
+    this.watched = dataBreakpoints(state) !== 0;
+    const uncached = checked || this.watched;
     // CR0.WP, CR4.PSE PAE, EFER.LMA NXE; CR4.PGE changes no walk.
     const controls =
       (uncached ? UNCACHED : 0) |

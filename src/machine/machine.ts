@@ -43,6 +43,7 @@ import {
   COMPILED_COUNT,
   CPL,
   type CpuState,
+  FLAG,
   FLAGS_REST,
   FLAGS_RESULT,
   HALTED,
@@ -289,17 +290,23 @@ export class LockstepMachine implements Machine {
     const { memory, state } = engine;
     // The instruction behind STI or a load of SS runs alone; then interrupts are looked at again.
     const shadow = state.get32(INTERRUPT_SHADOW) !== 0;
+    const afterStackLoad = state.get32(INTERRUPT_SHADOW) === 1;
     const single = singleStepping(engine);
+    // RF holds for one instruction, which runs alone.
+    const resumes = (state.get32(FLAGS_REST) & FLAG.rf) !== 0;
     const privilege = state.get32(CPL);
     if (shadow) state.set32(INTERRUPT_SHADOW, 0);
     if (single) state.set32(SINGLE_STEP_TRAP, 1);
-    if (shadow || single) budget = 1;
+    if (resumes) state.set32(FLAGS_REST, state.get32(FLAGS_REST) & ~FLAG.rf);
+    engine.resumes = resumes || afterStackLoad;
+    if (shadow || single || resumes) budget = 1;
     this.#time.publish(state, this.#count + BigInt(budget));
     this.#lookForInterrupts();
     engine.retired = 0;
     this.#running = true;
     const exit = engine.run(budget, exact);
     this.#running = false;
+    engine.resumes = false;
     this.#count += BigInt(engine.retired);
     if (single && (exit === 'fault' || engine.retired === 0 || !singleStepDue(engine, privilege)))
       state.set32(SINGLE_STEP_TRAP, 0);
@@ -371,7 +378,7 @@ export class LockstepMachine implements Machine {
       this.#power !== undefined ||
       this.#engine.memory.breakpointsMet !== 0 ||
       state.get32(HALTED) !== 0 ||
-      (state.get32(FLAGS_REST) & 0x100) !== 0 ||
+      (state.get32(FLAGS_REST) & (FLAG.tf | FLAG.rf)) !== 0 ||
       this.#nmiDeliverable() ||
       ((state.get32(FLAGS_REST) & 0x200) !== 0 && pending)
     );

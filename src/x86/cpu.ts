@@ -53,6 +53,8 @@ export interface Cpu {
     access: 'read' | 'write',
     privilege?: Privilege,
   ): Uint8Array | undefined;
+  /** The instruction met these breakpoints, as bits 3:0 of DR6: their trap follows it. */
+  meet(breakpoints: number): void;
   readonly environment: Environment;
 }
 

@@ -175,7 +175,7 @@ export const READ_DEBUG = systemOperation('read-debug', (cpu, b, c) => {
   return DONE;
 });
 
-/** MOV DRn, r. Data breakpoints are implemented (engine/linear-memory.ts), those on instructions and ports are not. */
+/** MOV DRn, r. */
 export const WRITE_DEBUG = systemOperation('write-debug', (cpu, b, c) => {
   const state = cpu.state;
   const offset = accessDebug(cpu, c);

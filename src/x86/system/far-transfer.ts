@@ -12,7 +12,7 @@ import {
   setRealSegment,
   setSegment,
 } from './descriptors.ts';
-import { changeableFlags, readFlags, writeFlags } from './flags.ts';
+import { changeableFlags, keepResume, readFlags, writeFlags } from './flags.ts';
 import {
   ACCESS,
   canonical,
@@ -312,5 +312,6 @@ export function interruptReturn(cpu: Cpu, size: OperandSize): Outcome {
   }
   state.set64(RIP, target);
   writeFlags(state, flags);
+  if (size !== 2) keepResume(state, image);
   return DONE;
 }

@@ -1,4 +1,5 @@
 import { type CpuState, FLAG, FLAGS_AUX, FLAGS_REST, FLAGS_RESULT } from '../state.ts';
+import { instructionBreakpoints } from './debug-register.ts';
 
 /**
  * RFLAGS as a 32-bit number: the same as CpuState.rflags, without bigints, because system calls, interrupts and
@@ -26,9 +27,8 @@ export function readFlags(state: CpuState): number {
 const REST = 0x3c_7700;
 
 /**
- * Stores RFLAGS; the caller has masked what may not change. RF only matters to instruction breakpoints, which
- * are not implemented, and would have to be cleared by the next instruction; VM would enter virtual-8086 mode,
- * which is not offered. So both stay zero.
+ * Stores RFLAGS; the caller has masked what may not change. RF only matters to breakpoints on instructions: `keepResume`
+ * keeps it. VM would enter virtual-8086 mode, which is not offered, and stays zero.
  */
 export function writeFlags(state: CpuState, flags: number): void {
   const zf = (flags & FLAG.zf) !== 0;
@@ -43,6 +43,11 @@ export function writeFlags(state: CpuState, flags: number): void {
   state.u32[(FLAGS_AUX >>> 2) + 1] = (cf << 31) | (differ << 30);
   state.u32[FLAGS_REST >>> 2] = (flags & REST) | 2;
   state.u32[(FLAGS_REST >>> 2) + 1] = 0;
+}
+
+/** IRET loads RF. It is stored where it matters: while there are breakpoints on instructions, for one instruction. */
+export function keepResume(state: CpuState, image: number): void {
+  if ((image & FLAG.rf) !== 0 && instructionBreakpoints(state) !== 0) state.u32[FLAGS_REST >>> 2]! |= FLAG.rf;
 }
 
 /** What IRET and POPF may change at this privilege [SDM 2 POPF, table of flag effects]. */

@@ -20,6 +20,7 @@ import {
   SEGMENT_BASE,
   SEGMENT_LIMIT,
 } from '../state.ts';
+import { portBreakpointsAt } from './debug-register.ts';
 import { ACCESS, code64, ioPrivilege, longMode, privilegeLevel, protectedMode } from './mode.ts';
 
 /** Port input and output [SDM 1 18]. All of it ends a block: a port access may move an interrupt line. */
@@ -54,6 +55,7 @@ function permitted(cpu: Cpu, port: number, size: PortSize): boolean {
 function readInto(cpu: Cpu, port: number, size: PortSize): Outcome {
   if (!permitted(cpu, port, size)) return ABORTED;
   cpu.state.set(RAX, size, BigInt(cpu.environment.readPort(port, size) >>> 0));
+  cpu.meet(portBreakpointsAt(cpu.state, port, size));
   return DONE;
 }
 
@@ -63,6 +65,7 @@ function writeFrom(cpu: Cpu, port: number, size: PortSize): Outcome {
   const value =
     size === 1 ? view.getUint8(RAX) : size === 2 ? view.getUint16(RAX, true) : view.getUint32(RAX, true);
   cpu.environment.writePort(port, size, value);
+  cpu.meet(portBreakpointsAt(cpu.state, port, size));
   return DONE;
 }
 
@@ -110,6 +113,7 @@ function stringPort(cpu: Cpu, b: number, c: number, imm: bigint, input: boolean)
     if (value === undefined) return ABORTED;
     cpu.environment.writePort(port, size, Number(value));
   }
+  cpu.meet(portBreakpointsAt(state, port, size));
   const step = (state.get32(FLAGS_REST) & FLAG.df) !== 0 ? -size : size;
   const addressMask = (1n << BigInt(addressSize * 8)) - 1n;
   state.set(pointer, addressSize, (offset + BigInt(step)) & addressMask);

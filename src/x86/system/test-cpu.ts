@@ -123,6 +123,8 @@ export class TestCpu implements Cpu {
 
   charge(): void {}
 
+  meet(): void {}
+
   /** Whether accesses may go through `span`, the short way of the engine. */
   spans = true;
 
