@@ -65,14 +65,12 @@ export class RedisClients {
     return Math.min(...this.#answeredMs.map((all) => all.filter((at) => at >= ms).length));
   }
 
-  /** The longest time between two answers to one client that ended after `ms`. */
+  /** The longest that a client waited for an answer that came, or should have come, after `ms`. */
   longestGapMs(ms: number): number {
-    let longest = 0;
-    for (const all of this.#answeredMs) {
-      for (let index = 1; index < all.length; index++)
-        if (all[index]! > ms) longest = Math.max(longest, all[index]! - all[index - 1]!);
-    }
-    return longest;
+    const waits = this.#history
+      .filter(({ answer }) => answer === undefined || answer.ms > ms)
+      .map(({ operation, answer }) => (answer?.ms ?? sharedMs()) - operation.calledMs);
+    return Math.max(0, ...waits);
   }
 
   /** Lets the operations under way end, then asks for everything that must be there. */

@@ -11,8 +11,9 @@ import { judge, type RedisJudgement } from './redis-history.ts';
 
 const CLIENTS = 8;
 const THINK_MS = 40;
-/** Both programs are cold after a start from the saved guest, and slower than they will be. */
-export const WARM_MS = 5_000;
+/** Both programs are cold after a start from the saved guest: until then they are slower than they will be. */
+const WARM = { requestsPerSecond: 100, lagMs: 100, forMs: 1_000 } as const;
+export const WARM_MS_MAX = 20_000;
 /** The network has to hear of the guest before anybody can connect. */
 const SETTLE_MS = 500;
 const DECISION_MS_MAX = 30_000;
@@ -62,7 +63,7 @@ export async function chaosRound(
   { image, from, cores }: Ground,
   fault: Fault,
   seed: string,
-  warmMs = WARM_MS,
+  warmMsMax = WARM_MS_MAX,
 ): Promise<RoundResult> {
   const dice = new Dice(seed);
   let relay: CuttableRelay | undefined;
@@ -74,11 +75,12 @@ export async function chaosRound(
   try {
     return await withPair(image, { from, ...cores, ...(fault.viaRelay && { channelVia }) }, async (guest) => {
       await reaches(guest, 'PAIR');
+      const lines = { a: new Timeline(guest.hosts[0]), b: new Timeline(guest.hosts[1]) };
       await pause(SETTLE_MS);
       clients = await RedisClients.open(guest.redisPort, CLIENTS, THINK_MS);
       clients.start(seed);
-      await pause(warmMs);
-      return await underLoad(guest, clients, relay, fault, dice, seed);
+      await warmUp(guest, clients, warmMsMax);
+      return await underLoad(guest, lines, clients, relay, fault, dice, seed);
     });
   } finally {
     clients?.close();
@@ -86,23 +88,45 @@ export async function chaosRound(
   }
 }
 
+/** Until the pair keeps up with the clients, or there is no more patience. */
+async function warmUp(guest: ProtectedGuest, clients: RedisClients, msMax: number): Promise<void> {
+  const deadline = performance.now() + msMax;
+  while (performance.now() < deadline) {
+    const before = clients.answered;
+    await pause(WARM.forMs);
+    const rate = ((clients.answered - before) / WARM.forMs) * 1000;
+    const lagMs = Number(guest.hosts[0].figures?.lagMs ?? Number.POSITIVE_INFINITY);
+    if (rate >= WARM.requestsPerSecond && lagMs < WARM.lagMs) return;
+  }
+}
+
+/** A pair that ended before anything was done to it: one side got no processor for a second, most likely. */
+const FALSE_SUSPICION: Fault = {
+  name: 'false-suspicion',
+  summary: 'a host without a processor for longer than the failure time-out is suspected',
+  weight: 0,
+  survivor: 'either',
+  loserHalts: true,
+  inflict: () => Promise.resolve(0),
+};
+
 async function underLoad(
   guest: ProtectedGuest,
+  lines: { readonly a: Timeline; readonly b: Timeline },
   clients: RedisClients,
   relay: CuttableRelay | undefined,
-  fault: Fault,
+  planned: Fault,
   dice: Dice,
   seed: string,
 ): Promise<RoundResult> {
   const [a, b] = guest.hosts;
-  const lines = { a: new Timeline(a), b: new Timeline(b) };
   const wrong: string[] = [];
   const backupIs = async (state: string) => {
     await until(DECISION_MS_MAX, () => lines.b.after(0, state) !== undefined || !b.process.running);
   };
   const [startedMs, answered] = [sharedMs(), clients.answered];
   await pause(dice.between(1500, 3000));
-  if (a.state !== 'PAIR') throw new Error(`host A left PAIR before the fault: ${a.reason}`);
+  const fault = a.state === 'PAIR' && b.state === 'BACK' ? planned : FALSE_SUSPICION;
   const requestsPerSecond = ((clients.answered - answered) / (sharedMs() - startedMs)) * 1000;
   const { inFlight } = clients;
   const faultMs = await fault.inflict({ guest, clients, relay, dice, backupIs });
