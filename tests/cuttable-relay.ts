@@ -3,8 +3,11 @@ import { connect, createServer, type Server, type Socket } from 'node:net';
 
 /** A network between two processes on one port, TCP and UDP, that a test can cut. */
 export class CuttableRelay {
-  /** 'silent': bytes vanish and connections stay; 'reset': connections break and new ones are refused. */
-  tcp: 'open' | 'silent' | 'reset' = 'open';
+  /**
+   * 'silent': bytes vanish and connections stay; 'unanswered': only those that come back vanish; 'reset':
+   * connections break and new ones are refused.
+   */
+  tcp: 'open' | 'silent' | 'unanswered' | 'reset' = 'open';
   udp: 'open' | 'silent' = 'open';
   readonly port: number;
   readonly #server: Server;
@@ -57,7 +60,7 @@ export class CuttableRelay {
     ] as const) {
       this.#sockets.add(from);
       from.on('data', (bytes: Buffer) => {
-        if (this.tcp === 'open') to.write(bytes);
+        if (this.tcp === 'open' || (this.tcp === 'unanswered' && from === near)) to.write(bytes);
       });
       from.on('error', () => {});
       from.on('close', () => {

@@ -6,6 +6,12 @@ import { type HostPort, parseHostPort } from '../transport/address.ts';
 import { type ChannelConfig, parseChannelConfig } from './channel-config.ts';
 import type { GuestFiles } from './guest-files.ts';
 
+/** Who decides which side may run alone (protocol 3), where it is not the disk server. */
+export type ArbiterConfig =
+  | { readonly kind: 'etcd'; readonly endpoints: readonly string[] }
+  /** A directory that both hosts have. */
+  | { readonly kind: 'directory'; readonly path: string };
+
 /** What one VM process is told on its command line, as JSON. Addresses are "host:port". */
 export interface VmProcessConfig {
   readonly role: 'primary' | 'backup';
@@ -17,8 +23,9 @@ export interface VmProcessConfig {
   readonly boot: GuestFiles | undefined;
   /** Or the file of a saved guest that it goes on from, with the same machine and disks as then. */
   readonly snapshot: string | undefined;
-  /** The disk server; its first disk arbitrates. One name for each disk of the machine. */
+  /** The disk server; its first disk arbitrates unless `arbiter` says otherwise. One name for each disk of the machine. */
   readonly storage: { readonly address: HostPort; readonly disks: readonly string[] } | undefined;
+  readonly arbiter: ArbiterConfig | undefined;
   /** The user switch. */
   readonly network: HostPort | undefined;
   /** Where a backup's logging channel and heartbeats listen. */
@@ -74,8 +81,9 @@ export function parseVmProcessConfig(text: string): Result<VmProcessConfig> {
   const storage = parseStorage(json.storage, wrong);
   const disks = machine.ok ? machine.value.disks.length : 0;
   if ((storage?.disks.length ?? 0) < disks) wrong.push(`storage names fewer than ${disks} disks`);
-  if (!storage && (role === 'backup' || protect !== undefined)) {
-    wrong.push('storage: fault tolerance needs a disk server as arbiter');
+  const arbiter = parseArbiter(json.arbiter, wrong);
+  if (!storage && !arbiter && (role === 'backup' || protect !== undefined)) {
+    wrong.push('storage: fault tolerance needs an arbiter: a disk server, or etcd or a directory as arbiter');
   }
   const config = {
     role,
@@ -84,6 +92,7 @@ export function parseVmProcessConfig(text: string): Result<VmProcessConfig> {
     boot,
     snapshot,
     storage,
+    arbiter,
     network: optionalAddress(json, 'network', wrong),
     listen,
     protect,
@@ -123,6 +132,24 @@ function parseStorage(value: unknown, wrong: string[]): VmProcessConfig['storage
     return undefined;
   }
   return { address, disks: disks as string[] };
+}
+
+function parseArbiter(value: unknown, wrong: string[]): ArbiterConfig | undefined {
+  if (value === undefined || value === null) return undefined;
+  const { kind, endpoints, path } = value as Json;
+  if (kind === 'etcd') {
+    const urls = Array.isArray(endpoints) ? endpoints : [];
+    if (urls.length > 0 && urls.every(isHttpUrl)) return { kind, endpoints: urls };
+    wrong.push('arbiter: etcd needs the URLs of its endpoints, such as ["http://10.0.0.1:2379"]');
+  } else if (kind === 'directory') {
+    if (typeof path === 'string' && path.startsWith('/')) return { kind, path };
+    wrong.push('arbiter: a directory needs its path, from / on');
+  } else wrong.push('arbiter: kind is "etcd" or "directory"; without an arbiter the disk server is it');
+  return undefined;
+}
+
+function isHttpUrl(value: unknown): value is string {
+  return typeof value === 'string' && URL.canParse(value) && /^https?:$/.test(new URL(value).protocol);
 }
 
 function optionalText(json: Json, name: string, wrong: string[]): string | undefined {

@@ -2,6 +2,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { createWriteStream, readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { createInterface } from 'node:readline';
+import { unreachable } from '../base/assert.ts';
 import { decodeText } from '../base/text.ts';
 import { Backup } from '../ft/backup.ts';
 import { epoch, instanceId, vmId } from '../ft/identity.ts';
@@ -16,10 +17,12 @@ import type {
 } from '../hypervisor/ports.ts';
 import { hexBytes } from '../machine/config.ts';
 import { SwitchNetworkPort } from '../network/switch-port.ts';
-import { DiskServerArbiter } from '../storage/arbiter-port.ts';
+import { type ArbiterConnection, AskedArbiter } from '../storage/asked-arbiter.ts';
+import { DirectoryArbiter } from '../storage/directory-arbiter.ts';
 import { DiskClient } from '../storage/disk-client.ts';
 import { ServedDiskPort } from '../storage/disk-port.ts';
-import type { NbdAddress } from '../storage/nbd-client-connection.ts';
+import { DiskServerArbiter } from '../storage/disk-server-arbiter.ts';
+import { EtcdArbiter } from '../storage/etcd-arbiter.ts';
 import { parseHostPort } from '../transport/address.ts';
 import { TcpChannel } from '../transport/tcp-channel.ts';
 import { UdpHeartbeats } from '../transport/udp-heartbeats.ts';
@@ -109,13 +112,21 @@ function loneArbiter(): ArbiterPort {
   };
 }
 
-/** A disk that the server does not have, or has for another VM, is one line and not a silence. */
-function diskServerArbiter(address: NbdAddress): ArbiterPort {
-  let told = '';
-  return new DiskServerArbiter(address, (reason) => {
-    if (reason !== told) report({ kind: 'event', what: 'arbiter', detail: reason });
-    told = reason;
-  });
+function arbiterOf({ arbiter, storage }: VmProcessConfig): ArbiterPort {
+  const asked = (connection: ArbiterConnection) =>
+    new AskedArbiter(connection, (detail) => report({ kind: 'event', what: 'arbiter', detail }));
+  switch (arbiter?.kind) {
+    case 'etcd':
+      return asked(new EtcdArbiter(arbiter));
+    case 'directory':
+      return asked(new DirectoryArbiter(arbiter));
+    case undefined:
+      return storage
+        ? asked(new DiskServerArbiter({ ...storage.address, disk: storage.disks[0]! }))
+        : loneArbiter();
+    default:
+      return unreachable(arbiter);
+  }
 }
 
 async function start(config: VmProcessConfig): Promise<void> {
@@ -172,7 +183,7 @@ async function start(config: VmProcessConfig): Promise<void> {
         )
       : NO_NETWORK,
     console,
-    arbiter: storage ? diskServerArbiter({ ...storage.address, disk: storage.disks[0]! }) : loneArbiter(),
+    arbiter: arbiterOf(config),
     channel,
     heartbeats,
     // Orders alone say where a backup may be.

@@ -9,10 +9,11 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { ArbiterAnswer } from '../ft/arbiter.ts';
 import { epoch, instanceId, nonce, vmId } from '../ft/identity.ts';
 import type { DiskCompletedInput, DiskRequestOutput } from '../machine/door.ts';
-import { DiskServerArbiter } from './arbiter-port.ts';
+import { AskedArbiter } from './asked-arbiter.ts';
 import { DiskClient } from './disk-client.ts';
 import { ServedDiskPort } from './disk-port.ts';
 import { DiskServer } from './disk-server.ts';
+import { DiskServerArbiter } from './disk-server-arbiter.ts';
 import type { DiskAnswer } from './fenced-disk.ts';
 import { RawFile } from './raw-file.ts';
 
@@ -96,7 +97,7 @@ describe('disk server', () => {
     const { port } = await start();
     const ask = (name: string, request: object): Promise<ArbiterAnswer> =>
       new Promise((resolve) => {
-        const arbiter = new DiskServerArbiter({ host: '127.0.0.1', port, disk: 'vda' });
+        const arbiter = new AskedArbiter(new DiskServerArbiter({ host: '127.0.0.1', port, disk: 'vda' }));
         closing.push(() => arbiter.close());
         arbiter.listen({ answered: resolve });
         arbiter.request({ vm, nonce: nonce(name), ...request } as never);

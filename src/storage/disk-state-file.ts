@@ -1,9 +1,10 @@
 import { open, readFile, rename, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { failed, ok, type Result } from '../base/result.ts';
-import { epoch, instanceId, nonce } from '../ft/identity.ts';
+import { epoch, instanceId } from '../ft/identity.ts';
 import type { Fence } from './fenced-disk.ts';
 import { NO_RECORD, type VmRecord } from './vm-record.ts';
+import { recordFrom } from './vm-record-text.ts';
 
 /** What a disk server must remember over a restart: the fence and the VM's record. Beside the disk image. */
 export interface DiskState {
@@ -74,20 +75,17 @@ function parse(text: string): DiskState | undefined {
       Record<string, unknown> | undefined
     >;
     if ((version as unknown) !== VERSION || fence === undefined || record === undefined) return undefined;
-    const mode = record.mode;
-    if (mode !== 'pair' && mode !== 'lone' && mode !== 'off') return undefined;
+    const known = recordFrom(record);
+    if (known === undefined) return undefined;
     const name = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined);
-    const instance = (value: unknown) => (typeof value === 'string' ? instanceId(value) : undefined);
+    const instance = name(fence.instance);
     return {
       vm: name(vm),
-      fence: { epoch: epoch(Number(fence.epoch)), instance: instance(fence.instance) },
-      record: {
-        epoch: epoch(Number(record.epoch)),
-        mode,
-        primary: instance(record.primary),
-        backup: instance(record.backup),
-        nonce: typeof record.nonce === 'string' ? nonce(record.nonce) : undefined,
+      fence: {
+        epoch: epoch(Number(fence.epoch)),
+        instance: instance === undefined ? undefined : instanceId(instance),
       },
+      record: known,
     };
   } catch {
     return undefined;

@@ -1,0 +1,48 @@
+import type { ArbiterAnswer, ArbiterRequest } from '../ft/arbiter.ts';
+import { parseAnswer } from './arbiter-message.ts';
+import type { ArbiterConnection } from './asked-arbiter.ts';
+import { type NbdAddress, NbdClientConnection } from './nbd-client-connection.ts';
+
+/** Lockstep's disk server as arbiter: the record of a VM stands beside its first disk (protocol 3). */
+export class DiskServerArbiter implements ArbiterConnection {
+  readonly #address: NbdAddress;
+  #connection: NbdClientConnection | undefined;
+
+  constructor(address: NbdAddress) {
+    this.#address = address;
+  }
+
+  async ask(request: ArbiterRequest, signal: AbortSignal): Promise<ArbiterAnswer> {
+    const drop = (): void => this.close();
+    signal.addEventListener('abort', drop);
+    try {
+      const connection = this.#connection ?? (await this.#connect(signal));
+      this.#connection = connection;
+      const answer = parseAnswer(await connection.arbitrate(this.#address.disk, request));
+      if (answer === undefined) throw new Error('its answer cannot be read');
+      return answer;
+    } catch (error) {
+      drop();
+      throw signal.aborted ? signal.reason : error;
+    } finally {
+      signal.removeEventListener('abort', drop);
+    }
+  }
+
+  close(): void {
+    this.#connection?.close();
+    this.#connection = undefined;
+  }
+
+  /** A connection that stands too late is closed again. */
+  #connect(signal: AbortSignal): Promise<NbdClientConnection> {
+    const connecting = NbdClientConnection.connect(this.#address);
+    return new Promise((resolve, reject) => {
+      signal.addEventListener('abort', () => reject(signal.reason));
+      connecting.then((connection) => {
+        if (signal.aborted) connection.close();
+        else resolve(connection);
+      }, reject);
+    });
+  }
+}
