@@ -133,7 +133,6 @@ export class Instance {
     this.#unfinished = [];
     this.#parked = [];
     for (const link of [...this.links.values()]) link.died(silently);
-    this.world.oracles.ended(this);
   }
 
   stop(): void {
@@ -255,7 +254,6 @@ export class Instance {
   #end(reason: string): void {
     this.halted = reason;
     for (const link of [...this.links.values()]) link.close();
-    this.world.oracles.ended(this);
   }
 }
 

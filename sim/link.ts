@@ -44,7 +44,6 @@ export class SimLink {
   send(message: Message): void {
     if (!this.open) return;
     this.#outbox.push(message);
-    this.#world.oracles.sent(this, message);
     if (this.#flushing) return;
     this.#flushing = true;
     this.instance.later(KEPT_BACK_MS, () => {

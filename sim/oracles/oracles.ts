@@ -11,6 +11,7 @@ import { Fencing } from './fencing.ts';
 import { GateNotStall } from './gate-not-stall.ts';
 import { OneLive } from './one-live.ts';
 import { Progress } from './progress.ts';
+import { Redundancy } from './redundancy.ts';
 
 /** What clients, disk and arbiter see goes to the oracles, one file for each property; clients judge themselves. */
 export class Oracles {
@@ -19,6 +20,7 @@ export class Oracles {
   readonly #fencing: Fencing;
   readonly #buffers: BoundedBuffers;
   readonly #gate: GateNotStall;
+  readonly #redundancy: Redundancy;
   readonly progress: Progress;
   /** Pairs committed: generations of the VM. */
   generations = 0;
@@ -29,6 +31,7 @@ export class Oracles {
     this.#fencing = new Fencing(world);
     this.#buffers = new BoundedBuffers(world);
     this.#gate = new GateNotStall(world);
+    this.#redundancy = new Redundancy(world);
     this.progress = new Progress(world);
   }
 
@@ -68,16 +71,13 @@ export class Oracles {
 
   recordMoved(record: VmRecord): void {
     if (record.mode === 'pair') this.generations += 1;
+    this.#redundancy.recordMoved(record);
   }
 
   wentLive(instance: Instance): void {
     instance.lastLeft = this.#outputs.last;
     this.#oneLive.wentLive(instance);
   }
-
-  ended(_instance: Instance): void {}
-
-  sent(_link: SimLink, _message: Message): void {}
 
   received(link: SimLink, _messages: readonly Message[]): void {
     this.#buffers.look(link.instance);

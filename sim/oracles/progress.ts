@@ -36,7 +36,6 @@ export class Progress {
     if (record.mode !== 'pair' || state !== 'PAIR' || record.primary !== live[0]!.name)
       return `the VM is not protected again (${state})`;
     const backup = world.instances.get(String(record.backup));
-    if (!backup?.running || backup.driver.state !== 'BACK') return 'its backup does not run';
-    return backup.host === live[0]!.host ? 'its backup is on the same host' : undefined;
+    return backup?.running && backup.driver.state === 'BACK' ? undefined : 'its backup does not run';
   }
 }

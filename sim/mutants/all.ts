@@ -1,0 +1,17 @@
+import { ARBITER } from './arbiter.ts';
+import { ATTACH } from './attach.ts';
+import { CHANNEL } from './channel.ts';
+import { DISK } from './disk.ts';
+import type { Mutant } from './mutant.ts';
+import { OUTPUT_RULE } from './output-rule.ts';
+import { TAKEOVER } from './takeover.ts';
+
+/** Every rule of the protocol, broken; in the order of the rules. */
+export const MUTANTS: readonly Mutant[] = [
+  ...OUTPUT_RULE,
+  ...TAKEOVER,
+  ...ARBITER,
+  ...DISK,
+  ...CHANNEL,
+  ...ATTACH,
+];
