@@ -64,19 +64,4 @@ export const ATTACH: readonly Mutant[] = [
         },
       })),
   },
-  {
-    name: 'copy without the unreleased outputs',
-    rule: 'attach',
-    model: 'X4',
-    broken: 'the snapshot leaves out the hold queue',
-    apply: (world) =>
-      breakCores(world, () => ({
-        does: (action) => {
-          if (action.kind !== 'send') return action;
-          if (action.message.kind === 'held-output') return undefined;
-          if (action.message.kind !== 'snapshot-begin') return action;
-          return { ...action, message: { ...action.message, released: action.message.position.outputs } };
-        },
-      })),
-  },
 ];
