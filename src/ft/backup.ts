@@ -51,6 +51,8 @@ export class Backup {
   #buffered: { readonly sequence: bigint; readonly bytes: number }[] = [];
   #bufferedBytes = 0;
   #reading = true;
+  /** The log says that fault tolerance is being ended by order. Who wins is the arbiter's to say all the same. */
+  #parted = false;
   /** Number of the last output known to have left, and the outputs made above it, in order. */
   #released = 0n;
   #kept: NumberedOutput[] = [];
@@ -291,6 +293,8 @@ export class Backup {
       this.#buffered.push({ sequence: entry.sequence, bytes });
       this.#bufferedBytes += bytes;
       if (entry.kind === 'released') this.#releasedTo(entry.output);
+      if (entry.kind === 'input' && entry.input.kind === 'control')
+        this.#parted ||= entry.input.action === 'end-protection';
     }
     this.#do({ kind: 'vcpu-replay', entries });
     if (this.#state === 'BACK') this.#ack();
@@ -378,7 +382,8 @@ export class Backup {
     if (early && this.#now - this.#call.since < 2 * this.#side.timing.commitMs) return;
     this.#call = undefined;
     if (answer.verdict === 'superseded') {
-      this.#halt(`superseded: the VM's record stands at epoch ${answer.epoch}`);
+      const parted = this.#parted ? 'fault tolerance was turned off; ' : '';
+      this.#halt(`${parted}superseded: the VM's record stands at epoch ${answer.epoch}`);
       return;
     }
     this.#wonEpoch = epoch(answer.epoch);

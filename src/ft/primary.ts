@@ -77,6 +77,8 @@ export class Primary {
   /** A backup that is being attached. In GATE and COMMIT its ack is a gate too. */
   #joining: LogStream | undefined;
   #gatePosition = 0n;
+  /** Fault tolerance is being turned off: by then at the latest, whether the order is in the log or not. */
+  #partBy: HostMilliseconds | undefined;
   #joinSince = hostMilliseconds(0);
   #detector: FailureDetector | undefined;
   /** Whether the log gets through: heartbeats say nothing about a connection that is broken or stuck. */
@@ -205,6 +207,7 @@ export class Primary {
         break;
       case 'entry':
         this.#append(event.at, event.payload);
+        if (endsProtection(event.payload)) this.#part();
         break;
       case 'output':
         this.#output(event.output);
@@ -377,6 +380,10 @@ export class Primary {
       this.#committed();
     } else {
       // Won: nobody else may run this VM. The partner's gate falls only now.
+      if (this.#pair?.link !== undefined) {
+        this.#send(this.#pair.link, { kind: 'over', epoch: this.#epoch });
+        this.#cut(this.#pair);
+      }
       this.#pair = undefined;
       this.#waits.forget();
       this.#joining = undefined;
@@ -387,13 +394,17 @@ export class Primary {
   }
 
   /** Suspicion is final for this generation: no way leads back to PAIR. */
-  #suspect(reason: string): void {
+  #suspect(reason: string, then?: 'tell the partner'): void {
     const { vm, instance } = this.#side;
     const lowest = this.#epoch;
     // While a commit may still take effect, the epoch must move before a gate is dropped.
     const highest = this.#state === 'COMMIT' ? epoch(lowest + 1) : lowest;
-    for (const stream of [this.#pair, this.#joining]) if (stream) this.#retire(stream);
+    for (const stream of [this.#pair, this.#joining]) {
+      if (stream && then === undefined) this.#cut(stream);
+      if (stream) this.#retire(stream);
+    }
     if (this.#state !== 'COMMIT') this.#dropJoining();
+    this.#partBy = undefined;
     this.#enter('ASK', reason);
     this.#ask({ kind: 'claim', vm, instance, lowest, highest, nonce: this.#nonce() });
   }
@@ -509,7 +520,6 @@ export class Primary {
 
   /** It was a backup, or may be one by a commit under way: after suspicion this instance never is again. */
   #retire(stream: LogStream): void {
-    this.#cut(stream);
     this.#spent.add(stream.address);
     if (this.#ordered === stream.address) this.#ordered = undefined;
   }
@@ -527,7 +537,18 @@ export class Primary {
     this.#offered = undefined;
     this.#waitForBackup = false;
     if (this.#state === 'COPY' || this.#state === 'GATE') this.#joiningLost('fault tolerance was turned off');
-    if (this.#state === 'PAIR') this.#suspect('fault tolerance was turned off');
+    if (this.#state !== 'PAIR') return;
+    // An order like any other: it travels in the log, so the backup knows what its end means [FT 3.3].
+    this.#partBy = hostMilliseconds(this.#now + this.#side.timing.suspicionMs);
+    this.#do({ kind: 'vcpu-input', input: { kind: 'control', action: 'end-protection' } });
+  }
+
+  /** The order is in the log, or the vCPU is stopped by the very backup that shall go. */
+  #part(): void {
+    if (this.#partBy === undefined || this.#state !== 'PAIR') return;
+    this.#partBy = undefined;
+    this.#flush();
+    this.#suspect('fault tolerance was turned off', 'tell the partner');
   }
 
   // ------------------------------------------------------------------------------------------ the channel
@@ -721,6 +742,7 @@ export class Primary {
       this.#join();
     }
     this.#checkBackup();
+    if (this.#partBy !== undefined && this.#now >= this.#partBy) this.#part();
     for (const stream of [this.#pair, this.#joining]) {
       if (!stream || this.#state === 'ASK') continue;
       const { generation, end, replayed } = stream;
@@ -864,4 +886,9 @@ export class Primary {
     assert(this.#state !== 'PAIR' || this.#pair !== undefined, 'a pair has a backup');
     return this.#actions.splice(0);
   }
+}
+
+function endsProtection(payload: LogPayload): boolean {
+  const input = payload.kind === 'input' ? payload.input : undefined;
+  return input?.kind === 'control' && input.action === 'end-protection';
 }

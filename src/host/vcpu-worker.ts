@@ -3,7 +3,7 @@ import { assert } from '../base/assert.ts';
 import { failed } from '../base/result.ts';
 import { hostMilliseconds } from '../base/units.ts';
 import { VcpuLoop } from '../hypervisor/vcpu.ts';
-import { createMachine, restoreMachine } from '../machine/machine.ts';
+import { OrderedMachine } from '../machine/ordered-machine.ts';
 import { compileInterpreterEagerly } from './v8-flags.ts';
 import type { VcpuNews, VcpuOrder, VcpuWorkerData } from './vcpu-message.ts';
 
@@ -20,8 +20,8 @@ compileInterpreterEagerly();
 const loop = new VcpuLoop(
   {
     create: (sink) =>
-      boot ? createMachine(config, boot, sink, options) : failed('there is nothing to boot'),
-    restore: (snapshot, sink) => restoreMachine(snapshot, sink, options),
+      boot ? OrderedMachine.create(config, boot, sink, options) : failed('there is nothing to boot'),
+    restore: (snapshot, sink) => OrderedMachine.restore(snapshot, sink, options),
   },
   { digestEveryMs },
 );
@@ -55,8 +55,14 @@ loop.listen({
   stopped: (reason, hasFailed) => post({ kind: 'stopped', reason, failed: hasFailed }),
 });
 
+let toldWord: Int32Array | undefined;
+
+/** A restarted guest's machine has another word. */
 function tellStopWord(): void {
-  if (loop.stopWord) post({ kind: 'stop-word', word: loop.stopWord });
+  const word = loop.stopWord;
+  if (word === undefined || word === toldWord) return;
+  toldWord = word;
+  post({ kind: 'stop-word', word });
 }
 
 function obey(order: VcpuOrder): void {
@@ -115,6 +121,7 @@ for (;;) {
   const now = performance.now();
   noteStandstill(now);
   const step = loop.step(hostMilliseconds(now));
+  tellStopWord();
   couldRunSince =
     step.kind === 'busy' ? performance.now() : step.heldBack ? (couldRunSince ?? now) : undefined;
   if (step.kind === 'busy') continue;

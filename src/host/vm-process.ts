@@ -28,6 +28,7 @@ import { TcpChannel } from '../transport/tcp-channel.ts';
 import { UdpHeartbeats } from '../transport/udp-heartbeats.ts';
 import { buildIdentity } from './build-identity.ts';
 import { readChannelSecurity } from './channel-config.ts';
+import { isControlOrder, parseControlOrder } from './control-order.ts';
 import { FirstFrame } from './first-frame.ts';
 import { readBootImage } from './guest-files.ts';
 import { HostClock, sharedMs } from './host-clock.ts';
@@ -40,8 +41,8 @@ import { parseVmProcessConfig, type VmProcessConfig } from './vm-process-config.
  * One VM in one role: the process that a host starts. Its configuration is the first argument (a JSON text, or the
  * path of one); it reports on standard output and takes orders on standard input, one JSON object per line.
  *
- *   orders: {"order":"protect","address":"host:port"} {"order":"unprotect"} {"order":"power-button"}
- *           {"order":"power-off"} {"order":"console","port":0,"text":"..."} {"order":"save","file":"..."}
+ *   orders: {"order":"protect","address":"host:port"} {"order":"unprotect"} {"order":"save","file":"..."}
+ *           {"order":"console","port":0,"text":"..."} and those of ./control-order.ts
  */
 
 /** Time for the last lines and the last frames to leave. */
@@ -259,7 +260,7 @@ function obeyStandardInput(driver: Driver, console: StatusConsole, protect: (add
       };
       if (order.order === 'protect') protect(String(order.address));
       else if (order.order === 'unprotect') driver.unprotect();
-      else if (order.order === 'power-button' || order.order === 'power-off') driver.control(order.order);
+      else if (isControlOrder(order.order)) control(driver, order);
       else if (order.order === 'save') save(driver, String(order.file));
       else if (order.order === 'console') console.type(Number(order.port ?? 0), String(order.text ?? ''));
       else report({ kind: 'event', what: 'order', detail: `unknown order: ${line.slice(0, 100)}` });
@@ -267,6 +268,13 @@ function obeyStandardInput(driver: Driver, console: StatusConsole, protect: (add
       report({ kind: 'event', what: 'order', detail: 'an order is one JSON object on one line' });
     }
   });
+}
+
+function control(driver: Driver, order: object): void {
+  const parsed = parseControlOrder(order);
+  if (!parsed.ok) report({ kind: 'event', what: 'order', detail: parsed.error });
+  else if (driver.role === 'primary') driver.control(parsed.value);
+  else report({ kind: 'event', what: 'order', detail: 'a backup takes no orders: give them to the primary' });
 }
 
 /** The guest's state goes into a file, and this process ends; whatever it had begun on its disks is in it. */

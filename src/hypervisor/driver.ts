@@ -124,8 +124,8 @@ export class Driver {
   }
 
   /** A control operation enters on the primary and travels in the log [FT 3.3]. */
-  control(action: ControlInput['action']): void {
-    this.#event({ kind: 'input', input: { kind: 'control', action } });
+  control(input: ControlInput): void {
+    this.#event({ kind: 'input', input });
   }
 
   /**

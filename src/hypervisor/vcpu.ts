@@ -206,6 +206,7 @@ export class VcpuLoop implements VcpuPort {
     this.#measure(machine, now);
     if (this.#snapshotWanted) this.#takeSnapshot(machine, recorder);
     if (!this.#running) return this.#idle(undefined, !recorder.halted);
+    if (machine.orders?.paused === true) return this.#pausedStep(machine, recorder, now);
     if (now < this.#notBefore) return this.#idle(hostMilliseconds(this.#notBefore), !recorder.halted);
     this.#clock ??= new GuestClock(now, machine.guestTime);
     const clock = this.#clock;
@@ -225,12 +226,28 @@ export class VcpuLoop implements VcpuPort {
     if (clockDue) this.#flush();
     this.#slice = { since: now, count: machine.count };
     const reason = recorder.run(instructionCount(machine.count + clock.sliceCounts()));
-    if (reason === 'powered-off') {
+    if (reason === 'powered-off' && machine.awaitsRestart === true) {
+      // The mark of the reset is in the log; its output waits like any other, the guest does not.
+      recorder.apply({ kind: 'control', action: 'restart' });
+    } else if (reason === 'powered-off') {
       this.#flush();
       this.#stopped = true;
       this.#events.stopped('powered off', false);
       return IDLE;
     }
+    return BUSY;
+  }
+
+  /** A guest that is paused by order takes orders and nothing else; its time stands still. */
+  #pausedStep(machine: Machine, recorder: Recorder, now: HostMilliseconds): VcpuStep {
+    this.#clock = undefined;
+    const orders = this.#inputs.filter(({ kind }) => kind === 'control');
+    if (orders.length === 0) return this.#idle(undefined);
+    this.#inputs = this.#inputs.filter(({ kind }) => kind !== 'control');
+    if (recorder.halted)
+      recorder.apply(new GuestClock(now, machine.guestTime).entry(now, machine.guestTime, true));
+    for (const order of orders) recorder.apply(order);
+    this.#flush();
     return BUSY;
   }
 
@@ -241,7 +258,8 @@ export class VcpuLoop implements VcpuPort {
     this.#slice = undefined;
     const elapsed = now - slice.since;
     this.#clock?.measured(machine.count - slice.count, elapsed);
-    this.#restMs = this.#share < 1 ? this.#restMs + (elapsed * (1 - this.#share)) / this.#share : 0;
+    const share = (this.#share * (machine.orders?.cpuPercent ?? 100)) / 100;
+    this.#restMs = share < 1 ? this.#restMs + (elapsed * (1 - share)) / share : 0;
     if (this.#restMs < REST_MIN_MS) return;
     this.#notBefore = now + this.#restMs;
     this.#restMs = 0;

@@ -44,10 +44,22 @@ export interface EntropyInput {
   readonly seed: Uint8Array;
 }
 
-export interface ControlInput {
-  readonly kind: 'control';
-  readonly action: 'power-button' | 'power-off' | 'reset' | 'pause' | 'resume';
-}
+/** What a person orders [FT 3.3]. It takes effect at one count, on both sides of a pair. */
+export type ControlInput =
+  | { readonly kind: 'control'; readonly action: ControlAction }
+  /** The processor gets this share of its host's time at most, in percent, 1 to 100. */
+  | { readonly kind: 'control'; readonly action: 'limit'; readonly cpuPercent: number };
+
+export type ControlAction =
+  | 'power-button'
+  | 'power-off'
+  | 'reset'
+  | 'pause'
+  | 'resume'
+  /** Made by the vCPU itself: a guest that a reset has stopped is switched on again. */
+  | 'restart'
+  /** Fault tolerance is ended by order, so the backup's end is no loss. */
+  | 'end-protection';
 
 export type Input = ClockInput | FrameInput | DiskCompletedInput | ConsoleInput | EntropyInput | ControlInput;
 
@@ -98,6 +110,12 @@ export type StopReason =
 /** 32 hexadecimal digits. */
 export type Digest = string;
 
+/** What control inputs have set. It is part of the machine's state, so a survivor goes on with it. */
+export interface Orders {
+  readonly paused: boolean;
+  readonly cpuPercent: number;
+}
+
 export interface Machine {
   readonly count: InstructionCount;
   readonly guestTime: GuestNanoseconds;
@@ -105,6 +123,10 @@ export interface Machine {
   readonly nextDeadline: GuestNanoseconds | undefined;
   /** Nonzero in its first word asks a running machine to stop soon; whoever set it clears it. */
   readonly stopWord?: Int32Array;
+  /** Absent: nobody orders anything of this machine. */
+  readonly orders?: Orders;
+  /** Powered off by a reset, and a 'restart' switches it on again. */
+  readonly awaitsRestart?: boolean;
   /** Runs until exactly `until`, before any input there. Outputs are handed to the sink as they are made. */
   runUntil(until: InstructionCount): StopReason;
   /** Applies one input at the current count. */

@@ -490,7 +490,8 @@ export class LockstepMachine implements Machine {
     return this.#platform.serial.room;
   }
 
-  snapshot(): Uint8Array {
+  /** `appendix` goes behind the snapshot, in the same piece of memory. */
+  snapshot(appendix?: Uint8Array): Uint8Array {
     const state = new ByteWriter(16384);
     this.#saveState(state);
     const header = encodeConfig(this.config);
@@ -502,7 +503,7 @@ export class LockstepMachine implements Machine {
       if (!empty) pages.push(page);
     }
     // As large as it will be, and handed out as it is: copies of it would be a good part of what a guest costs.
-    const size = 128 + header.length + state.length + pages.length * (PAGE + 4);
+    const size = 128 + header.length + state.length + pages.length * (PAGE + 4) + (appendix?.length ?? 0);
     const writer = new ByteWriter(size);
     writer
       .u32(SNAPSHOT_MAGIC)
@@ -512,7 +513,9 @@ export class LockstepMachine implements Machine {
     writer.bytes(state.finish());
     for (const page of pages) writer.u32(page).raw(this.#ram.subarray(page * PAGE, (page + 1) * PAGE));
     // The digest at the end tells a damaged snapshot from a sound one.
-    return writer.u32(0xffff_ffff).raw(hexBytes(this.digest())).take();
+    writer.u32(0xffff_ffff).raw(hexBytes(this.digest()));
+    if (appendix) writer.raw(appendix);
+    return writer.take();
   }
 
   /** For a machine just made: puts a kernel into RAM and the processor at its entry. */

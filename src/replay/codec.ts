@@ -15,6 +15,9 @@ const CONTROL_ACTION = [
   'reset',
   'pause',
   'resume',
+  'restart',
+  'end-protection',
+  'limit',
 ] as const satisfies readonly ControlInput['action'][];
 const OUTPUT_KIND = [
   'frame',
@@ -82,6 +85,7 @@ function writeInput(body: ByteWriter, input: Input): number {
       return FRAME_TAG.entropy;
     case 'control':
       body.u8(CONTROL_ACTION.indexOf(input.action));
+      if (input.action === 'limit') body.u8(input.cpuPercent);
       return FRAME_TAG.control;
     default:
       return unreachable(input);
@@ -154,10 +158,18 @@ function readInput(tag: number, body: ByteReader): Input | undefined {
     case FRAME_TAG.entropy:
       return { kind: 'entropy', seed: body.bytes() };
     case FRAME_TAG.control:
-      return { kind: 'control', action: choice(body, CONTROL_ACTION) };
+      return readControl(body);
     default:
       return undefined;
   }
+}
+
+function readControl(body: ByteReader): ControlInput {
+  const action = choice(body, CONTROL_ACTION);
+  if (action !== 'limit') return { kind: 'control', action };
+  const cpuPercent = body.u8();
+  if (cpuPercent < 1 || cpuPercent > 100) throw new TruncatedError(`${cpuPercent} is no share in percent`);
+  return { kind: 'control', action, cpuPercent };
 }
 
 /** An output's content, for its hash and for the hold queue inside a snapshot. */
