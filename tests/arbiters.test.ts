@@ -1,7 +1,5 @@
-import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { link, mkdir, mkdtemp, readdir, rename, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -12,6 +10,7 @@ import { DirectoryArbiter } from '../src/storage/directory-arbiter.ts';
 import { DiskServer } from '../src/storage/disk-server.ts';
 import { DiskServerArbiter } from '../src/storage/disk-server-arbiter.ts';
 import { EtcdArbiter } from '../src/storage/etcd-arbiter.ts';
+import { ETCD_IS_MISSING, EtcdProcess } from './etcd-process.ts';
 
 /** One suite for every arbiter (protocol 3): whatever keeps the record, a pair sees the same test-and-set. */
 
@@ -34,14 +33,6 @@ beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'lockstep-arbiter-'));
   closing.push(() => rm(folder, { recursive: true, force: true }));
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 /** The default, or what a test of leases has patience for. */
 type Lease = { readonly leaseMs?: number };
@@ -74,46 +65,19 @@ function diskServer(lease: Lease): Keeper {
 }
 
 function etcd(lease: Lease): Keeper {
-  let port = 0;
-  let peers = 0;
-  let child: ChildProcess | undefined;
-  const url = () => `http://127.0.0.1:${port}`;
+  let process: EtcdProcess | undefined;
   return {
     async start() {
-      port ||= await freePort();
-      peers ||= await freePort();
-      const peer = `http://127.0.0.1:${peers}`;
-      const args = [
-        ...['--data-dir', join(folder, 'etcd'), '--initial-cluster', `default=${peer}`],
-        ...['--listen-client-urls', url(), '--advertise-client-urls', url()],
-        ...['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer],
-      ];
-      child = spawn('etcd', args, { stdio: 'ignore' });
-      const started = child;
-      while (started.exitCode === null) {
-        const health = await fetch(`${url()}/health`).then(
-          (answer) => answer.text(),
-          () => '',
-        );
-        if (health.includes('"true"')) return;
-        await new Promise((resolve) => setTimeout(resolve, 50));
-      }
-      throw new Error(`etcd ended with ${started.exitCode}`);
+      process ??= await EtcdProcess.in(folder);
+      await process.start();
     },
-    async stop() {
-      const stopping = child;
-      child = undefined;
-      if (stopping === undefined) return;
-      const ended = new Promise((resolve) => stopping.once('close', resolve));
-      stopping.kill('SIGKILL');
-      await ended;
-    },
-    connect: () => new EtcdArbiter({ endpoints: [`${url()}/`], ...lease }),
+    stop: async () => process?.kill(),
+    connect: () => new EtcdArbiter({ endpoints: [`${process?.url}/`], ...lease }),
     async damage() {
       const [key, value] = ['lockstep/vm/vm%2F1/record', '{"epoch":-1}'].map((text) =>
         Buffer.from(text).toString('base64'),
       );
-      await fetch(`${url()}/v3/kv/put`, { method: 'POST', body: JSON.stringify({ key, value }) });
+      await fetch(`${process?.url}/v3/kv/put`, { method: 'POST', body: JSON.stringify({ key, value }) });
     },
   };
 }
@@ -143,7 +107,7 @@ function directory(lease: Lease): Keeper {
 
 const KEEPERS = [
   { name: 'the disk server', make: diskServer, missing: false },
-  { name: 'etcd', make: etcd, missing: !existsSync('/usr/bin/etcd') },
+  { name: 'etcd', make: etcd, missing: ETCD_IS_MISSING },
   { name: 'a shared directory', make: directory, missing: false },
 ] as const;
 

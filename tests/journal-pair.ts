@@ -2,7 +2,7 @@ import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll } from 'vitest';
+import { afterAll, afterEach, beforeAll, expect } from 'vitest';
 import { repositoryRoot } from '../src/host/image/repository.ts';
 import { VmAuthority } from '../src/host/vm-authority.ts';
 import { DiskServer } from '../src/storage/disk-server.ts';
@@ -149,12 +149,12 @@ export function oneJournal(first: string, second: string): string | undefined {
 }
 
 export class Disks {
-  readonly #path = join(folder, `disk-${Math.random()}.img`);
+  readonly path = join(folder, `disk-${Math.random()}.img`);
   port = 0;
   #server: DiskServer | undefined;
 
   async start(): Promise<void> {
-    const server = await DiskServer.start({ port: this.port, disks: [{ name: 'vda', path: this.#path }] });
+    const server = await DiskServer.start({ port: this.port, disks: [{ name: 'vda', path: this.path }] });
     if (!server.ok) throw new Error(server.error);
     this.#server = server.value;
     this.port = server.value.port;
@@ -168,7 +168,7 @@ export class Disks {
 
   static async create(): Promise<Disks> {
     const disks = new Disks();
-    await writeFile(disks.#path, Buffer.alloc(1024 * 1024));
+    await writeFile(disks.path, Buffer.alloc(1024 * 1024));
     await disks.start();
     closing.push(() => disks.stop());
     return disks;
@@ -192,9 +192,12 @@ export interface Pair {
 }
 
 /** Two processes in PAIR, some lines into the journal. */
-export async function pair(config: object = {}): Promise<Pair> {
+export async function pair(
+  config: object = {},
+  storageVia: (port: number) => Promise<number> = (port) => Promise.resolve(port),
+): Promise<Pair> {
   const disks = await Disks.create();
-  const storage = { address: `127.0.0.1:${disks.port}`, disks: ['vda'] };
+  const storage = { address: `127.0.0.1:${await storageVia(disks.port)}`, disks: ['vda'] };
   const backup = async (): Promise<{ vm: Vm; address: string }> => {
     const listen = `127.0.0.1:${await freePort()}`;
     const vm = new Vm({ role: 'backup', storage, listen, ...config });
@@ -212,4 +215,16 @@ export async function pair(config: object = {}): Promise<Pair> {
   await first.vm.is('BACK');
   await a.writes(10);
   return { a, b: first.vm, network, port, disks, backup };
+}
+
+/** One of them goes on alone, the other halts because it lost. */
+export async function oneGoesOn(a: Vm, b: Vm): Promise<Vm> {
+  const both = [a, b];
+  await Promise.race(both.map((vm) => vm.ended));
+  const [survivor, loser] = a.over ? [b, a] : [a, b];
+  expect(await loser.ended).toBe(1);
+  expect(loser.reason).toMatch(/superseded|newer generation/);
+  await survivor.writes(10);
+  expect(oneJournal(a.console, b.console)).toBeDefined();
+  return survivor;
 }

@@ -2,24 +2,12 @@ import { createSocket } from 'node:dgram';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { closing, Disks, folder, isJournal, oneJournal, pair, Vm } from './journal-pair.ts';
+import { closing, Disks, folder, isJournal, oneGoesOn, oneJournal, pair, Vm } from './journal-pair.ts';
 
 /**
  * Pairs of real processes with a guest that keeps a journal on its console (tests/guests/journal.s): whatever
  * happens to one of them, the journal goes on without a gap, and no line of it is ever told in two ways.
  */
-
-/** One of them goes on alone, the other halts because it lost. */
-async function oneGoesOn(a: Vm, b: Vm): Promise<Vm> {
-  const both = [a, b];
-  await Promise.race(both.map((vm) => vm.ended));
-  const [survivor, loser] = a.over ? [b, a] : [a, b];
-  expect(await loser.ended).toBe(1);
-  expect(loser.reason).toMatch(/superseded|newer generation/);
-  await survivor.writes(10);
-  expect(oneJournal(a.console, b.console)).toBeDefined();
-  return survivor;
-}
 
 test('SIGKILL of the primary, again and again: the journal goes on, from backup to backup', async () => {
   const { a, b, backup } = await pair();

@@ -172,7 +172,13 @@ async function start(config: VmProcessConfig): Promise<void> {
   const { storage } = config;
   const diskNames = storage?.disks.slice(0, config.machine.disks.length) ?? [];
   const clients = diskNames.map(
-    (disk) => new DiskClient({ vm, address: { ...storage!.address, disk }, generations: true }),
+    (disk) =>
+      new DiskClient({
+        vm,
+        address: { ...storage!.address, disk },
+        generations: true,
+        say: (detail) => report({ kind: 'event', what: 'disk', detail }),
+      }),
   );
   const ports = {
     vcpu,

@@ -7,6 +7,8 @@ export interface DiskClientOptions {
   readonly vm: VmId;
   /** False for a foreign NBD server: no fencing, so only for a disk that one host alone uses. */
   readonly generations: boolean;
+  /** Told once when the disk cannot be reached, and once when it can again; operations wait meanwhile. */
+  readonly say?: (line: string) => void;
 }
 
 interface Waiting {
@@ -23,6 +25,8 @@ interface Opening {
 const RECONNECT_MS_MIN = 20;
 const RECONNECT_MS_MAX = 1_000;
 const SILENCE_MS_MAX = 15_000;
+/** An opening may take its time: older operations have to end first. */
+const OPENING_MS_TOLD = 2_000;
 
 /**
  * One disk on a disk server, over connections that come and go. Operations without an answer are sent again on
@@ -39,6 +43,7 @@ export class DiskClient {
   #era = 0;
   readonly #waiting = new Set<Waiting>();
   #watchdog: NodeJS.Timeout | undefined;
+  #complained = false;
 
   constructor(options: DiskClientOptions) {
     this.#options = options;
@@ -80,7 +85,10 @@ export class DiskClient {
 
   async #run(era: number, opening: Opening): Promise<void> {
     let pause = RECONNECT_MS_MIN;
+    let since = performance.now();
     while (era === this.#era) {
+      const left = Math.max(0, since + OPENING_MS_TOLD - performance.now());
+      const slow = setTimeout(() => era === this.#era && this.#complain(), left);
       let connection: NbdClientConnection | undefined;
       try {
         const { address, vm, generations } = this.#options;
@@ -101,9 +109,12 @@ export class DiskClient {
         if (era !== this.#era) break;
         pause = RECONNECT_MS_MIN;
         this.#ready = true;
+        clearTimeout(slow);
+        this.#reached();
         opening.answered('ok');
         for (const waiting of this.#waiting) this.#send(waiting);
         await connection.closed();
+        since = performance.now();
       } catch (error) {
         connection?.close();
         if (error instanceof NbdRefusedError) {
@@ -111,12 +122,24 @@ export class DiskClient {
           return;
         }
       } finally {
+        clearTimeout(slow);
         if (era === this.#era) this.#ready = false;
         else connection?.close();
       }
       await new Promise((resolve) => setTimeout(resolve, pause));
       pause = Math.min(pause * 2, RECONNECT_MS_MAX);
     }
+  }
+
+  #complain(): void {
+    if (!this.#complained)
+      this.#options.say?.(`disk ${this.#options.address.disk} does not answer; waiting until it does`);
+    this.#complained = true;
+  }
+
+  #reached(): void {
+    if (this.#complained) this.#options.say?.(`disk ${this.#options.address.disk} answers again`);
+    this.#complained = false;
   }
 
   #refused(opening: Opening): void {
