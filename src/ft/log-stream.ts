@@ -19,6 +19,8 @@ export class LogStream {
   #kept: LogEntry[] = [];
   #bytes = 0;
   #end = 0n;
+  /** The last position that went out on some connection: nobody can have got more. */
+  #sent = 0n;
   #received = 0n;
   #replayed = 0n;
 
@@ -52,12 +54,13 @@ export class LogStream {
     const own = { ...entry, sequence: this.#end };
     this.#kept.push(own);
     this.#bytes += entryBytes(own);
+    if (this.link !== undefined) this.#sent = this.#end;
     return own;
   }
 
   /** False when the backup acks what was never sent, or replayed what it never received. */
   ack(received: bigint, replayed: bigint): boolean {
-    if (received > this.#end || replayed > received) return false;
+    if (received > this.#sent || replayed > received) return false;
     if (replayed > this.#replayed) this.#replayed = replayed;
     if (received <= this.#received) return true;
     const count = Number(received - this.#received);
@@ -67,9 +70,10 @@ export class LogStream {
     return true;
   }
 
-  /** The entries after `received`, to send again; undefined when they are gone or were never made. */
+  /** The entries after `received`, to send now; undefined when they are gone or `received` was never sent. */
   after(received: bigint): readonly LogEntry[] | undefined {
-    if (received < this.#received || received > this.#end) return undefined;
+    if (received < this.#received || received > this.#sent) return undefined;
+    this.#sent = this.#end;
     return this.#kept.slice(Number(received - this.#received));
   }
 }

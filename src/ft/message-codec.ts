@@ -81,7 +81,7 @@ function readBody(tag: number, body: ByteReader): Message | undefined {
         ...readEnvelope(body),
         version: body.u32(),
         machine: readText(body),
-        fresh: body.bool(),
+        fresh: readBool(body),
       };
     case FRAME_TAG.welcome:
       return {
@@ -89,7 +89,7 @@ function readBody(tag: number, body: ByteReader): Message | undefined {
         ...readEnvelope(body),
         version: body.u32(),
         machine: readText(body),
-        loaded: body.bool(),
+        loaded: readBool(body),
         received: body.u64(),
       };
     case FRAME_TAG['snapshot-begin']: {
@@ -154,6 +154,18 @@ function readEnvelope(body: ByteReader): Envelope {
   return { vm: vmId(readText(body)), generation: epoch(body.uint()), sender: instanceId(readText(body)) };
 }
 
+/** Strict, as everything here: two spellings of one name would be two names somewhere. */
 function readText(body: ByteReader): string {
-  return decodeText(body.bytes());
+  const bytes = body.bytes();
+  const text = decodeText(bytes);
+  const spelt = encodeText(text);
+  if (spelt.length !== bytes.length || spelt.some((byte, index) => byte !== bytes[index]))
+    throw new TruncatedError('a text is not UTF-8');
+  return text;
+}
+
+function readBool(body: ByteReader): boolean {
+  const value = body.u8();
+  if (value > 1) throw new TruncatedError(`${value} is neither true nor false`);
+  return value === 1;
 }

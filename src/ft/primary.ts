@@ -591,7 +591,9 @@ export class Primary {
         if (greeted) this.#welcomed(link, greeted, message);
         return;
       case 'ack':
-        this.#acked(stream, message.received, message.replayed);
+        // What was made while no connection was open has been sent to nobody yet.
+        if (greeted) this.#breakLink(stream, link, 'an ack before the welcome');
+        else this.#acked(stream, message.received, message.replayed);
         return;
       case 'over':
         if (stream === this.#pair) this.#suspect(`the partner says that epoch ${message.epoch} has come`);

@@ -60,13 +60,18 @@ export class NbdClientConnection {
 
   /** Connects and greets; the connection is then ready for options. */
   static async connect(address: NbdAddress): Promise<NbdClientConnection> {
-    const socket = connect({ host: address.host, port: address.port, noDelay: true });
+    const { host, port } = address;
+    return NbdClientConnection.greet(connect({ host, port, noDelay: true }), `${host}:${port}`);
+  }
+
+  /** The server's greeting on a socket that is connecting or connected. */
+  static async greet(socket: Socket, name: string): Promise<NbdClientConnection> {
     const connection = new NbdClientConnection(socket);
     const timer = setTimeout(() => socket.destroy(), HANDSHAKE_TIMEOUT_MS);
     try {
       const greeting = await connection.#reader.read(18);
       if (greeting.readBigUInt64BE(0) !== NBD_MAGIC || greeting.readBigUInt64BE(8) !== NBD_OPTION_MAGIC)
-        throw new NbdRefusedError(`${address.host}:${address.port} does not speak NBD`);
+        throw new NbdRefusedError(`${name} does not speak NBD`);
       const flags = Buffer.alloc(4);
       flags.writeUInt32BE(NBD_HANDSHAKE_FLAG.fixedNewstyle | NBD_HANDSHAKE_FLAG.noZeroes);
       socket.write(flags);

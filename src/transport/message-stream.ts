@@ -24,6 +24,7 @@ export class MessageStream {
   readonly #binding: Binding | undefined;
   readonly #reader = new FrameReader(GREETING_MAX_BYTES);
   #greeted = false;
+  #failure: string | undefined;
 
   constructor(greeting: 'hello' | 'welcome', binding?: Binding) {
     this.#greeting = greeting;
@@ -36,6 +37,13 @@ export class MessageStream {
 
   /** Every whole message in the bytes so far; an error stands for all that follows. */
   push(chunk: Uint8Array): Result<readonly Message[]> {
+    if (this.#failure !== undefined) return failed(this.#failure);
+    const messages = this.#read(chunk);
+    if (!messages.ok) this.#failure = messages.error;
+    return messages;
+  }
+
+  #read(chunk: Uint8Array): Result<readonly Message[]> {
     this.#reader.push(chunk);
     const messages: Message[] = [];
     for (;;) {
