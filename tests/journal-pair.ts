@@ -2,6 +2,7 @@ import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { afterAll, afterEach, beforeAll, expect } from 'vitest';
 import { repositoryRoot } from '../src/host/image/repository.ts';
 import { VmAuthority } from '../src/host/vm-authority.ts';
@@ -51,13 +52,20 @@ export class Vm {
   over = false;
   errors = '';
 
-  constructor(config: object) {
+  /** `planted`: a fault of its machine [tests/planted/fault.ts]. */
+  constructor(config: object, planted?: string) {
     const program = join(repositoryRoot(), 'dist/src/host/vm-process.js');
     const channel = { credentials: join(folder, 'channel.json') };
-    this.child = spawn(process.execPath, [
-      program,
-      JSON.stringify({ vm: 'vm', machine, channel, ...config }),
-    ]);
+    const fault = pathToFileURL(join(repositoryRoot(), 'dist/tests/planted/fault.js')).href;
+    this.child = spawn(
+      process.execPath,
+      [
+        ...(planted === undefined ? [] : ['--import', fault]),
+        program,
+        JSON.stringify({ vm: 'vm', machine, channel, ...config }),
+      ],
+      { env: { ...process.env, LOCKSTEP_PLANTED: planted } },
+    );
     closing.push(() => this.child.kill('SIGKILL'));
     let rest = '';
     this.child.stdout.on('data', (chunk: Buffer) => {
@@ -195,12 +203,13 @@ export interface Pair {
 export async function pair(
   config: object = {},
   storageVia: (port: number) => Promise<number> = (port) => Promise.resolve(port),
+  planted: { readonly a?: string; readonly b?: string } = {},
 ): Promise<Pair> {
   const disks = await Disks.create();
   const storage = { address: `127.0.0.1:${await storageVia(disks.port)}`, disks: ['vda'] };
   const backup = async (): Promise<{ vm: Vm; address: string }> => {
     const listen = `127.0.0.1:${await freePort()}`;
-    const vm = new Vm({ role: 'backup', storage, listen, ...config });
+    const vm = new Vm({ role: 'backup', storage, listen, ...config }, planted.b);
     await vm.is('WAIT');
     return { vm, address: listen };
   };
@@ -210,7 +219,7 @@ export async function pair(
   closing.push(() => network.close());
   const protect = `127.0.0.1:${network.port}`;
   const boot = { kernel: join(folder, 'journal') };
-  const a = new Vm({ role: 'primary', storage, protect, boot, ...config });
+  const a = new Vm({ role: 'primary', storage, protect, boot, ...config }, planted.a);
   await a.is('PAIR');
   await first.vm.is('BACK');
   await a.writes(10);

@@ -211,7 +211,8 @@ export class CodeCache implements RecordWriter {
     const codeSize: CodeSize = [16, 32, 64][mode & MODE.codeMask] as CodeSize;
     const limit = mode & MODE.step ? 1 : BLOCK_INSTRUCTIONS;
     const header = this.#append(ENGINE_OPERATION.header, 0, 0, 0, 0n);
-    this.#i32[this.#index(header) * 4 + 3] = mode & (MODE.step | MODE.breakpoints) ? NEVER_HOT : this.heat;
+    this.#i32[this.#index(header) * 4 + 3] =
+      mode & (MODE.step | MODE.breakpoints | MODE.interpreted) ? NEVER_HOT : this.heat;
     const watched = (mode & MODE.breakpoints) !== 0;
     const builder = new BlockBuilder(this, codeSize, limit === 1 || watched);
     let at = start;

@@ -13,7 +13,9 @@ export const MODE = {
   mmxUndefined: 128,
   /** There are breakpoints on instructions: blocks end before the offsets in CodeCache.stops. */
   breakpoints: 256,
+  /** Never compiled, whatever is compiled of the same code for other modes. */
+  interpreted: 512,
 } as const;
 
 /** Number of mode keys. */
-export const MODES = 512;
+export const MODES = 1024;

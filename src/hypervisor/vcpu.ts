@@ -30,6 +30,11 @@ export interface VcpuOptions {
 /** Counts that a replaying vCPU executes before it looks for orders again. */
 const REPLAY_STEP_COUNTS = 400_000n;
 const REPLAY_STEP_ENTRIES = 256;
+/**
+ * Interpreted by a survivor from the end of the log on: more than a primary can execute between two entries, which
+ * are 5 ms apart at most.
+ */
+const INTERPRETED_COUNTS = 5_000_000n;
 const QUEUED_FRAMES_MAX = 1024;
 /** A slowed vCPU rests for so long at once: a host's timers are no finer. */
 const REST_MIN_MS = 0.5;
@@ -107,6 +112,8 @@ export class VcpuLoop implements VcpuPort {
     const replayer = this.#replayer;
     if (!replayer || !this.#machine) return;
     this.#replayer = undefined;
+    // What ended the partner may have been its compiled code, a little further on than its log got.
+    this.#machine.interpretUntil?.(instructionCount(this.#machine.count + INTERPRETED_COUNTS));
     this.#beLive(this.#machine, replayer.position);
   }
 

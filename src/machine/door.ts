@@ -135,6 +135,12 @@ export interface Machine {
   pendingDiskRequests(): readonly DiskRequestOutput[];
   /** Digest of the whole state. Changes nothing. Incremental: costs what changed since the last one. */
   digest(): Digest;
+  /** Hashes of the parts of the state as of the last digest, for whoever finds that two digests differ. */
+  digestParts?(): Uint8Array;
+  /** Names what differs from another machine of the same build at the same count, the first part first. */
+  differingParts?(theirs: Uint8Array): string | undefined;
+  /** Uses no compiled code until about this count: nothing that the guest or a digest could see. */
+  interpretUntil?(count: InstructionCount): void;
   /** The whole state; zero pages are left out. Changes nothing. */
   snapshot(): Uint8Array;
 }

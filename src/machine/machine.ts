@@ -59,6 +59,7 @@ import { cpuidTable } from '../x86/system/cpuid.ts';
 import { longModeEntry, powerOn } from '../x86/system/reset.ts';
 import { type LinuxEntry, type LinuxImage, loadLinux } from './boot/linux.ts';
 import { decodeConfig, type EngineOptions, encodeConfig, hexBytes, type MachineConfig } from './config.ts';
+import { differingParts, encodeParts, type StatePart } from './digest-parts.ts';
 import type {
   Digest,
   DiskRequestOutput,
@@ -109,6 +110,9 @@ export class LockstepMachine implements Machine {
   /** Hash of each RAM page as of the last digest; 0 for a page of zeroes. */
   readonly #pageHashes: BigUint64Array;
   #ramHash = 0n;
+  /** The same sum with each page's hash taken as often as its number says, plus one. */
+  #ramPlaces = 0n;
+  #interpretedUntil: bigint | undefined;
   #count = 0n;
   #running = false;
   #attention = false;
@@ -263,6 +267,7 @@ export class LockstepMachine implements Machine {
     for (;;) {
       if (this.#power !== undefined) return 'powered-off';
       if (this.#count >= until) return 'count';
+      if (this.#interpretedUntil !== undefined) this.#leaveInterpreter();
       if (Atomics.load(this.stopWord, 0) !== 0) return 'stop-requested';
       this.#attention = false;
       const now = this.#time.now(instructionCount(this.#count));
@@ -283,6 +288,17 @@ export class LockstepMachine implements Machine {
       }
       this.#runEngine(Number(budget), exact);
     }
+  }
+
+  interpretUntil(count: InstructionCount): void {
+    this.#interpretedUntil = count;
+    this.#engine.interpreted = true;
+  }
+
+  #leaveInterpreter(): void {
+    if (this.#interpretedUntil === undefined || this.#count < this.#interpretedUntil) return;
+    this.#interpretedUntil = undefined;
+    this.#engine.interpreted = false;
   }
 
   #runEngine(budget: number, exact: boolean): void {
@@ -430,13 +446,14 @@ export class LockstepMachine implements Machine {
 
   // ------------------------------------------------------------------------------------------ state
 
-  /** Everything but RAM. */
-  #saveState(writer: ByteWriter): void {
+  /** Everything but RAM. `saved` is told where each part ends. */
+  #saveState(writer: ByteWriter, saved: (part: string) => void = () => {}): void {
     const { state } = this.#engine;
     writer.u64(this.#count);
     this.#time.save(writer);
     writer.u8(this.#power === undefined ? 0 : 1 + POWER_STATES.indexOf(this.#power.state));
     writer.u32(this.#power?.value ?? 0);
+    saved('count and time');
     const registers = state.bytes.slice(0, ARCHITECTURAL_END);
     // Canonical: what is dead between instructions is zero, and the flags are spelt out.
     registers.fill(0, TEMP, TEMP + 64);
@@ -444,8 +461,13 @@ export class LockstepMachine implements Machine {
     registers.fill(0, BLOCK_PC, BLOCK_PC + 8);
     registers.fill(0, FLAGS_RESULT, FLAGS_REST + 8);
     writer.raw(registers).u64(state.rflags);
+    saved('registers');
     this.#entropy.save(writer);
-    for (const device of this.#devices) device.save(writer);
+    saved('entropy');
+    for (const device of this.#devices) {
+      device.save(writer);
+      saved(device.name);
+    }
   }
 
   #loadState(reader: ByteReader): void {
@@ -470,13 +492,35 @@ export class LockstepMachine implements Machine {
       dirty[page] = 0;
       const hash = this.#hashPage(page);
       const mixed = hash === 0n ? 0n : BigInt.asUintN(64, (hash ^ BigInt(page)) * 0x9e37_79b9_7f4a_7c15n);
-      this.#ramHash = BigInt.asUintN(64, this.#ramHash - this.#pageHashes[page]! + mixed);
+      const change = mixed - this.#pageHashes[page]!;
+      this.#ramHash = BigInt.asUintN(64, this.#ramHash + change);
+      this.#ramPlaces = BigInt.asUintN(64, this.#ramPlaces + change * BigInt(page + 1));
       this.#pageHashes[page] = mixed;
     }
     const writer = new ByteWriter(16384);
     writer.u64(this.#ramHash);
     this.#saveState(writer);
     return hash128(writer.finish());
+  }
+
+  digestParts(): Uint8Array {
+    return encodeParts(this.#parts(), { sum: this.#ramHash, places: this.#ramPlaces });
+  }
+
+  differingParts(theirs: Uint8Array): string | undefined {
+    const ram = { sum: this.#ramHash, places: this.#ramPlaces };
+    return differingParts(this.#parts(), ram, theirs, this.#pageHashes.length);
+  }
+
+  #parts(): StatePart[] {
+    const writer = new ByteWriter(16384);
+    const ends: { name: string; end: number }[] = [];
+    this.#saveState(writer, (name) => ends.push({ name, end: writer.length }));
+    const bytes = writer.finish();
+    return ends.map(({ name, end }, index) => ({
+      name,
+      bytes: bytes.subarray(ends[index - 1]?.end ?? 0, end),
+    }));
   }
 
   /** The digest with every page of RAM hashed anew: the running one must say the same. */

@@ -153,6 +153,18 @@ export class OrderedMachine implements Machine {
     return hash128(writer.bytes(encodeText(this.#machine.digest())).finish());
   }
 
+  digestParts(): Uint8Array {
+    return this.#machine.digestParts();
+  }
+
+  differingParts(theirs: Uint8Array): string | undefined {
+    return this.#machine.differingParts(theirs) ?? 'orders';
+  }
+
+  interpretUntil(count: InstructionCount): void {
+    this.#machine.interpretUntil(instructionCount(count - this.#before.count));
+  }
+
   snapshot(): Uint8Array {
     const writer = new ByteWriter(1024 + this.#image.kernel.length + (this.#image.initrd?.length ?? 0));
     const { kernel, initrd, commandLine } = this.#image;

@@ -25,6 +25,7 @@ const OUTPUT_KIND = [
   'console',
   'power',
 ] as const satisfies readonly Output['kind'][];
+const DIGEST_PARTS_MAX = 1024;
 const END_REASON = ['powered-off', 'stopped'] as const;
 const DISK_OPERATION = ['read', 'write', 'flush'] as const;
 const POWER_STATE = ['off', 'reset', 'debug-exit', 'triple-fault'] as const;
@@ -47,6 +48,7 @@ function writePayload(body: ByteWriter, entry: LogPayload): number {
       return FRAME_TAG.released;
     case 'digest':
       body.raw(hexBytes(entry.digest));
+      if (entry.parts) body.raw(entry.parts);
       return FRAME_TAG.digest;
     case 'end':
       body.u8(END_REASON.indexOf(entry.reason));
@@ -121,7 +123,7 @@ function readPayload(tag: number, body: ByteReader): LogPayload | undefined {
     case FRAME_TAG.released:
       return { kind: 'released', output: body.varint() };
     case FRAME_TAG.digest:
-      return { kind: 'digest', digest: hexText(body.raw(16)) };
+      return readDigest(body);
     case FRAME_TAG.end:
       return { kind: 'end', reason: choice(body, END_REASON) };
     case FRAME_TAG['clock-after-halt']: {
@@ -133,6 +135,13 @@ function readPayload(tag: number, body: ByteReader): LogPayload | undefined {
       return input && { kind: 'input', input };
     }
   }
+}
+
+function readDigest(body: ByteReader): LogPayload {
+  const digest = hexText(body.raw(16));
+  if (body.remaining === 0) return { kind: 'digest', digest };
+  if (body.remaining > DIGEST_PARTS_MAX) throw new TruncatedError('the parts of a digest are too many');
+  return { kind: 'digest', digest, parts: body.raw(body.remaining) };
 }
 
 function readInput(tag: number, body: ByteReader): Input | undefined {

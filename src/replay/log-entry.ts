@@ -22,6 +22,7 @@ export type LogPayload =
     }
   /** Outputs up to and including this number have left. */
   | { readonly kind: 'released'; readonly output: bigint }
-  | { readonly kind: 'digest'; readonly digest: Digest }
+  /** `parts`: hashes of the parts of the state, which tell what differs when the digests do. */
+  | { readonly kind: 'digest'; readonly digest: Digest; readonly parts?: Uint8Array }
   /** An orderly end of the log: nothing follows. */
   | { readonly kind: 'end'; readonly reason: 'powered-off' | 'stopped' };

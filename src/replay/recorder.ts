@@ -68,7 +68,9 @@ export class Recorder implements OutputSink {
    */
   digest(): void {
     assert(!this.#halted, 'a digest after a halt comes after its clock entry');
-    this.#events.entry(this.#machine.count, { kind: 'digest', digest: this.#machine.digest() });
+    const digest = this.#machine.digest();
+    const parts = this.#machine.digestParts?.();
+    this.#events.entry(this.#machine.count, { kind: 'digest', digest, ...(parts && { parts }) });
   }
 
   end(reason: 'powered-off' | 'stopped'): void {

@@ -137,9 +137,10 @@ export class Replayer implements OutputSink {
   #checkDigest(entry: LogEntry & { kind: 'digest' }): string | undefined {
     if (!this.#verifyDigests) return undefined;
     const digest = this.#machine.digest();
-    return digest === entry.digest
-      ? undefined
-      : `the state's digest is ${digest}, log entry ${entry.sequence} says ${entry.digest}`;
+    if (digest === entry.digest) return undefined;
+    const differing = entry.parts && this.#machine.differingParts?.(entry.parts);
+    const where = differing === undefined ? '' : `${differing}: `;
+    return `${where}the state's digest is ${digest}, log entry ${entry.sequence} says ${entry.digest}`;
   }
 
   /** The recording side ran to a halt here before this input: so do we. */
