@@ -418,15 +418,14 @@ export class Backup {
   // ------------------------------------------------------------------------------------------ time
 
   #newDetector(): FailureDetector {
-    const { suspicionMs, heartbeatMs } = this.#side.timing;
-    return new FailureDetector(this.#now, suspicionMs, heartbeatMs);
+    return new FailureDetector(this.#now, this.#side.timing);
   }
 
   #heartbeat(heartbeat: Heartbeat): void {
     const { vm, generation, sender } = heartbeat;
     const pair = this.#pair;
     if (vm === this.#side.vm && generation === pair?.generation && sender === pair.primary) {
-      this.#detector.heard(this.#now);
+      this.#detector.heartbeat(this.#now);
     }
   }
 

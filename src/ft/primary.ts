@@ -44,6 +44,8 @@ export interface PrimaryFigures {
   readonly lagCounts: bigint;
   /** For how long the backup has had what it has not replayed. */
   readonly backlogMs: number;
+  /** Silence of the backup for so long is suspicion; 0 without a backup. */
+  readonly timeoutMs: number;
   readonly share: number;
   readonly heldOutputs: number;
   /** What fills the buffers, in bytes: outputs that wait, and entries that the backup has not acked. */
@@ -139,6 +141,7 @@ export class Primary {
       lagMs: this.#lag.milliseconds(now),
       lagCounts: this.#lag.counts(),
       backlogMs: this.#lag.backlogMs(now),
+      timeoutMs: this.#detector?.timeoutMs ?? 0,
       share: this.#share,
       heldOutputs: this.#hold.length,
       heldBytes: this.#hold.bytes,
@@ -718,9 +721,8 @@ export class Primary {
   // ------------------------------------------------------------------------------------------ time
 
   #watch(): void {
-    const { suspicionMs, heartbeatMs } = this.#side.timing;
-    this.#detector = new FailureDetector(this.#now, suspicionMs, heartbeatMs);
-    this.#channel = new FailureDetector(this.#now, suspicionMs, heartbeatMs);
+    this.#detector = new FailureDetector(this.#now, this.#side.timing);
+    this.#channel = new FailureDetector(this.#now, this.#side.timing);
     this.#stuckAt = undefined;
   }
 
@@ -729,7 +731,7 @@ export class Primary {
     for (const stream of [this.#pair, this.#joining]) {
       const right =
         stream && vm === this.#side.vm && generation === stream.generation && sender === stream.backup;
-      if (right && this.#state !== 'ASK') this.#detector?.heard(this.#now);
+      if (right && this.#state !== 'ASK') this.#detector?.heartbeat(this.#now);
     }
   }
 

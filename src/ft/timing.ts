@@ -1,7 +1,10 @@
 /** Protocol 10. All in milliseconds of the host's monotonic clock. */
 export interface Timing {
   readonly heartbeatMs: number;
+  /** Silence for so long is suspicion, whatever the jitter: the ceiling of the time-out, and its value at first. */
   readonly suspicionMs: number;
+  /** The floor of the time-out, for heartbeats that come when they should. */
+  readonly suspicionMinMs: number;
   readonly requestMs: number;
   readonly requestMaxMs: number;
   readonly commitMs: number;
@@ -20,6 +23,7 @@ export interface Timing {
 export const DEFAULT_TIMING: Timing = {
   heartbeatMs: 100,
   suspicionMs: 1000,
+  suspicionMinMs: 700,
   requestMs: 500,
   requestMaxMs: 5000,
   commitMs: 5000,
