@@ -457,7 +457,7 @@ export class Mmu {
         this.flush();
         return;
       }
-      if (place === PLACE_ROOT) this.#emptyRoot(page, index >= UPPER_ENTRY);
+      if (place === PLACE_ROOT) this.#dropRootEntry(page, index, before, at);
       else this.#dropEntry(place, index, before, at);
     }
   }
@@ -465,6 +465,27 @@ export class Mmu {
   /** Contexts with this root share their upper half no longer. */
   #separate(page: number): void {
     for (const context of this.#contexts) if (context.rootPage === page) context.high = undefined;
+  }
+
+  /** What an entry of a root translated is dropped. */
+  #dropRootEntry(page: number, index: number, before: Uint8Array, at: number): void {
+    this.#emptyRoot(page, index >= UPPER_ENTRY);
+    const child = this.#tableOf(before, at);
+    if (child < 0 || this.#tables.place(child) !== placeOf(3, 0, index << 7)) return;
+    // Another address space may have the table at the same place; only its root's entry leads there.
+    for (const { rootPage } of this.#contexts) {
+      if (rootPage < 0 || rootPage === page) continue;
+      const entry = this.#layout.ram + rootPage * PAGE + index * 8;
+      if (this.#tableOf(this.#u8, entry) === child) return;
+    }
+    this.#tables.release(child);
+  }
+
+  /** RAM page of the table that an entry of a table of level 2 to 4 names; -1: none. */
+  #tableOf(bytes: Uint8Array, at: number): number {
+    const low = bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24);
+    const offset = this.#map.ramOffset(((low & ~0xfff) >>> 0) + bytes[at + 4]! * 2 ** 32);
+    return offset < 0 ? -1 : Math.floor(offset / PAGE);
   }
 
   /** Everything that hangs on the root of 4-level tables hangs on the contexts that have it. */
@@ -490,11 +511,9 @@ export class Mmu {
     const level = place >>> PLACE_SHIFT;
     if (level === 1 || before[at]! & 0x80) return;
     // The table that the entry named: when it is used nowhere else, nothing hangs on it any more.
-    const low = before[at]! | (before[at + 1]! << 8) | (before[at + 2]! << 16) | (before[at + 3]! << 24);
-    const offset = this.#map.ramOffset(((low & ~0xfff) >>> 0) + before[at + 4]! * 2 ** 32);
-    if (offset < 0) return;
-    const child = Math.floor(offset / PAGE);
-    if (this.#tables.place(child) === placeOf(level - 1, range.low, range.high)) this.#tables.release(child);
+    const child = this.#tableOf(before, at);
+    if (child >= 0 && this.#tables.place(child) === placeOf(level - 1, range.low, range.high))
+      this.#tables.release(child);
   }
 
   /** Is what the table at this place translates in the upper half of the address space? */
