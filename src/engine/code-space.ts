@@ -44,6 +44,10 @@ export class CodeSpace {
     this.#pages.add(pageNumber(low, high));
   }
 
+  runsFrom(low: number, high: number): boolean {
+    return this.#pages.has(pageNumber(low, high));
+  }
+
   /** Ends every epoch. */
   end(): void {
     this.#keys.length = 0;

@@ -2,7 +2,7 @@ import type { Outcome, PendingFault, Privilege } from '../x86/cpu.ts';
 import { ABORTED } from '../x86/cpu.ts';
 import { VECTOR } from '../x86/faults.ts';
 import { ACCESS_READ, ACCESS_WRITE, type AccessKind } from '../x86/paging.ts';
-import { CPL, type CpuState, type Size } from '../x86/state.ts';
+import { CPL, type CpuState, RIP, type Size } from '../x86/state.ts';
 import { dataBreakpointsAt } from '../x86/system/debug-register.ts';
 import { code64 } from '../x86/system/mode.ts';
 import type { CodeCache } from './code-cache.ts';
@@ -297,7 +297,11 @@ export class LinearMemory {
       this.#pending = RESTART;
       return false;
     }
-    if (flags & PAGE_FLAG.table && this.mmu.mayChangeTranslation(page, inPage, size)) {
+    if (
+      flags & PAGE_FLAG.table &&
+      this.mmu.mayChangeTranslation(page, inPage, size) &&
+      !this.mmu.changesOnlyData(page, inPage, size)
+    ) {
       this.#pending = RESTART;
       return false;
     }
@@ -441,6 +445,9 @@ export class LinearMemory {
     return true;
   }
 
+  /** RAM pages of the tables that the last span to be read was found through. */
+  #sourceTables: readonly number[] = [];
+
   span(
     linear: bigint,
     length: number,
@@ -459,17 +466,48 @@ export class LinearMemory {
     // Bytes stored in bulk may be entries of the very tables that the accesses go through.
     this.mmu.watchTables(low, high);
     const index = Math.floor(offset / PAGE);
+    if (access === 'read') this.#sourceTables = this.mmu.walkedTables();
     if (access === 'write') {
-      const flags = this.mmu.flags[index]!;
-      if (flags & PAGE_FLAG.code) return undefined;
-      // A page of tables that were given up is cleared like any other.
-      if (flags !== 0 && this.mmu.mayChangeTranslation(index, low & 0xfff, length)) return undefined;
+      if (this.mmu.flags[index] !== 0 && !this.#becomesData(index, low & 0xfff, length)) return undefined;
       this.mmu.dirty[index] = 1;
     }
     const from = this.#layout.ram + offset + (low & 0xfff);
     return this.#u8.subarray(from, from + length);
   }
+
+  /**
+   * May these bytes of a watched page be stored at once? Pages of tables and code that were given up are cleared and
+   * filled like any other, so what hangs on them is dropped; but not the storing instruction, or the tables that this
+   * very access or the source's goes through: those take effect from one iteration to the next.
+   */
+  #becomesData(page: number, inPage: number, length: number): boolean {
+    const flags = this.mmu.flags[page]!;
+    const code = (flags & PAGE_FLAG.code) !== 0 && this.code.touches(page, inPage, length);
+    const table = (flags & PAGE_FLAG.table) !== 0 && this.mmu.mayChangeTranslation(page, inPage, length);
+    if (!code && !table) return true;
+    if (!this.stepping || length < BULK) return false;
+    if (table && (this.mmu.walkedTables().includes(page) || this.#sourceTables.includes(page))) return false;
+    if (code && !this.#executesElsewhere(page)) return false;
+    if (table) this.mmu.letGo(page);
+    if (code) this.code.invalidate(page, inPage, length);
+    return true;
+  }
+
+  /** Is it certain that the instruction before RIP has no byte in the RAM page? */
+  #executesElsewhere(page: number): boolean {
+    if (!code64(this.#state)) return false;
+    const rip = this.#state.get64(RIP);
+    const last = this.mmu.codeOffset(BigInt.asUintN(64, rip - 1n), false);
+    if (last < 0 || last === page * PAGE) return false;
+    const first = this.mmu.codeOffset(BigInt.asUintN(64, rip - INSTRUCTION_BYTES), false);
+    return first !== page * PAGE;
+  }
 }
+
+/** What is shorter is not worth dropping all that hangs on a page. */
+const BULK = 64;
+/** No instruction is longer [SDM 2A 2.3.11]. */
+const INSTRUCTION_BYTES = 15n;
 
 /** Upper half of the last canonical addresses below 2^47. */
 const CANONICAL_END_HIGH = 0x7fff;

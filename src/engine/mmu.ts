@@ -424,6 +424,34 @@ export class Mmu {
     return false;
   }
 
+  /**
+   * Is what the store may change the translation of pages of 4 KiB that no code runs from? Then it may be made within
+   * a block: accesses look their translation up each time, fetches do not.
+   */
+  changesOnlyData(page: number, offset: number, length: number): boolean {
+    const place = this.#tables.place(page);
+    if (place >>> PLACE_SHIFT !== 1 || this.#tables.worn(page)) return false;
+    const range = this.#range;
+    for (let index = offset >>> 3; index <= (offset + length - 1) >>> 3; index++) {
+      rangeOfEntry(place, index, range);
+      for (const { low, high } of this.#contexts) {
+        if ((range.high < 0 ? high : low)?.runsFrom(range.low, range.high)) return false;
+      }
+    }
+    return true;
+  }
+
+  /** RAM pages of the tables that the last walk read. */
+  walkedTables(): number[] {
+    const { entries, entryCount } = this.#walk;
+    const pages: number[] = [];
+    for (let index = 0; index < entryCount; index++) {
+      const offset = this.#map.ramOffset(entries[index]!);
+      if (offset >= 0) pages.push(Math.floor(offset / PAGE));
+    }
+    return pages;
+  }
+
   #isRoot(page: number): boolean {
     for (const context of this.#contexts) if (context.rootPage === page) return true;
     return false;
@@ -525,6 +553,12 @@ export class Mmu {
   #dropRange({ low, high, mask }: LinearRange): void {
     this.#tlb.dropRange(low, high, mask);
     for (const context of this.#contexts) (high < 0 ? context.high : context.low)?.dropped(low, high, mask);
+  }
+
+  /** A watched page becomes data: what hangs on it is dropped. */
+  letGo(page: number): void {
+    this.#separate(page);
+    this.#release(page, this.#tables.place(page));
   }
 
   /** Drops everything that hangs on a page that walks used, and watches it no longer: it has become data. */
