@@ -4,6 +4,7 @@ import type { MicroOperation } from '../x86/semantics.ts';
 import { MODE } from './code-mode.ts';
 import { LINK } from './interpreter.ts';
 import { PAGE } from './layout.ts';
+import { KEPT, type LoweredInstructions } from './lowered-instructions.ts';
 import { ENGINE_OPERATION } from './operation-table.ts';
 
 /** Where records are written, and what the block builder must know of operations. Implemented by the code cache. */
@@ -15,6 +16,8 @@ export interface RecordWriter {
     immediate: bigint,
     place: { offset: number; length: number; retiredBefore: number },
   ): number;
+  /** Appends a record of `kept` (lowered-instructions.ts); returns its index. */
+  copy(kept: Int32Array, at: number, offset: number, length: number, retiredBefore: number): number;
   number(operation: MicroOperation): number;
   branches(operation: MicroOperation): boolean;
   systemNumber(operation: SystemOperation): number;
@@ -34,8 +37,10 @@ export class BlockBuilder implements Lowering {
   readonly #plain: boolean;
   instructions = 0;
   ended = false;
-  offset = 0;
-  nextOffset = 0;
+  #offset = 0;
+  #nextOffset = 0;
+  /** The present instruction's records depend on where it stands. */
+  placed = false;
   /** Records whose field c is an operand; in all others it is the number of instructions behind them. */
   readonly usesC = new Set<number>();
   readonly #branches: number[] = [];
@@ -47,16 +52,31 @@ export class BlockBuilder implements Lowering {
   }
 
   begin(length: number): void {
-    this.offset = this.nextOffset;
-    this.nextOffset += length;
+    this.#offset = this.#nextOffset;
+    this.#nextOffset += length;
+    this.placed = false;
     this.instructions++;
+  }
+
+  get offset(): number {
+    this.placed = true;
+    return this.#offset;
+  }
+
+  get nextOffset(): number {
+    this.placed = true;
+    return this.#nextOffset;
   }
 
   emit(operation: MicroOperation, fields: { a?: number; b?: number; c?: number; imm?: bigint } = {}): void {
     if (operation.counted && this.#plain) return;
     const index = this.#record(this.#records.number(operation), fields, fields.imm ?? 0n);
-    if (this.#records.branches(operation)) this.#branches.push(index);
-    else if (!operation.counted) this.usesC.add(index);
+    if (this.#records.branches(operation)) {
+      this.placed = true;
+      this.#branches.push(index);
+    } else if (!operation.counted) {
+      this.usesC.add(index);
+    }
     if (operation.ends) this.ended = true;
   }
 
@@ -90,8 +110,22 @@ export class BlockBuilder implements Lowering {
     this.ended = true;
   }
 
+  /** Appends the records of an instruction that was lowered before. */
+  repeat(kept: LoweredInstructions, first: number): void {
+    const { records } = kept;
+    const retiredBefore = this.instructions - 1;
+    const length = this.#nextOffset - this.#offset;
+    for (let at = first; ; at = kept.after(at)) {
+      const index = this.#records.copy(records, at, this.#offset, length, retiredBefore);
+      const marks = records[at + 4]!;
+      if (marks & KEPT.usesC) this.usesC.add(index);
+      if (marks & KEPT.ends) this.ended = true;
+      if (marks & KEPT.last) return;
+    }
+  }
+
   fallThrough(): void {
-    const index = this.#record(ENGINE_OPERATION.fallThrough, {}, BigInt(this.nextOffset));
+    const index = this.#record(ENGINE_OPERATION.fallThrough, {}, BigInt(this.#nextOffset));
     this.#branches.push(index);
   }
 
@@ -108,8 +142,8 @@ export class BlockBuilder implements Lowering {
 
   #record(operation: number, fields: { a?: number; b?: number; c?: number }, immediate: bigint): number {
     return this.#records.record(operation, fields, immediate, {
-      offset: this.offset,
-      length: this.nextOffset - this.offset,
+      offset: this.#offset,
+      length: this.#nextOffset - this.#offset,
       retiredBefore: this.instructions - 1,
     });
   }

@@ -8,6 +8,7 @@ import { ZERO } from '../x86/state.ts';
 import { BlockBuilder, type RecordWriter } from './block-builder.ts';
 import { MODE, MODES } from './code-mode.ts';
 import { type EngineLayout, PAGE, RECORD } from './layout.ts';
+import { KEPT, KEPT_BYTES, LoweredInstructions, NO_RECORDS, UNKNOWN } from './lowered-instructions.ts';
 import { ENGINE_OPERATION, type OperationTable } from './operation-table.ts';
 
 /**
@@ -78,6 +79,7 @@ export class CodeCache implements RecordWriter {
    * such an offset, so that what begins there is always looked up (Engine).
    */
   readonly stops = new Set<number>();
+  readonly #lowered = new LoweredInstructions();
   /** How often a new block is interpreted before the interpreter leaves with EXIT.hot. */
   heat = NEVER_HOT;
   onKill: (block: Block) => void = () => {};
@@ -222,6 +224,16 @@ export class CodeCache implements RecordWriter {
     let seen = start;
     while (builder.instructions < limit && !builder.ended && at < pageEnd) {
       if (watched && builder.instructions > 0 && this.stops.has(at % PAGE)) break;
+      const kept = this.#lowered.find(this.#u8, ram + at, pageEnd - at, mode);
+      if (kept !== UNKNOWN) {
+        const { length } = this.#lowered;
+        builder.begin(length);
+        if (kept !== NO_RECORDS) builder.repeat(this.#lowered, kept);
+        at += length;
+        seen = at;
+        continue;
+      }
+      const before = this.#next;
       let bytes = this.#u8.subarray(ram + at, ram + Math.min(pageEnd, at + 15));
       let result = decode(bytes, codeSize, this.#map);
       if (result === 'truncated') {
@@ -251,6 +263,8 @@ export class CodeCache implements RecordWriter {
         length = result.instruction.length;
         builder.begin(length);
         this.#lower(result.instruction, result.row, builder, mode);
+        if (length <= KEPT_BYTES && secondPage === -1 && !builder.placed)
+          this.#keep(ram + at, length, mode, before, builder);
       }
       seen = at + (known ? length : INSTRUCTION_BYTES);
       at += length;
@@ -284,6 +298,21 @@ export class CodeCache implements RecordWriter {
     this.#register(Math.floor(start / PAGE), block, start % PAGE, end - Math.floor(start / PAGE) * PAGE);
     if (secondPage >= 0) this.#register(secondPage, block, 0, Math.max(secondEnd, 1));
     return block;
+  }
+
+  /** Notes what the instruction at this address was lowered to: the records from `first` on. */
+  #keep(address: number, length: number, mode: number, first: number, builder: BlockBuilder): void {
+    this.#lowered.begin(this.#u8, address, length, mode, this.#next - first);
+    for (let index = first; index < this.#next; index++) {
+      const last = index === this.#next - 1;
+      const marks =
+        (builder.usesC.has(index) ? KEPT.usesC : 0) |
+        (last ? KEPT.last : 0) |
+        (last && builder.ended ? KEPT.ends : 0);
+      const word = index * 4;
+      const words = this.#i32;
+      this.#lowered.add(words[word]!, words[word + 1]!, words[word + 2]!, words[word + 3]!, marks);
+    }
   }
 
   #lower(instruction: Instruction, row: Row, builder: BlockBuilder, mode: number): void {
@@ -392,6 +421,19 @@ export class CodeCache implements RecordWriter {
     this.#offsets[index] = place.offset;
     this.#lengths[index] = place.length;
     this.#refunds[index] = place.retiredBefore;
+    return index;
+  }
+
+  copy(kept: Int32Array, at: number, offset: number, length: number, retiredBefore: number): number {
+    const index = this.#next++;
+    const word = index * 4;
+    this.#i32[word] = kept[at]!;
+    this.#i32[word + 1] = kept[at + 1]!;
+    this.#i32[word + 2] = kept[at + 2]!;
+    this.#i32[word + 3] = kept[at + 3]!;
+    this.#offsets[index] = offset;
+    this.#lengths[index] = length;
+    this.#refunds[index] = retiredBefore;
     return index;
   }
 
