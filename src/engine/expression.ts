@@ -6,6 +6,7 @@ import type {
   FloatOperation,
   FloatUnary,
   Semantics,
+  VectorFloat,
   VectorOperation,
   VectorShift,
   VectorUnary,
@@ -36,6 +37,8 @@ export class Node {
   readonly register: boolean;
   /** Of a pure value that is one instruction on its operands. */
   opcode: OpcodeName | undefined;
+  /** It is this lane of its only operand. */
+  lane: number | undefined;
   /** Bits 63:32 are known to be zero. */
   unsigned32 = false;
   /** The low 32 bits as i32, once asked for where that stays in sight. */
@@ -508,8 +511,25 @@ export abstract class WasmExpressions implements Semantics<Node, Node, Node> {
     return this.node('v128', 'pure', [splat, high], (code) => code.lane('i64x2.replace_lane', 1));
   }
 
+  vectorConstant(low: bigint, high: bigint): Node {
+    return new Node('v128', 'constant', [], (code) => code.v128(low, high));
+  }
+
   lane(x: Node, index: 0 | 1): Node {
-    return this.node('i64', 'pure', [x], (code) => code.lane('i64x2.extract_lane', index));
+    const node = this.node('i64', 'pure', [x], (code) => code.lane('i64x2.extract_lane', index));
+    node.lane = index;
+    return node;
+  }
+
+  withLowLane(x: Node, value: Node): Node {
+    // A double needs no way over a general register.
+    if (value.opcode === 'i64.reinterpret_f64')
+      return this.node('v128', 'pure', [x, value.operands[0]!], (code) => code.lane('f64x2.replace_lane', 0));
+    return this.node('v128', 'pure', [x, value], (code) => code.lane('i64x2.replace_lane', 0));
+  }
+
+  anyBit(x: Node): Node {
+    return this.#simd('i32', 'v128.any_true', x);
   }
 
   vectorOp(operation: VectorOperation, x: Node, y: Node): Node {
@@ -544,7 +564,11 @@ export abstract class WasmExpressions implements Semantics<Node, Node, Node> {
   // ---------------------------------------------------------------------------------------- floating point
 
   #fromBits(width: 'f32' | 'f64', x: Node): Node {
-    if (width === 'f64') return this.#pure('f64', 'f64.reinterpret_i64', x);
+    if (width === 'f64') {
+      const { lane } = x;
+      if (lane === undefined) return this.#pure('f64', 'f64.reinterpret_i64', x);
+      return this.node('f64', 'pure', x.operands, (code) => code.lane('f64x2.extract_lane', lane));
+    }
     return this.#pure('f32', 'f32.reinterpret_i32', this.#pure('i32', 'i32.wrap_i64', x));
   }
 
@@ -557,6 +581,10 @@ export abstract class WasmExpressions implements Semantics<Node, Node, Node> {
     const width = operation.startsWith('f32') ? 'f32' : 'f64';
     const result = this.#pure(width, operation, this.#fromBits(width, x), this.#fromBits(width, y));
     return this.#toBits(width, result);
+  }
+
+  vectorFloat(operation: VectorFloat, x: Node, y: Node): Node {
+    return this.#simd('v128', operation, x, y);
   }
 
   floatUnary(operation: FloatUnary, x: Node): Node {

@@ -4,13 +4,14 @@ import type {
   FloatOperation,
   FloatUnary,
   Semantics,
+  VectorFloat,
   VectorOperation,
   VectorShift,
   VectorUnary,
 } from '../x86/semantics.ts';
 import { BLOCK_PC, CONTEXT_WORDS, type CpuState, FLAGS_AUX, FLAGS_RESULT, type Size } from '../x86/state.ts';
 import { floatLess, floatOperation, floatUnary } from './oracle-float.ts';
-import { vectorOperation, vectorShift, vectorUnary } from './oracle-vector.ts';
+import { vectorFloat, vectorOperation, vectorShift, vectorUnary } from './oracle-vector.ts';
 
 /**
  * The slow and plain reading of the micro-operation language: values are bigint, and what happens, happens at
@@ -377,6 +378,22 @@ export class OracleSemantics implements Semantics<bigint, boolean, bigint> {
 
   vector(low: bigint, high: bigint): bigint {
     return low | (high << 64n);
+  }
+
+  vectorConstant(low: bigint, high: bigint): bigint {
+    return this.vector(cut(low), cut(high));
+  }
+
+  withLowLane(x: bigint, value: bigint): bigint {
+    return this.vector(cut(value), x >> 64n);
+  }
+
+  anyBit(x: bigint): boolean {
+    return x !== 0n;
+  }
+
+  vectorFloat(operation: VectorFloat, x: bigint, y: bigint): bigint {
+    return vectorFloat(operation, x, y);
   }
 
   lane(x: bigint, index: 0 | 1): bigint {

@@ -8,7 +8,7 @@ import type { VectorOperation, VectorShift, VectorUnary } from '../x86/semantics
 import { vectorOperation, vectorShift, vectorUnary } from './oracle-vector.ts';
 
 const BINARY =
-  /\.(and|or|xor|andnot|add|sub|add_sat|sub_sat|eq|gt|min|max|avgr|mul|dot|narrow|swizzle|extmul)(_|$)/;
+  /^[iv].*\.(and|or|xor|andnot|add|sub|add_sat|sub_sat|eq|gt|min|max|avgr|mul|dot|narrow|swizzle|extmul)(_|$)/;
 const UNARY = /\.(not|extend)(_|$)/;
 const SHIFT = /\.(shl|shr)(_|$)/;
 const names = Object.keys(SIMD) as SimdName[];

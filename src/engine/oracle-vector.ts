@@ -1,5 +1,6 @@
 import { unreachable } from '../base/assert.ts';
-import type { VectorOperation, VectorShift, VectorUnary } from '../x86/semantics.ts';
+import type { VectorFloat, VectorOperation, VectorShift, VectorUnary } from '../x86/semantics.ts';
+import { floatOperation } from './oracle-float.ts';
 
 /** Lane-wise operations on 128-bit bigints, as WebAssembly defines them. */
 
@@ -123,6 +124,8 @@ export function vectorOperation(operation: VectorOperation, x: bigint, y: bigint
       return zip(x, y, 16, (a, b) => all(a === b));
     case 'i32x4.eq':
       return zip(x, y, 32, (a, b) => all(a === b));
+    case 'i64x2.eq':
+      return zip(x, y, 64, (a, b) => all(a === b));
     case 'i8x16.gt_s':
       return zipSigned(x, y, 8, (a, b) => all(a > b));
     case 'i16x8.gt_s':
@@ -177,6 +180,13 @@ export function vectorOperation(operation: VectorOperation, x: bigint, y: bigint
     default:
       return unreachable(operation);
   }
+}
+
+/** As the float operations on single lanes. */
+export function vectorFloat(operation: VectorFloat, x: bigint, y: bigint): bigint {
+  const [shape, kind] = operation.split('.') as ['f32x4' | 'f64x2', 'add' | 'sub' | 'mul' | 'div'];
+  const [width, bits] = shape === 'f32x4' ? (['f32', 32] as const) : (['f64', 64] as const);
+  return zip(x, y, bits, (a, b) => floatOperation(`${width}.${kind}`, a, b));
 }
 
 export function vectorUnary(operation: VectorUnary, x: bigint): bigint {

@@ -155,6 +155,13 @@ export class Code {
     return this;
   }
 
+  v128(low: bigint, high: bigint): this {
+    this.simd('v128.const');
+    for (const half of [low, high])
+      for (let shift = 0n; shift < 64n; shift += 8n) this.bytes.byte(Number((half >> shift) & 0xffn));
+    return this;
+  }
+
   call(functionIndex: number): this {
     this.bytes.byte(OPCODE.call);
     this.bytes.unsigned(functionIndex);

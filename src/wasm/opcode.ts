@@ -124,6 +124,8 @@ export const SIMD = {
   'i64x2.splat': 18,
   'i64x2.extract_lane': 29,
   'i64x2.replace_lane': 30,
+  'f64x2.extract_lane': 33,
+  'f64x2.replace_lane': 34,
   'i8x16.eq': 35,
   'i8x16.gt_s': 39,
   'i16x8.eq': 45,
@@ -135,6 +137,7 @@ export const SIMD = {
   'v128.andnot': 79,
   'v128.or': 80,
   'v128.xor': 81,
+  'v128.any_true': 83,
   'i8x16.bitmask': 100,
   'i8x16.narrow_i16x8_s': 101,
   'i8x16.narrow_i16x8_u': 102,
@@ -180,6 +183,15 @@ export const SIMD = {
   'i64x2.shr_u': 205,
   'i64x2.add': 206,
   'i64x2.sub': 209,
+  'i64x2.eq': 214,
+  'f32x4.add': 228,
+  'f32x4.sub': 229,
+  'f32x4.mul': 230,
+  'f32x4.div': 231,
+  'f64x2.add': 240,
+  'f64x2.sub': 241,
+  'f64x2.mul': 242,
+  'f64x2.div': 243,
 } as const;
 export type SimdName = keyof typeof SIMD;
 

@@ -101,8 +101,12 @@ export interface Semantics<V, B, X> {
   setVector(field: Field, value: X): void;
   /** A vector of two 64-bit lanes. */
   vector(low: V, high: V): X;
+  /** The same, of numbers that are known. */
+  vectorConstant(low: bigint, high: bigint): X;
   /** Lane 0 or 1. */
   lane(x: X, index: 0 | 1): V;
+  /** `x` with lane 0 replaced. */
+  withLowLane(x: X, value: V): X;
   /** Lane-wise operations by wasm SIMD name; shifts take their count as the second lane-wise operand's V. */
   vectorOp(operation: VectorOperation, x: X, y: X): X;
   vectorUnary(operation: VectorUnary, x: X): X;
@@ -112,6 +116,8 @@ export interface Semantics<V, B, X> {
   shuffle(x: X, y: X, indices: readonly number[]): X;
   /** The sign bits of the lanes as an integer. */
   signMask(shape: 'i8x16' | 'i32x4' | 'i64x2', x: X): V;
+  /** Is any bit set? */
+  anyBit(x: X): B;
 
   /**
    * Floating point on bits, for the quick way of SSE arithmetic: rounds to nearest, knows denormals, reports
@@ -119,6 +125,8 @@ export interface Semantics<V, B, X> {
    * only be used after a test that no NaN passes.
    */
   float(operation: FloatOperation, x: V, y: V): V;
+  /** The same in every lane. */
+  vectorFloat(operation: VectorFloat, x: X, y: X): X;
   /** The operand of a truncation to i64 is known to be in range. */
   floatUnary(operation: FloatUnary, x: V): V;
   /** x < y for doubles or singles; neither is a NaN. */
@@ -200,6 +208,8 @@ export type FloatUnary =
   | 'i64.trunc_f32_s'
   | 'i64.trunc_f64_s';
 
+export type VectorFloat = `${'f32x4' | 'f64x2'}.${'add' | 'sub' | 'mul' | 'div'}`;
+
 export type VectorOperation =
   | 'v128.and'
   | 'v128.or'
@@ -224,6 +234,7 @@ export type VectorOperation =
   | 'i8x16.eq'
   | 'i16x8.eq'
   | 'i32x4.eq'
+  | 'i64x2.eq'
   | 'i8x16.gt_s'
   | 'i16x8.gt_s'
   | 'i32x4.gt_s'

@@ -88,8 +88,8 @@ function compareRow(opcode: number, name: string, shape: Shape, prefix: 'np' | '
 }
 
 function quickArithmetic(kind: keyof typeof QUICK_ARITHMETIC.sd): Quick {
-  const { ss, sd, pd } = QUICK_ARITHMETIC;
-  return { ss: ss[kind], sd: sd[kind], pd: pd[kind] };
+  const { ss, sd, ps, pd } = QUICK_ARITHMETIC;
+  return { ss: ss[kind], sd: sd[kind], ps: ps[kind], pd: pd[kind] };
 }
 
 export const SSE_FLOAT_ROWS: readonly Row[] = [

@@ -1,4 +1,4 @@
-import { type FloatOperation, type MicroOperation, microOperation, type Semantics } from '../semantics.ts';
+import { type MicroOperation, microOperation, type Semantics } from '../semantics.ts';
 import { MXCSR } from '../state.ts';
 
 /**
@@ -85,9 +85,9 @@ function element<V, B, X>(s: Semantics<V, B, X>, f: Format, x: X): V {
 }
 /** `x` with its low element replaced. */
 function withElement<V, B, X>(s: Semantics<V, B, X>, f: Format, x: X, value: V): X {
-  if (f.width === 64) return s.vector(value, s.lane(x, 1));
+  if (f.width === 64) return s.withLowLane(x, value);
   const rest = s.and(s.lane(x, 0), s.constant(-0x1_0000_0000n));
-  return s.vector(s.or(rest, value), s.lane(x, 1));
+  return s.withLowLane(x, s.or(rest, value));
 }
 
 /** a = b operation c in the low element. */
@@ -108,24 +108,51 @@ function scalar(f: Format, kind: Arithmetic): MicroOperation {
   });
 }
 
+/** isUsual, in every lane. */
+function areUsual<V, B, X>(s: Semantics<V, B, X>, f: Format, operands: readonly X[], result: X): B {
+  const shape = f.width === 32 ? 'i32x4' : 'i64x2';
+  const everywhere = (lane: bigint) => {
+    const bits = f.width === 32 ? lane | (lane << 32n) : lane;
+    return s.vectorConstant(bits, bits);
+  };
+  const equal = (x: X, y: X) => s.vectorOp(`${shape}.eq`, x, y);
+  const mask = BigInt(f.special) << BigInt(f.fractionBits);
+  const exponent = (x: X) => s.vectorOp('v128.and', x, everywhere(mask));
+  const zero = everywhere(0n);
+  const farBits = s.vectorOp('v128.and', result, everywhere(mask - (1n << BigInt(f.fractionBits))));
+  let unusual = s.vectorOp('v128.or', equal(exponent(result), everywhere(mask)), equal(farBits, zero));
+  for (const operand of operands) unusual = s.vectorOp('v128.or', unusual, equal(exponent(operand), zero));
+  return s.not(s.anyBit(unusual));
+}
+
 /** a = b operation c in both doubles. */
 function pair(kind: Arithmetic): MicroOperation {
   return microOperation(`quick-f64x2-${kind}`, (s) => {
-    const operation: FloatOperation = `f64.${kind}`;
-    const target = s.getVector('b');
-    const source = s.getVector('c');
-    const [x0, x1] = [s.lane(target, 0), s.lane(target, 1)];
-    const [y0, y1] = [s.lane(source, 0), s.lane(source, 1)];
-    const low = s.float(operation, x0, y0);
-    const high = s.float(operation, x1, y1);
+    const x = s.getVector('b');
+    const y = s.getVector('c');
+    const result = s.vectorFloat(`f64x2.${kind}`, x, y);
     s.when(quickMode(s), () => {
       const finish = () => {
-        s.setVector('a', s.vector(low, high));
+        s.setVector('a', result);
         s.skipNext();
       };
-      const usual = s.bothOf(isUsual(s, F64, [x0, y0], low), isUsual(s, F64, [x1, y1], high));
-      s.when(usual, finish);
-      s.when(s.bothOf(isPlain(s, F64, kind, x0, y0, low), isPlain(s, F64, kind, x1, y1, high)), finish);
+      s.when(areUsual(s, F64, [x, y], result), finish);
+      const plain = (lane: 0 | 1) =>
+        isPlain(s, F64, kind, s.lane(x, lane), s.lane(y, lane), s.lane(result, lane));
+      s.when(s.bothOf(plain(0), plain(1)), finish);
+    });
+  });
+}
+
+/** a = b operation c in all four singles. */
+function four(kind: Arithmetic): MicroOperation {
+  return microOperation(`quick-f32x4-${kind}`, (s) => {
+    const x = s.getVector('b');
+    const y = s.getVector('c');
+    const result = s.vectorFloat(`f32x4.${kind}`, x, y);
+    s.when(s.bothOf(quickMode(s), areUsual(s, F32, [x, y], result)), () => {
+      s.setVector('a', result);
+      s.skipNext();
     });
   });
 }
@@ -137,6 +164,7 @@ export const QUICK_ARITHMETIC = {
   ss: family((kind) => scalar(F32, kind)),
   sd: family((kind) => scalar(F64, kind)),
   pd: family(pair),
+  ps: family(four),
 } as const;
 
 /** a = square root of c: of a positive normal number it is normal too, of a zero that zero. */
