@@ -80,6 +80,8 @@ export class CodeCache implements RecordWriter {
    */
   readonly stops = new Set<number>();
   readonly #lowered = new LoweredInstructions();
+  /** How often every block was forgotten. */
+  clears = 0;
   /** How often a new block is interpreted before the interpreter leaves with EXIT.hot. */
   heat = NEVER_HOT;
   onKill: (block: Block) => void = () => {};
@@ -153,6 +155,13 @@ export class CodeCache implements RecordWriter {
     return this.#i32[this.#index(header) * 4 + 2] === DEAD;
   }
 
+  /** Whoever comes to the dead header goes on at the living one, of a block at the same place and in the same mode. */
+  forward(dead: number, header: number): void {
+    const index = this.#index(dead);
+    this.#u16[index * 8] = ENGINE_OPERATION.forward;
+    this.#i32[index * 4 + 3] = header;
+  }
+
   /** Makes a direct branch go straight to a block from now on. */
   link(branch: number, header: number): void {
     this.#i32[this.#index(branch) * 4 + 3] = header;
@@ -194,6 +203,7 @@ export class CodeCache implements RecordWriter {
   /** Forgets every block. Links between blocks die with them, so nothing may be running. */
   clear(): void {
     this.onClear();
+    this.clears++;
     this.#byHeader.clear();
     for (const page of this.#pages.keys()) this.#pageChanged(page, false);
     this.#pages.clear();

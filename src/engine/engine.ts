@@ -201,8 +201,12 @@ export class Engine implements Cpu, SlowPaths {
           this.#arrive();
           if (this.#left === 0) return 'budget';
           if (this.code.isDead(record)) {
+            const { clears } = this.code;
             header = this.#resolve(0);
             if (header === 0) return 'fault';
+            // A block that crosses pages hangs on a second translation.
+            if (this.code.clears === clears && this.code.blockAt(header)?.secondPage === -1)
+              this.code.forward(record, header);
           } else {
             if (!this.#exact && this.#left < this.#budget) return 'budget';
             const exit = this.#step();

@@ -200,6 +200,7 @@ export function buildInterpreter(table: OperationTable, layout: EngineLayout): U
     },
     () => lookUp(),
     () => leave(EXIT.link, from),
+    () => code.get(record).memory('i32.load', RECORD.high).set(record).branch(next),
     ...table.list.map((operation) => () => {
       emitMeaning(operation);
       if (!operation.ends) advance(1);

@@ -16,7 +16,9 @@ export const ENGINE_OPERATION = {
   fault: 4,
   lookUp: 5,
   link: 6,
-  first: 7,
+  /** In place of a dead block's header: go on at the header in the high half. */
+  forward: 7,
+  first: 8,
 } as const;
 
 /** Numbers the micro-operations and knows what the block builder must know of each. */

@@ -38,7 +38,7 @@ export const JIT_DEFAULTS: JitOptions = {
   maxBlocks: 64,
   maxRecords: 400,
   batch: 8,
-  patience: 30,
+  patience: 100,
   live: REGIONS - 1,
 };
 
@@ -48,6 +48,8 @@ const COLD = 0x7fff_ffff;
 const COMPILES_MAX = 8;
 /** A return compares its target with this many places at most. */
 const RETURN_SITES_MAX = 8;
+/** So many times hotter than others a block must be that is in a region, but is entered elsewhere. */
+const MEMBER_HEAT = 3;
 /** Regions evicted to make room for one. */
 const EVICTED_AT_ONCE = 8;
 
@@ -214,7 +216,8 @@ export class Jit {
       else members.add(region);
       this.#compiles.set(block, (this.#compiles.get(block) ?? 0) + 1);
       if (!entries.has(position)) {
-        if (this.#owner.get(block) === undefined) this.#setHeat(block.header, this.#options.threshold * 8);
+        if (this.#owner.get(block) === undefined)
+          this.#setHeat(block.header, this.#options.threshold * MEMBER_HEAT);
         return;
       }
       const before = this.#owner.get(block);
