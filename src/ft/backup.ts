@@ -410,7 +410,11 @@ export class Backup {
       if (output.kind === 'disk-request') above.add(`${output.disk}/${output.request}`);
     }
     const started = this.#pending.filter((request) => !above.has(`${request.disk}/${request.request}`));
-    this.#enter('LIVE', `epoch ${this.#wonEpoch}`);
+    const made = this.#kept.at(-1)?.number ?? this.#released;
+    this.#enter(
+      'LIVE',
+      `epoch ${this.#wonEpoch}; outputs made up to ${made}, known to have left up to ${this.#released}`,
+    );
     const takeover = { epoch: this.#wonEpoch, released: this.#released, held: this.#kept, started };
     this.#do({ kind: 'go-live', takeover });
   }

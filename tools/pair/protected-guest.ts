@@ -38,6 +38,8 @@ export interface ProtectedGuestOptions {
   readonly protectAtStart?: boolean;
   /** Where host A finds the logging channel that host B has at this address: something may stand between them. */
   readonly channelVia?: (address: string) => Promise<string>;
+  /** Where a host finds the disk server or the switch that is at this address: something may stand between them. */
+  readonly serviceVia?: (host: 'A' | 'B', service: 'disks' | 'switch', address: string) => Promise<string>;
   /** Pins everything to one processor, and host B to another one. */
   readonly cores?: { readonly all: number; readonly backup: number };
   /** Of the logging channel. TLS, and no compression, unless told otherwise. */
@@ -136,11 +138,10 @@ export class ProtectedGuest {
       debugExit: false,
     };
     const authority = await VmAuthority.create('demo');
+    const via = options.serviceVia ?? ((_host, _service, address) => Promise.resolve(address));
     const common = {
       vm: 'demo',
       machine,
-      storage: { address: diskAddress, disks: ['vda'] },
-      network: networkAddress,
       figuresEveryMs: 100,
       digestEveryMs: 1000,
     };
@@ -150,7 +151,12 @@ export class ProtectedGuest {
         const credentials = join(own, 'channel.json');
         await writeFile(credentials, JSON.stringify(await authority.issue()), { mode: 0o600 });
         const channel = options.channel?.security ? options.channel : { ...options.channel, credentials };
-        await writeFile(file, JSON.stringify({ ...common, ...config, channel }), { mode: 0o600 });
+        const services = {
+          storage: { address: await via(name, 'disks', diskAddress), disks: ['vda'] },
+          network: await via(name, 'switch', networkAddress),
+        };
+        const whole = { ...common, ...services, ...config, channel };
+        await writeFile(file, JSON.stringify(whole), { mode: 0o600 });
         return [file];
       });
       const view: HostView = {
