@@ -1,6 +1,8 @@
+import { NAME_SEGMENT } from '../x86/address.ts';
 import type { SystemOperation } from '../x86/cpu.ts';
 import type { CodeSize, Lowering } from '../x86/instruction.ts';
 import type { MicroOperation } from '../x86/semantics.ts';
+import { SEGMENT_UNNAMED, type SegmentName } from '../x86/state.ts';
 import { MODE } from './code-mode.ts';
 import { LINK } from './interpreter.ts';
 import { PAGE } from './layout.ts';
@@ -45,10 +47,23 @@ export class BlockBuilder implements Lowering {
   readonly usesC = new Set<number>();
   readonly #branches: number[] = [];
 
-  constructor(records: RecordWriter, codeSize: CodeSize, plain: boolean) {
+  readonly checksSegments: boolean;
+  readonly stackSize: 2 | 4 | 8;
+  readonly #mode: number;
+
+  constructor(records: RecordWriter, codeSize: CodeSize, mode: number) {
     this.#records = records;
     this.#codeSize = codeSize;
-    this.#plain = plain;
+    this.#mode = mode;
+    this.#plain = (mode & (MODE.step | MODE.breakpoints | MODE.segments)) !== 0;
+    this.checksSegments = (mode & MODE.segments) !== 0;
+    const other = (mode & MODE.otherStack) !== 0;
+    this.stackSize = codeSize === 64 ? 8 : (codeSize === 32) !== other ? 4 : 2;
+  }
+
+  isNull(segment: SegmentName): boolean {
+    if (segment === 'fs') return (this.#mode & MODE.nullFs) !== 0;
+    return segment === 'gs' && (this.#mode & MODE.nullGs) !== 0;
   }
 
   begin(length: number): void {
@@ -56,6 +71,7 @@ export class BlockBuilder implements Lowering {
     this.#nextOffset += length;
     this.placed = false;
     this.instructions++;
+    if (this.checksSegments) this.emit(NAME_SEGMENT, { imm: BigInt(SEGMENT_UNNAMED) });
   }
 
   get offset(): number {

@@ -33,6 +33,8 @@ export interface Block {
 const DEAD = 0x7fff_ffff;
 /** Heat of blocks that are never compiled. */
 const NEVER_HOT = 0x7fff_ffff;
+/** Blocks of these modes are never compiled. */
+const INTERPRETED = MODE.step | MODE.breakpoints | MODE.interpreted | MODE.segments;
 const BLOCK_INSTRUCTIONS = 16;
 /** No instruction lowers to more records than this. */
 const RECORDS_PER_INSTRUCTION = 24;
@@ -221,12 +223,11 @@ export class CodeCache implements RecordWriter {
     const ram = this.#layout.ram;
     const pageEnd = (Math.floor(start / PAGE) + 1) * PAGE;
     const codeSize: CodeSize = [16, 32, 64][mode & MODE.codeMask] as CodeSize;
-    const limit = mode & MODE.step ? 1 : BLOCK_INSTRUCTIONS;
+    const limit = mode & (MODE.step | MODE.segments) ? 1 : BLOCK_INSTRUCTIONS;
     const header = this.#append(ENGINE_OPERATION.header, 0, 0, 0, 0n);
-    this.#i32[this.#index(header) * 4 + 3] =
-      mode & (MODE.step | MODE.breakpoints | MODE.interpreted) ? NEVER_HOT : this.heat;
+    this.#i32[this.#index(header) * 4 + 3] = mode & INTERPRETED ? NEVER_HOT : this.heat;
     const watched = (mode & MODE.breakpoints) !== 0;
-    const builder = new BlockBuilder(this, codeSize, limit === 1 || watched);
+    const builder = new BlockBuilder(this, codeSize, mode);
     let at = start;
     let secondPage = -1;
     let secondEnd = 0;

@@ -15,7 +15,13 @@ export const MODE = {
   breakpoints: 256,
   /** Never compiled, whatever is compiled of the same code for other modes. */
   interpreted: 512,
+  /** Accesses through segments, and fetches, are checked (x86/system/segment-check.ts); blocks of one instruction. */
+  segments: 1024,
+  nullFs: 2048,
+  nullGs: 4096,
+  /** SS.B is not CS.D. */
+  otherStack: 8192,
 } as const;
 
 /** Number of mode keys. */
-export const MODES = 1024;
+export const MODES = 16384;

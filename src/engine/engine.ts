@@ -14,6 +14,7 @@ import { VECTOR } from '../x86/faults.ts';
 import type { OpcodeMap } from '../x86/opcode-map.ts';
 import { ACCESS_EXECUTE } from '../x86/paging.ts';
 import {
+  ACCESS_SEGMENT,
   BLOCK_PC,
   CPL,
   CpuState,
@@ -36,11 +37,13 @@ import {
   SEGMENT,
   SEGMENT_ACCESS,
   SEGMENT_BASE,
+  SEGMENT_UNNAMED,
   type Size,
   SLOW_ADDRESS,
   SLOW_VALUE,
 } from '../x86/state.ts';
 import { instructionBreakpoints, instructionBreakpointsAt } from '../x86/system/debug-register.ts';
+import { mayFetch, segmentKinds } from '../x86/system/segment-check.ts';
 import { type Block, CodeCache } from './code-cache.ts';
 import { MODE } from './code-mode.ts';
 import { CodePages } from './code-pages.ts';
@@ -320,6 +323,7 @@ export class Engine implements Cpu, SlowPaths {
   deliver<Result>(delivery: () => Result): Result {
     this.memory.stepping = true;
     this.memory.begin();
+    this.state.i32[ACCESS_SEGMENT >> 2] = SEGMENT_UNNAMED;
     const result = delivery();
     this.memory.breakpointsMet = 0;
     this.memory.stepping = false;
@@ -413,7 +417,22 @@ export class Engine implements Cpu, SlowPaths {
     if (ts && cr0 & 2) mode |= MODE.waitUnavailable;
     if (instructionBreakpoints(state) !== 0) mode |= MODE.breakpoints;
     if (this.interpreted) mode |= MODE.interpreted;
-    return mode;
+    return (mode & MODE.codeMask) === MODE.code64 ? mode : mode | this.#segmentMode();
+  }
+
+  #segmentMode(): number {
+    const kinds = segmentKinds(this.state);
+    let mode = kinds.checked ? MODE.segments : 0;
+    if (kinds.nullFs) mode |= MODE.nullFs;
+    if (kinds.nullGs) mode |= MODE.nullGs;
+    return kinds.otherStack ? mode | MODE.otherStack : mode;
+  }
+
+  /** May an instruction of this length be fetched at this offset in the code segment? Otherwise #GP is pending. */
+  #fetchable(offset: number, length: number): boolean {
+    if ((this.#mode & MODE.segments) === 0 || mayFetch(this.state, offset >>> 0, length)) return true;
+    this.memory.raise(VECTOR.generalProtection, 0);
+    return false;
   }
 
   /** Blocks must end before every breakpoint. A place that is new makes all of them anew; the old ones do no harm. */
@@ -451,6 +470,7 @@ export class Engine implements Cpu, SlowPaths {
     const low = (pcLow + this.#codeBase) | 0;
     const stops = this.#stopsAt(low);
     if (stops && this.#breaksAt(low, high)) return 0;
+    if (!this.#fetchable(pcLow, 1)) return 0;
     const page = this.#codePage(low, high);
     if (page < 0) return 0;
     const start = page * PAGE + (low & 0xfff);
@@ -465,8 +485,12 @@ export class Engine implements Cpu, SlowPaths {
       crosses = block.secondPage !== -1;
     }
     // A block that crosses pages hangs on a second translation: it is always looked up.
-    if (branch !== 0) this.code.link(branch, crosses || stops ? LINK.never : header);
+    if (branch !== 0)
+      this.code.link(branch, crosses || stops || (mode & MODE.segments) !== 0 ? LINK.never : header);
     if (stops) return header;
+    // Segments may end elsewhere at the next time.
+    if ((mode & MODE.segments) !== 0)
+      return this.#fetchable(pcLow, this.code.instructionLength(header + RECORD.size)) ? header : 0;
     // An instruction that goes on from the last page of the address space in the first one hangs on both halves.
     if (crosses && high === -1 && low >>> 0 >= 0xffff_f000) return header;
     const epoch = state.i32[(high < 0 ? EPOCH_HIGH : EPOCH) >> 2]!;

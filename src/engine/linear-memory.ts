@@ -2,9 +2,19 @@ import type { Outcome, PendingFault, Privilege } from '../x86/cpu.ts';
 import { ABORTED } from '../x86/cpu.ts';
 import { VECTOR } from '../x86/faults.ts';
 import { ACCESS_READ, ACCESS_WRITE, type AccessKind } from '../x86/paging.ts';
-import { CPL, type CpuState, RIP, type Size } from '../x86/state.ts';
+import {
+  ACCESS_SEGMENT,
+  CPL,
+  type CpuState,
+  RIP,
+  SEGMENT,
+  SEGMENT_BASE,
+  SEGMENT_UNNAMED,
+  type Size,
+} from '../x86/state.ts';
 import { dataBreakpointsAt } from '../x86/system/debug-register.ts';
 import { code64 } from '../x86/system/mode.ts';
+import { mayAccess } from '../x86/system/segment-check.ts';
 import type { CodeCache } from './code-cache.ts';
 import { type EngineLayout, PAGE, PAGE_FLAG } from './layout.ts';
 import { type Mmu, RESTART } from './mmu.ts';
@@ -113,6 +123,18 @@ export class LinearMemory {
     return -1;
   }
 
+  /** False with #GP or #SS pending: the access reaches beyond its segment, or is of a kind that the segment forbids. */
+  #withinSegment(low: number, size: number, write: boolean): boolean {
+    if (!this.mmu.segmented) return true;
+    const state = this.#state;
+    const segment = state.i32[ACCESS_SEGMENT >> 2]!;
+    if (segment === SEGMENT_UNNAMED) return true;
+    const offset = (low - state.get32(SEGMENT_BASE + segment * 8)) >>> 0;
+    if (mayAccess(state, segment, offset, size, write)) return true;
+    this.fault(segment === SEGMENT.ss ? VECTOR.stack : VECTOR.generalProtection, 0);
+    return false;
+  }
+
   /**
    * False with #GP pending: the access reaches beyond what an address can be. In 64-bit code the lower half of the
    * canonical addresses ends at 2^47, elsewhere a flat segment at 4 GiB [SDM 1 3.3.7.1, 3A 5.3].
@@ -163,6 +185,10 @@ export class LinearMemory {
 
   /** What an access has to pass before it is translated; false: something is pending. */
   permitted(low: number, high: number, size: number, user: boolean, write: boolean): boolean {
+    return this.#withinSegment(low, size, write) && this.#permittedLinear(low, high, size, user, write);
+  }
+
+  #permittedLinear(low: number, high: number, size: number, user: boolean, write: boolean): boolean {
     return (
       this.#withinLimit(low, high, size) &&
       this.#aligned(low, high, size, user) &&
@@ -350,13 +376,19 @@ export class LinearMemory {
     return privilege !== 'supervisor' && this.#state.get32(CPL) === 3;
   }
 
+  /** Tables are read without a segment. */
+  #throughSegment(low: number, size: number, write: boolean, privilege: Privilege | undefined): boolean {
+    return privilege === 'supervisor' || this.#withinSegment(low, size, write);
+  }
+
   readonly #scratch = new Uint8Array(16);
   readonly #scratchView = new DataView(this.#scratch.buffer);
 
   load(size: Size, linear: bigint, privilege?: Privilege): bigint | undefined {
     const low = lowHalf(linear);
     const high = highHalf(linear);
-    if (!this.permitted(low, high, size, this.#user(privilege), false)) return undefined;
+    if (!this.#throughSegment(low, size, false, privilege)) return undefined;
+    if (!this.#permittedLinear(low, high, size, this.#user(privilege), false)) return undefined;
     return this.#load(low, high, size, privilege);
   }
 
@@ -368,7 +400,8 @@ export class LinearMemory {
   store(size: Size, linear: bigint, value: bigint, privilege?: Privilege): boolean {
     const low = lowHalf(linear);
     const high = highHalf(linear);
-    if (!this.permitted(low, high, size, this.#user(privilege), true)) return false;
+    if (!this.#throughSegment(low, size, true, privilege)) return false;
+    if (!this.#permittedLinear(low, high, size, this.#user(privilege), true)) return false;
     return this.#store(low, high, size, value, privilege);
   }
 
@@ -380,6 +413,7 @@ export class LinearMemory {
   loadBytes(linear: bigint, length: number, privilege?: Privilege): Uint8Array | undefined {
     const bytes = new Uint8Array(length);
     const user = this.#user(privilege);
+    if (!this.#throughSegment(lowHalf(linear), length, false, privilege)) return undefined;
     if (!this.#withinLimit(lowHalf(linear), highHalf(linear), firstPart(length))) return undefined;
     if (!this.#aligned(lowHalf(linear), highHalf(linear), alignmentOf(length), user)) return undefined;
     if (!this.#watched(lowHalf(linear), highHalf(linear), length, false)) return undefined;
@@ -399,6 +433,7 @@ export class LinearMemory {
 
   storeBytes(linear: bigint, bytes: Uint8Array, privilege?: Privilege): boolean {
     const user = this.#user(privilege);
+    if (!this.#throughSegment(lowHalf(linear), bytes.length, true, privilege)) return false;
     if (!this.#withinLimit(lowHalf(linear), highHalf(linear), firstPart(bytes.length))) return false;
     if (!this.#aligned(lowHalf(linear), highHalf(linear), alignmentOf(bytes.length), user)) return false;
     if (!this.#accessible(linear, bytes.length, ACCESS_WRITE, user)) return false;
@@ -419,6 +454,7 @@ export class LinearMemory {
     const user = this.#user(privilege);
     const kind = access === 'write' ? ACCESS_WRITE : ACCESS_READ;
     return (
+      this.#throughSegment(lowHalf(linear), length, access === 'write', privilege) &&
       this.#withinLimit(lowHalf(linear), highHalf(linear), firstPart(length)) &&
       this.#aligned(lowHalf(linear), highHalf(linear), probeAlignment(length), user) &&
       this.#accessible(linear, length, kind, user)
@@ -456,6 +492,7 @@ export class LinearMemory {
   ): Uint8Array | undefined {
     const low = lowHalf(linear);
     const high = highHalf(linear);
+    if (this.mmu.segmented && privilege !== 'supervisor') return undefined;
     if (length === 0 || (low & 0xfff) + length > PAGE || this.mmu.alignmentChecked || this.mmu.watched)
       return undefined;
     const kind = access === 'write' ? ACCESS_WRITE : ACCESS_READ;

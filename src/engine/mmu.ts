@@ -24,6 +24,7 @@ import {
   TLB_POINTER,
 } from '../x86/state.ts';
 import { dataBreakpoints } from '../x86/system/debug-register.ts';
+import { MODE } from './code-mode.ts';
 import { CodeSpace, EpochSource } from './code-space.ts';
 import { type EngineLayout, PAGE, PAGE_FLAG, TLB_CONTEXTS } from './layout.ts';
 import type { PhysicalMap } from './physical-map.ts';
@@ -95,6 +96,8 @@ export class Mmu {
   alignmentChecked = false;
   /** There are data breakpoints. */
   watched = false;
+  /** Accesses are checked against the segment that they go through. */
+  segmented = false;
   /** One byte of PAGE_FLAG bits for each RAM page. */
   readonly flags: Uint8Array;
   /** Written since the last digest. */
@@ -174,12 +177,13 @@ export class Mmu {
     const cr0 = state.get32(CR0);
     const paging = cr0 >>> 31;
     const user = state.get32(CPL) === 3 ? 1 : 0;
-    // A program that asks for alignment checks, or with data breakpoints, has no translation cached: every access is looked at (LinearMemory).
+    // A program that asks for alignment checks, or has data breakpoints or segments of its own, has no translation cached: every access is looked at (LinearMemory).
     const checked =
       user === 1 && (cr0 & 1) !== 0 && (cr0 & CR0_AM) !== 0 && (state.get32(FLAGS_REST) & FLAG.ac) !== 0;
     this.alignmentChecked = checked;
     this.watched = dataBreakpoints(state) !== 0;
-    const uncached = checked || this.watched;
+    this.segmented = (mode & MODE.segments) !== 0;
+    const uncached = checked || this.watched || this.segmented;
     // CR0.WP, CR4.PSE PAE, EFER.LMA NXE; CR4.PGE changes no walk.
     const controls =
       (uncached ? UNCACHED : 0) |

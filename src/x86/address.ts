@@ -1,6 +1,15 @@
 import type { Instruction, Lowering } from './instruction.ts';
 import { microOperation, type Semantics } from './semantics.ts';
-import { BLOCK_PC, GPR, SEGMENT, SEGMENT_BASE, TEMP, ZERO } from './state.ts';
+import {
+  ACCESS_SEGMENT,
+  BLOCK_PC,
+  GPR,
+  SEGMENT,
+  SEGMENT_BASE,
+  type SegmentName,
+  TEMP,
+  ZERO,
+} from './state.ts';
 
 /**
  * Effective addresses [SDM 1 3.7.5]. Every micro-operation that touches memory takes its address the same way:
@@ -35,6 +44,19 @@ const ADD_BASE = microOperation('add-base64', (s) => s.set('a', 8, s.add(s.get('
 const ADD_BASE32 = microOperation('add-base32', (s) => s.set('a', 4, s.add(s.get('b', 8), s.get('c', 8))));
 /** a = immediate. */
 export const SET64 = microOperation('set64', (s) => s.set('a', 8, s.immediate()));
+
+/** The next access goes through the segment whose number is the immediate. */
+export const NAME_SEGMENT = microOperation('name-segment', (s) =>
+  s.setState(ACCESS_SEGMENT, 4, s.immediate()),
+);
+
+const GP = 13;
+
+/** Outside 64-bit code: before an access through this segment. */
+function emitSegment(segment: SegmentName, out: Lowering): void {
+  if (out.isNull(segment)) out.fault(GP, 0);
+  if (out.checksSegments) out.emit(NAME_SEGMENT, { imm: BigInt(SEGMENT[segment]) });
+}
 
 function fields(instruction: Instruction, out: Lowering): AddressFields {
   const memory = instruction.memory!;
@@ -82,6 +104,7 @@ export function linearAddress(instruction: Instruction, out: Lowering): AddressF
   }
   const address = memory.segment === 'ss' ? STACK_ADDRESS_TEMP : ADDRESS_TEMP;
   emitOffset(instruction, out, address);
+  if (!long) emitSegment(memory.segment, out);
   if (based) {
     const base = SEGMENT_BASE + SEGMENT[memory.segment] * 8;
     out.emit(long ? ADD_BASE : ADD_BASE32, { a: address, b: address, c: base });
@@ -101,4 +124,4 @@ export function emitLinearAddress(instruction: Instruction, out: Lowering, targe
   out.emit32(LEA64, { a: target, ...linearAddress(instruction, out) });
 }
 
-export const ADDRESS_OPERATIONS = [LEA64, LEA32, LEA16, ADD_BASE, ADD_BASE32, SET64];
+export const ADDRESS_OPERATIONS = [LEA64, LEA32, LEA16, ADD_BASE, ADD_BASE32, SET64, NAME_SEGMENT];

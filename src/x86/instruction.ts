@@ -103,6 +103,12 @@ export interface Lowering {
   orSystem(operation: SystemOperation, fields?: { b?: number; c?: number; imm?: bigint }): void;
   /** Raises an exception when executed; ends the block. */
   fault(vector: number, errorCode?: number): void;
+  /** How wide the stack pointer is: as the code, unless SS.B differs from CS.D. */
+  readonly stackSize: 2 | 4 | 8;
+  /** Accesses are checked against their segment, which has to be named (address.ts). */
+  readonly checksSegments: boolean;
+  /** FS or GS is null, outside 64-bit code. */
+  isNull(segment: SegmentName): boolean;
   /** Offset of this instruction's first byte from BLOCK_PC. */
   readonly offset: number;
   /** Offset of the next instruction from BLOCK_PC. */

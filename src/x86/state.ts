@@ -154,6 +154,12 @@ export const CONTEXT_WORDS: readonly (readonly [number, number])[] = [
   [EPOCH, PARTNER_EPOCH],
   [EPOCH_HIGH, PARTNER_EPOCH_HIGH],
 ];
+/**
+ * i32: in code whose segments are checked (system/segment-check.ts), the segment that the next access goes through;
+ * SEGMENT_UNNAMED when it goes through none.
+ */
+export const ACCESS_SEGMENT = 0x7f0;
+export const SEGMENT_UNNAMED = -1;
 export const STATE_SIZE = 0x1000;
 
 export type Size = 1 | 2 | 4 | 8;

@@ -9,7 +9,7 @@ import { listedPrograms, prepareGuest } from './programs-guest.ts';
 /** Debian's generic kernel: another compression, other drivers, ext4 from modules; the whole list runs by hand. */
 
 const MINUTES = 60_000;
-const NAMES = ['i386-shell', 'sqlite'];
+const NAMES = ['segments-16', 'i386-shell', 'sqlite'];
 const programs: Program[] = (await listedPrograms()).filter(({ name }) => NAMES.includes(name));
 let folder = '';
 let run: Ended;
@@ -31,7 +31,7 @@ it('boots, mounts its disk and powers off', () => {
   expect(run.code).toBe(0);
 });
 
-it('runs 32-bit and 64-bit programs', () => {
+it('runs 16-bit, 32-bit and 64-bit programs', () => {
   expect(programs.length).toBe(NAMES.length);
   expect(judge(programs, run.stdout).filter(({ problem }) => problem !== undefined)).toEqual([]);
 });

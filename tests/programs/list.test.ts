@@ -15,7 +15,16 @@ describe('the list', () => {
   });
 
   it('judges output, exit status and an end that never came', () => {
-    const program = { name: 'a', fast: true, seconds: 1, files: [], sources: [], script: '', patterns: [] };
+    const program = {
+      name: 'a',
+      fast: true,
+      generic: false,
+      seconds: 1,
+      files: [],
+      sources: [],
+      script: '',
+      patterns: [],
+    };
     const said = (text: string, output = 'x\ny') => judge([{ ...program, output }], text)[0]?.problem;
     const shown = (text: string, status = 0) =>
       `LOCKSTEP-PROGRAM begin a\r\n${text}\r\n\r\nLOCKSTEP-PROGRAM end a ${status} 1.5\r\n`;

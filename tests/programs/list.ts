@@ -4,6 +4,8 @@ import { failed, ok, type Result } from '../../src/base/result.ts';
 export interface Program {
   readonly name: string;
   readonly fast: boolean;
+  /** Only the generic kernel lets it do what it does. */
+  readonly generic: boolean;
   readonly seconds: number;
   readonly files: readonly string[];
   /** Names of sources.ts. */
@@ -34,7 +36,7 @@ export function readList(text: string): Result<Program[]> {
 }
 
 function readBlock(lines: readonly string[]): Result<Program> {
-  const head = /^program ([a-z0-9-]+)( fast)?(?: seconds (\d+))?$/.exec(lines[0] ?? '');
+  const head = /^program ([a-z0-9-]+)( fast)?( generic)?(?: seconds (\d+))?$/.exec(lines[0] ?? '');
   if (head === null) return failed(`'${lines[0]}' is no head of a program`);
   const files: string[] = [];
   const sources: string[] = [];
@@ -55,7 +57,8 @@ function readBlock(lines: readonly string[]): Result<Program> {
   return ok({
     name,
     fast: head[2] !== undefined,
-    seconds: Number(head[3] ?? 1800),
+    generic: head[3] !== undefined,
+    seconds: Number(head[4] ?? 1800),
     files,
     sources,
     script: `${script.join('\n')}\n`,

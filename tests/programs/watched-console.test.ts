@@ -3,7 +3,7 @@ import type { Program, Verdict } from './list.ts';
 import { WatchedConsole } from './watched-console.ts';
 
 const program = (name: string): Program => ({
-  ...{ name, fast: true, seconds: 1, files: [], sources: [], script: '', patterns: [] },
+  ...{ name, fast: true, generic: false, seconds: 1, files: [], sources: [], script: '', patterns: [] },
   output: name,
 });
 

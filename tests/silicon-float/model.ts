@@ -52,6 +52,9 @@ export function runOnModel(before: SiliconRecord): SiliconRecord {
     system: (operation, fields = {}) => steps.push({ kind: 'call', operation, fields }),
     orSystem: (operation, fields = {}) => steps.push({ kind: 'call', operation, fields }),
     fault: (vector) => steps.push({ kind: 'fault', vector }),
+    stackSize: 8,
+    checksSegments: false,
+    isNull: () => false,
     offset: 0,
     nextOffset: before.code.length,
   };

@@ -147,10 +147,10 @@ export const VENDOR_DIFFERENCES: readonly VendorDifference[] = [
       given.form.mnemonic === 'bound' && vectorOf(theirs) === 5 && ours.exception !== null,
   },
   {
-    what: 'FPREM with a denormal remainder, underflow not masked: no exception',
+    what: 'FPREM, FSCALE with an exact result that is denormal, underflow not masked: no exception',
     concerns: /^(fsw|st0)/,
     applies: ({ given, theirs, ours }) =>
-      given.form.mnemonic === 'fprem' &&
+      /^(fprem|fscale)$/.test(given.form.mnemonic) &&
       (given.x87.fcw & UNDERFLOW) === 0 &&
       ((theirs.x87.fsw ^ ours.x87.fsw) & 0x3f) === UNDERFLOW,
   },

@@ -31,6 +31,9 @@ function records(hex: string): Record[] {
     system: note,
     orSystem: note,
     fault: (vector) => note({ name: `fault ${vector}` }),
+    stackSize: 8,
+    checksSegments: false,
+    isNull: () => false,
     offset: 0,
     nextOffset: instruction.length,
   };

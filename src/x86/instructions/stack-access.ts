@@ -5,21 +5,14 @@ import { LOAD, MOVE, STORE } from '../micro-operations/move.ts';
 import { GPR, RSP, type Size, ZERO } from '../state.ts';
 import { T0, T3 } from './operand.ts';
 
-/**
- * Pushes and pops of any code size. The stack pointer is as wide as the code (SS.B is taken to equal CS.D), and
- * changes after the access that may fault.
- */
-
-function stackSize(instruction: Instruction): 2 | 4 | 8 {
-  return instruction.codeSize === 64 ? 8 : instruction.codeSize === 32 ? 4 : 2;
-}
+/** Pushes and pops of any code size. The stack pointer changes after the access that may fault. */
 
 /** The address `displacement` from the register `base` (a general register's number) in the stack segment. */
 export function stackAddress(instruction: Instruction, out: Lowering, base: number, displacement: number) {
   return linearAddress(
     {
       ...instruction,
-      addressSize: stackSize(instruction),
+      addressSize: out.stackSize,
       memory: {
         base,
         index: undefined,
@@ -35,14 +28,9 @@ export function stackAddress(instruction: Instruction, out: Lowering, base: numb
 }
 
 /** The stack pointer becomes the register at offset `from` plus `displacement`. */
-export function emitSetStackPointer(
-  instruction: Instruction,
-  out: Lowering,
-  from: number,
-  displacement: number,
-): void {
+export function emitSetStackPointer(out: Lowering, from: number, displacement: number): void {
   const fields = { b: from, c: ZERO, low: displacement, high: 0 };
-  switch (stackSize(instruction)) {
+  switch (out.stackSize) {
     case 8:
       out.emit32(LEA64, { a: RSP, ...fields });
       return;
@@ -65,7 +53,7 @@ export function emitPush(instruction: Instruction, out: Lowering, size: Size, va
     return;
   }
   out.emit32(STORE[size], { a: value, ...stackAddress(instruction, out, RSP_NUMBER, -size) });
-  emitSetStackPointer(instruction, out, RSP, -size);
+  emitSetStackPointer(out, RSP, -size);
 }
 
 /** Pops `size` bytes into the register at offset `target`; `extra` more bytes are dropped. */
@@ -81,6 +69,6 @@ export function emitPop(
     return;
   }
   out.emit32(LOAD[size], { a: T0, ...stackAddress(instruction, out, RSP_NUMBER, 0) });
-  emitSetStackPointer(instruction, out, RSP, size + extra);
+  emitSetStackPointer(out, RSP, size + extra);
   out.emit(MOVE[size], { a: target, b: T0 });
 }

@@ -3,7 +3,7 @@ import { ABORTED, type Cpu, DONE, type Outcome, systemOperation } from '../cpu.t
 import type { Instruction, Lowering, Row } from '../instruction.ts';
 import { LEAVE, PUSH_IMMEDIATE } from '../micro-operations/control.ts';
 import { LOAD, MOVE, STORE } from '../micro-operations/move.ts';
-import { GPR, RBP, RSP, SEGMENT, SEGMENT_BASE, type Size } from '../state.ts';
+import { ACCESS_SEGMENT, GPR, RBP, RSP, SEGMENT, SEGMENT_BASE, type Size } from '../state.ts';
 import { modrmRow, plainRow, rmRegister, rowsOf, source, T0, T1 } from './operand.ts';
 import { emitPop, emitPush, emitSetStackPointer, stackAddress } from './stack-access.ts';
 
@@ -37,7 +37,7 @@ function popRm(instruction: Instruction, out: Lowering): void {
   const { memory } = instruction;
   const moved = memory.base === RSP_NUMBER ? { ...memory, displacement: memory.displacement + size } : memory;
   out.emit32(STORE[size], { a: T1, ...linearAddress({ ...instruction, memory: moved }, out) });
-  emitSetStackPointer(instruction, out, RSP, size);
+  emitSetStackPointer(out, RSP, size);
 }
 
 function leave(instruction: Instruction, out: Lowering): void {
@@ -47,7 +47,7 @@ function leave(instruction: Instruction, out: Lowering): void {
     return;
   }
   out.emit32(LOAD[operandSize], { a: T0, ...stackAddress(instruction, out, RBP_NUMBER, 0) });
-  emitSetStackPointer(instruction, out, RBP, operandSize);
+  emitSetStackPointer(out, RBP, operandSize);
   out.emit(MOVE[operandSize], { a: RBP, b: T0 });
 }
 
@@ -58,16 +58,17 @@ class Stack {
   readonly #width: number;
   pointer: bigint;
 
-  constructor(cpu: Cpu, codeSize: number, size: Size) {
+  constructor(cpu: Cpu, width: number, size: Size) {
     this.#cpu = cpu;
     this.#size = size;
-    this.#width = codeSize;
-    this.pointer = BigInt.asUintN(codeSize, cpu.state.get64(RSP));
+    this.#width = width;
+    this.pointer = BigInt.asUintN(width, cpu.state.get64(RSP));
   }
 
   linear(offset: bigint): bigint {
     const cut = BigInt.asUintN(this.#width, offset);
     if (this.#width === 64) return cut;
+    this.#cpu.state.set32(ACCESS_SEGMENT, SEGMENT.ss);
     return BigInt.asUintN(32, cut + this.#cpu.state.get64(SEGMENT_BASE + SEGMENT.ss * 8));
   }
 
@@ -88,24 +89,24 @@ class Stack {
   }
 }
 
-/** imm: operand size in bytes, then code size, bytes of locals << 16, nesting level << 32. */
+/** imm: operand size in bytes, then the stack's width in bits, bytes of locals << 16, nesting level << 32. */
 export const ENTER = systemOperation('enter', (cpu, _b, _c, imm): Outcome => {
   const size = Number(imm & 0xffn) as Size;
-  const codeSize = Number((imm >> 8n) & 0xffn);
+  const stackBits = Number((imm >> 8n) & 0xffn);
   const locals = (imm >> 16n) & 0xffffn;
   const level = Number((imm >> 32n) & 31n);
-  const stack = new Stack(cpu, codeSize, size);
-  const width = (codeSize / 8) as Size;
+  const stack = new Stack(cpu, stackBits, size);
+  const width = (stackBits / 8) as Size;
   let frame = cpu.state.get(RBP, width);
   if (!stack.push(cpu.state.get(RBP, size))) return ABORTED;
   const newFrame = stack.pointer;
   for (let index = 1; index < level; index++) {
-    frame = BigInt.asUintN(codeSize, frame - BigInt(size));
+    frame = BigInt.asUintN(stackBits, frame - BigInt(size));
     const link = cpu.load(size, stack.linear(frame));
     if (link === undefined || !stack.push(link)) return ABORTED;
   }
   if (level > 0 && !stack.push(BigInt.asUintN(size * 8, newFrame))) return ABORTED;
-  stack.pointer = BigInt.asUintN(codeSize, stack.pointer - locals);
+  stack.pointer = BigInt.asUintN(stackBits, stack.pointer - locals);
   // The new top must be writable, or the next push would fault with a frame half made [SDM 2A ENTER].
   if (!cpu.probe(stack.linear(stack.pointer), size, 'write')) return ABORTED;
   cpu.state.set(RBP, size, newFrame);
@@ -114,9 +115,12 @@ export const ENTER = systemOperation('enter', (cpu, _b, _c, imm): Outcome => {
 });
 
 function enter(instruction: Instruction, out: Lowering): void {
-  const { operandSize, codeSize, immediate, immediate2 } = instruction;
+  const { operandSize, immediate, immediate2 } = instruction;
+  const stackBits = out.stackSize * 8;
   const imm =
-    BigInt(operandSize | (codeSize << 8)) | ((immediate & 0xffffn) << 16n) | (BigInt(immediate2 & 31) << 32n);
+    BigInt(operandSize | (stackBits << 8)) |
+    ((immediate & 0xffffn) << 16n) |
+    (BigInt(immediate2 & 31) << 32n);
   out.call(ENTER, { b: STACK_ADDRESS_TEMP, imm });
 }
 
@@ -145,9 +149,9 @@ export const POP_ALL = systemOperation('pop-all', (cpu, _b, _c, imm): Outcome =>
 });
 
 /** b says that the accesses are to the stack. */
-const sizes = ({ operandSize, codeSize }: Instruction) => ({
+const sizes = ({ operandSize }: Instruction, out: Lowering) => ({
   b: STACK_ADDRESS_TEMP,
-  imm: BigInt(operandSize | (codeSize << 8)),
+  imm: BigInt(operandSize | ((out.stackSize * 8) << 8)),
 });
 
 export const STACK_ROWS: readonly Row[] = [
@@ -159,6 +163,10 @@ export const STACK_ROWS: readonly Row[] = [
   plainRow(0x6a, 'push', pushImmediate, { immediate: 'b', defaults64: true }),
   plainRow(0xc8, 'enter', enter, { immediate: 'wb', defaults64: true }),
   plainRow(0xc9, 'leave', leave, { defaults64: true }),
-  plainRow(0x60, 'pusha', (instruction, out) => out.call(PUSH_ALL, sizes(instruction)), { modes: 'legacy' }),
-  plainRow(0x61, 'popa', (instruction, out) => out.call(POP_ALL, sizes(instruction)), { modes: 'legacy' }),
+  plainRow(0x60, 'pusha', (instruction, out) => out.call(PUSH_ALL, sizes(instruction, out)), {
+    modes: 'legacy',
+  }),
+  plainRow(0x61, 'popa', (instruction, out) => out.call(POP_ALL, sizes(instruction, out)), {
+    modes: 'legacy',
+  }),
 ];

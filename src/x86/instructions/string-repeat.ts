@@ -8,6 +8,7 @@ import {
   systemOperation,
 } from '../cpu.ts';
 import {
+  ACCESS_SEGMENT,
   type CpuState,
   FLAG,
   FLAGS_AUX,
@@ -17,8 +18,13 @@ import {
   RCX,
   RDI,
   RSI,
+  SEGMENT_ACCESS,
+  SEGMENT_BASE,
+  SEGMENT_UNNAMED,
   type Size,
+  ZERO,
 } from '../state.ts';
+import { ACCESS, protectedMode } from '../system/mode.ts';
 
 /**
  * Repeated string instructions [SDM 1 7.3.9.2]. One call makes as many iterations as the budget allows and plain
@@ -27,6 +33,7 @@ import {
  */
 
 const PAGE = 4096;
+const GP = 13;
 
 /** What the immediate holds. */
 export interface RepeatForm {
@@ -58,6 +65,7 @@ class Cursor {
   readonly #state: CpuState;
   readonly #register: number;
   readonly #base: bigint;
+  readonly #segment: number;
   readonly #form: RepeatForm;
   readonly #down: boolean;
 
@@ -65,16 +73,25 @@ class Cursor {
     this.#state = state;
     this.#register = register;
     this.#base = state.get64(baseOffset);
+    this.#segment = baseOffset === ZERO ? SEGMENT_UNNAMED : (baseOffset - SEGMENT_BASE) / 8;
     this.#form = form;
     this.#down = (state.get64(FLAGS_REST) & BigInt(FLAG.df)) !== 0n;
+  }
+
+  /** Nothing is reached through a null segment; segments that are checked take care of that themselves. */
+  get isNull(): boolean {
+    if (this.#form.long || this.#segment === SEGMENT_UNNAMED || !protectedMode(this.#state)) return false;
+    return (this.#state.get32(SEGMENT_ACCESS + this.#segment * 4) & ACCESS.present) === 0;
   }
 
   get down(): boolean {
     return this.#down;
   }
 
+  /** The next access goes there. */
   get linear(): bigint {
     const index = this.#state.get(this.#register, this.#form.addressSize);
+    if (!this.#form.long) this.#state.set32(ACCESS_SEGMENT, this.#segment);
     return BigInt.asUintN(this.#form.long ? 64 : 32, this.#base + index);
   }
 
@@ -140,6 +157,7 @@ function repeated(name: string, prepare: Prepare): SystemOperation {
     const source = new Cursor(state, RSI, b, form);
     const destination = new Cursor(state, RDI, c, form);
     const repetition = prepare(cpu, form, source, destination);
+    if (repetition.cursors.some((cursor) => cursor.isNull)) return cpu.fault(GP, 0);
     let total = 0;
     let stopped = false;
     let alone = false;

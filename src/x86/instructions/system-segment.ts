@@ -72,7 +72,12 @@ function moveToSegment(instruction: Instruction, out: Lowering): void {
   }
   const from = selectorOperand(instruction, out);
   if (segment === SEGMENT.ss) out.system(LOAD_STACK_SEGMENT, { b: from });
-  else out.call(LOAD_SEGMENT, { b: from, c: segment });
+  else out[loading(instruction)](LOAD_SEGMENT, { b: from, c: segment });
+}
+
+/** Outside 64-bit code another segment may change how the code behind it is run (segment-check.ts): the block ends. */
+function loading({ codeSize }: Instruction): 'call' | 'system' {
+  return codeSize === 64 ? 'call' : 'system';
 }
 
 function pushSegment(segment: number) {
@@ -90,7 +95,7 @@ function popSegment(segment: number) {
   return (instruction: Instruction, out: Lowering): void => {
     const fields = { b: STACK_ADDRESS_TEMP, c: segment, imm: BigInt(instruction.operandSize) };
     if (segment === SEGMENT.ss) out.system(POP_STACK_SEGMENT, fields);
-    else out.call(POP_SEGMENT, fields);
+    else out[loading(instruction)](POP_SEGMENT, fields);
   };
 }
 
@@ -101,8 +106,7 @@ function loadFarPointer(segment: number) {
       c: GPR + instruction.reg * 8,
       imm: BigInt(instruction.operandSize | (segment << 4)),
     };
-    if (segment === SEGMENT.ss) out.system(LOAD_FAR_POINTER, fields);
-    else out.call(LOAD_FAR_POINTER, fields);
+    out[segment === SEGMENT.ss ? 'system' : loading(instruction)](LOAD_FAR_POINTER, fields);
   };
 }
 

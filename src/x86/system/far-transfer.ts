@@ -216,7 +216,6 @@ function commitReturn(
   stack:
     | { readonly selector: number; readonly descriptor: Descriptor | 'null'; readonly sp: bigint }
     | undefined,
-  size: OperandSize,
 ): void {
   const privilege = csSelector & 3;
   const outward = privilege > privilegeLevel(state);
@@ -225,8 +224,8 @@ function commitReturn(
   if (stack !== undefined) {
     if (stack.descriptor === 'null') setNullSegment(state, SEGMENT.ss, stack.selector);
     else setSegment(state, SEGMENT.ss, stack.selector, stack.descriptor);
-    // A 16-bit return changes SP alone unless the stack it returns to is wider; its value was zero-extended.
-    state.set(RSP, size === 2 && stackMask(state) === 0xffffn ? 2 : 8, stack.sp);
+    // A return to a stack of 16 bits changes SP alone; what comes from a narrower frame was zero-extended.
+    state.set(RSP, stackMask(state) === 0xffffn ? 2 : 8, stack.sp);
   }
   if (outward) dropInnerSegments(state, privilege);
 }
@@ -263,7 +262,7 @@ export function farReturn(cpu: Cpu, size: OperandSize, release: number): Outcome
   const stack = returnStack(cpu, ssSelector, code, rpl);
   if (stack === undefined || !targetAllowed(cpu, code, target)) return ABORTED;
   if (!markAccessed(cpu, code) || (stack !== 'null' && !markAccessed(cpu, stack))) return ABORTED;
-  commitReturn(state, selector, code, { selector: ssSelector, descriptor: stack, sp: outer[0]! }, size);
+  commitReturn(state, selector, code, { selector: ssSelector, descriptor: stack, sp: outer[0]! });
   const outerMask = stackMask(state);
   setStackPointer(state, state.get64(RSP) + BigInt(release), outerMask);
   state.set64(RIP, target);
@@ -308,7 +307,7 @@ export function interruptReturn(cpu: Cpu, size: OperandSize): Outcome {
     const stack = returnStack(cpu, ssSelector, code, rpl);
     if (stack === undefined || !targetAllowed(cpu, code, target)) return ABORTED;
     if (!markAccessed(cpu, code) || (stack !== 'null' && !markAccessed(cpu, stack))) return ABORTED;
-    commitReturn(state, selector, code, { selector: ssSelector, descriptor: stack, sp: outer[0]! }, size);
+    commitReturn(state, selector, code, { selector: ssSelector, descriptor: stack, sp: outer[0]! });
   }
   state.set64(RIP, target);
   writeFlags(state, flags);

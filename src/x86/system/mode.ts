@@ -1,4 +1,5 @@
 import {
+  ACCESS_SEGMENT,
   CPL,
   type CpuState,
   CR0,
@@ -88,9 +89,10 @@ export function stackMask(state: CpuState): bigint {
   return (state.get32(SEGMENT_ACCESS + SEGMENT.ss * 4) & ACCESS.big) !== 0 ? 0xffff_ffffn : 0xffffn;
 }
 
-/** Linear address of stack offset `sp` under the current SS. */
+/** Linear address of stack offset `sp` under the current SS, which the next access goes through. */
 export function stackAddress(state: CpuState, sp: bigint, mask: bigint): bigint {
   if (mask === 0xffff_ffff_ffff_ffffn) return BigInt.asUintN(64, sp);
+  state.set32(ACCESS_SEGMENT, SEGMENT.ss);
   return (state.get64(SEGMENT_BASE + SEGMENT.ss * 8) + (sp & mask)) & 0xffff_ffffn;
 }
 

@@ -8,6 +8,7 @@ import {
   systemOperation,
 } from '../cpu.ts';
 import {
+  ACCESS_SEGMENT,
   FLAG,
   FLAGS_REST,
   RAX,
@@ -103,6 +104,9 @@ function stringPort(cpu: Cpu, b: number, c: number, imm: bigint, input: boolean)
   const is64 = code64(state);
   const based = !is64 || segment === SEGMENT.fs || segment === SEGMENT.gs;
   const sum = offset + (based ? state.get64(SEGMENT_BASE + segment * 8) : 0n);
+  if (!is64) state.set32(ACCESS_SEGMENT, segment);
+  const access = state.get32(SEGMENT_ACCESS + segment * 4);
+  if (!is64 && protectedMode(state) && (access & ACCESS.present) === 0) return cpu.fault(GP, 0);
   const linear = is64 ? BigInt.asUintN(64, sum) : sum & 0xffff_ffffn;
   if (input) {
     // The port is read only when its value can be stored: reading may have side effects.

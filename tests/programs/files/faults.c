@@ -131,6 +131,45 @@ static void traced(void) {
   printf("child ended with %d\n", WIFEXITED(status) ? WEXITSTATUS(status) : -1);
 }
 
+static volatile int calls;
+extern char counted[], inner[];
+__asm__(".text; counted: nop; inner: nop; ret");
+
+/* A breakpoint on an instruction, as gdb's hbreak sets it: met before each time, and then the program goes on. */
+static void breakpointed(void) {
+  pid_t child = fork();
+  if (child == 0) {
+    ptrace(PTRACE_TRACEME, 0, 0, 0);
+    raise(SIGSTOP);
+    for (int i = 0; i < 3; i++) {
+      ((void (*)(void))counted)();
+      calls++;
+    }
+    _exit(9);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  ptrace(PTRACE_POKEUSER, child, offsetof(struct user, u_debugreg[0]), inner);
+  printf("breakpoint set %ld\n", ptrace(PTRACE_POKEUSER, child, offsetof(struct user, u_debugreg[7]), 1));
+  for (int i = 0; i < 5; i++) {
+    ptrace(PTRACE_CONT, child, 0, 0);
+    waitpid(child, &status, 0);
+    if (!WIFSTOPPED(status)) break;
+    struct user_regs_struct registers;
+    siginfo_t info;
+    ptrace(PTRACE_GETREGS, child, 0, &registers);
+    ptrace(PTRACE_GETSIGINFO, child, 0, &info);
+#ifdef __x86_64__
+    const unsigned long at = registers.rip;
+#else
+    const unsigned long at = registers.eip;
+#endif
+    const int many = (int)ptrace(PTRACE_PEEKDATA, child, &calls, 0);
+    printf("stopped by signal %d code %d, %ld from it, calls %d\n", WSTOPSIG(status), info.si_code, (long)(at - (unsigned long)inner), many);
+  }
+  printf("child ended with %d\n", WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+}
+
 int main(void) {
   setvbuf(stdout, NULL, _IOLBF, 0);
   struct sigaction action = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK};
@@ -200,5 +239,6 @@ int main(void) {
 
   for (int i = 0; i < 5; i++) signal(faults[i], SIG_DFL);
   traced();
+  breakpointed();
   return 0;
 }
