@@ -58,6 +58,8 @@ export class ProtectedGuest {
   /** What the guest's machine is, for whoever saves it. */
   readonly machine: object;
   readonly disk: string;
+  /** Where the switch takes connections, host:port. */
+  readonly network: string;
   #console = '';
 
   private constructor(
@@ -65,7 +67,7 @@ export class ProtectedGuest {
     services: readonly JsonProcess[],
     hosts: [HostView, HostView],
     ports: number[],
-    guest: { channel: string; machine: object; disk: string },
+    guest: { channel: string; machine: object; disk: string; network: string },
   ) {
     this.#folder = folder;
     this.#services = services;
@@ -74,6 +76,7 @@ export class ProtectedGuest {
     this.#channel = guest.channel;
     this.machine = guest.machine;
     this.disk = guest.disk;
+    this.network = guest.network;
     for (const host of hosts) host.process.listen((line) => this.#follow(host, line));
   }
 
@@ -178,7 +181,7 @@ export class ProtectedGuest {
     const protect = options.protectAtStart === false ? undefined : reached;
     const primary = await host('A', { role: 'primary', ...start, protect });
     const services = [disks, network];
-    const guest = { channel: reached, machine, disk };
+    const guest = { channel: reached, machine, disk, network: networkAddress };
     return new ProtectedGuest(folder, services, [primary, backup], [redisPort, httpPort], guest);
   }
 
@@ -203,6 +206,11 @@ export class ProtectedGuest {
   /** The last whole line that the guest wrote to its console. */
   get lastConsoleLine(): string {
     return this.#console.split(/\r?\n/).at(-2) ?? '';
+  }
+
+  /** What the guest wrote to its console behind the last place where it wrote this. */
+  consoleSince(text: string): string {
+    return this.#console.slice(this.#console.lastIndexOf(text) + text.length);
   }
 
   hasPrinted(text: string): boolean {
