@@ -10,6 +10,7 @@ import { mutated } from './mutation.ts';
 import { ENVELOPE, randomEntry, randomMessage } from './random-message.ts';
 import { holds, type Target } from './target.ts';
 
+const TAG_AT = 5;
 const HELLO: Message = { kind: 'hello', ...ENVELOPE, version: 1, machine: 'm', fresh: true };
 
 /**
@@ -49,8 +50,10 @@ export const compressedBatches: Target = {
     const packed = deflateRawSync(damaged, { level: 1 });
     const body = random.chance(0.5) ? packed : mutated(random, packed, packed);
     const stream = Buffer.concat([encodeMessage(HELLO), encodeFrame(FRAME_TAG.compressed, body)]);
-    const { messages } = read(random, stream, false);
+    const { messages, error } = read(random, stream, false);
     const again = Buffer.concat(messages.slice(1).map(encodeMessage));
+    // What was packed may have been changed as well, but a batch is used whole or not at all.
+    holds(error !== undefined || messages.length > 1, 'a batch without any frame was taken', stream);
     if (body === packed)
       holds(again.equals(damaged.subarray(0, again.length)), 'a batch gave out other frames', stream);
     return messages.length > 1;
@@ -83,7 +86,7 @@ function damagedFrames(random: Random, frames: readonly Uint8Array[]): Buffer {
     frames.map((frame, index) => {
       if (index !== at) return frame;
       const body = mutated(random, frame.subarray(FRAME_HEADER_BYTES), frames[random.below(frames.length)]!);
-      const tag = random.chance(0.8) ? frame[5]! : random.below(256);
+      const tag = random.chance(0.8) ? frame[TAG_AT]! : random.below(256);
       // Compressed batches have their own target.
       return sealed(random, tag === FRAME_TAG.compressed ? 0 : tag, body);
     }),
@@ -95,6 +98,7 @@ function sealed(random: Random, tag: number, body: Uint8Array): Uint8Array {
   if (random.chance(0.9)) return frame;
   const view = new DataView(frame.buffer);
   frame[random.below(8)] = random.below(256);
+  if (frame[TAG_AT] === FRAME_TAG.compressed) frame[TAG_AT] = 0;
   view.setUint32(8, crc32c(body, crc32c(frame.subarray(0, 8))), true);
   return frame;
 }

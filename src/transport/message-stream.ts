@@ -1,10 +1,9 @@
-import { inflateRawSync } from 'node:zlib';
 import { failed, ok, type Result } from '../base/result.ts';
 import type { Epoch, VmId } from '../ft/identity.ts';
 import type { Message } from '../ft/message.ts';
 import { decodeMessage } from '../ft/message-codec.ts';
 import { FRAME_BODY_MAX_BYTES, FRAME_TAG, type Frame, FrameReader } from '../replay/frame.ts';
-import { BATCH_MAX_BYTES } from './compressed-batch.ts';
+import { BATCH_MAX_BYTES, inflatedBatch } from './compressed-batch.ts';
 
 /** Until the other side has said who it is, no frame may be longer than a greeting. */
 const GREETING_MAX_BYTES = 4096;
@@ -61,14 +60,10 @@ export class MessageStream {
   /** A batch holds whole frames, none of them a batch, and is never first. */
   #batch(compressed: Uint8Array, messages: Message[]): Result<undefined> {
     if (!this.#greeted) return failed(`a compressed batch before ${this.#greeting}`);
-    let frames: Uint8Array;
-    try {
-      frames = inflateRawSync(compressed, { maxOutputLength: BATCH_MAX_BYTES });
-    } catch (error) {
-      return failed(`a compressed batch is damaged: ${(error as Error).message}`);
-    }
+    const frames = inflatedBatch(compressed);
+    if (!frames.ok) return frames;
     const reader = new FrameReader(BATCH_MAX_BYTES);
-    reader.push(frames);
+    reader.push(frames.value);
     for (;;) {
       const frame = reader.next();
       if (!frame.ok) return frame;
