@@ -33,6 +33,8 @@ export function leftOutOfDefined(form: Form, { operandSize, repeat, memory }: En
       return operandSize === 2;
     case 'bsf':
     case 'bsr':
+    case 'fprem':
+    case 'fscale':
       return true;
     case 'movsxd':
       return operandSize === 2;
