@@ -213,6 +213,16 @@ const ALL = [
     },
   },
   {
+    name: 'migrate-backup',
+    weight: 3,
+    strike: (world: World) => {
+      const { primary } = world;
+      if (!primary) return;
+      world.note(primary.name, 'is told to move its backup');
+      primary.later(0, () => primary.driver.migrateBackup());
+    },
+  },
+  {
     name: 'trap',
     weight: 1,
     strike: (world: World) => {

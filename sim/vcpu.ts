@@ -130,6 +130,7 @@ export class SimVcpu implements VcpuPort {
       this.#running = false;
       this.#entries = [];
       this.#made = [];
+      this.#ending = false;
       this.#tell(() => this.#events.loaded(this.#guest.digest));
     });
   }

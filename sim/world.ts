@@ -132,7 +132,17 @@ export class World {
     for (const instance of this.instances.values()) if (instance.running) taken.add(instance.host);
     const free: number[] = [];
     for (let host = 0; host < this.profile.hosts; host++) if (!taken.has(host)) free.push(host);
-    return free.length === 0 ? undefined : this.#start(this.random.pick(free), { kind: 'backup' });
+    if (free.length > 0) return this.#start(this.random.pick(free), { kind: 'backup' });
+    // No host is free: one that asks in vain, since its pair was never committed, can be copied to again.
+    const { record } = this.arbiter;
+    return [...this.instances.values()].find(
+      (instance) =>
+        instance.running &&
+        instance.driver.role === 'backup' &&
+        instance.driver.state === 'ASK' &&
+        instance.host !== besides.host &&
+        record.backup !== instance.name,
+    );
   }
 
   /** The cluster's placement: it takes a while, may have no host, and now and then offers a wrong one. */

@@ -64,4 +64,58 @@ export const ATTACH: readonly Mutant[] = [
         },
       })),
   },
+  {
+    name: 'copy without the unreleased outputs',
+    rule: 'attach',
+    model: 'X4',
+    broken: 'the snapshot leaves out the hold queue',
+    apply: (world) =>
+      breakCores(world, () => ({
+        does: (action) => {
+          if (action.kind !== 'send') return action;
+          if (action.message.kind === 'held-output') return undefined;
+          if (action.message.kind !== 'snapshot-begin') return action;
+          return { ...action, message: { ...action.message, released: action.message.position.outputs } };
+        },
+      })),
+  },
+  {
+    name: 'ack without its generation',
+    rule: 'attach',
+    model: 'X5',
+    broken: "an old backup's ack is taken for the new one's",
+    apply: (world) =>
+      breakCores(world, () => {
+        /** Positions by the primary's own order: the same payload goes to both backups, one after the other. */
+        let joining: Link | undefined;
+        let old: Link | undefined;
+        let oldEnd = 0n;
+        let joiningEnd = 0n;
+        return {
+          does: (action) => {
+            if (action.kind !== 'send') return action;
+            const { message, link } = action;
+            if (message.kind === 'snapshot-begin') {
+              old = joining;
+              oldEnd = joiningEnd;
+              joining = link;
+              joiningEnd = 0n;
+            }
+            if (message.kind === 'entry' && link === joining) joiningEnd = message.entry.sequence;
+            if (message.kind === 'entry' && link === old) oldEnd = message.entry.sequence;
+            return action;
+          },
+          hears: (event, side) => {
+            if (event.kind !== 'received' || event.link !== old || joining === undefined) return event;
+            for (const message of event.messages) {
+              const received = message.kind === 'ack' ? message.received - oldEnd + joiningEnd : 0n;
+              if (received <= 0n) continue;
+              const ack = { kind: 'ack', received, replayed: 0n } as const;
+              side.tell({ kind: 'received', link: joining, messages: [ack] });
+            }
+            return event;
+          },
+        };
+      }),
+  },
 ];

@@ -1,3 +1,4 @@
+import type { HostMilliseconds } from '../base/units.ts';
 import type { DiskRequestOutput, Input } from '../machine/door.ts';
 import type { LogEntry } from '../replay/log-entry.ts';
 import type { NumberedOutput } from '../replay/numbered-output.ts';
@@ -39,13 +40,21 @@ export type FtAction =
   | { readonly kind: 'vcpu-end-replay' }
   /** This side goes on as the primary. */
   | { readonly kind: 'go-live'; readonly takeover: Takeover }
-  | { readonly kind: 'state'; readonly state: string; readonly detail: string }
+  /** `protected`: whatever else is under way, the VM has a backup. */
+  | {
+      readonly kind: 'state';
+      readonly state: string;
+      readonly detail: string;
+      readonly protected?: boolean;
+    }
   /** The end of this instance: nothing leaves it any more. */
   | { readonly kind: 'halt'; readonly reason: string };
 
 /** What a backup hands to the primary that it becomes. */
 export interface Takeover {
   readonly epoch: Epoch;
+  /** Its lease holds until then, by this host's clock. */
+  readonly leaseUntil: HostMilliseconds;
   /** The number of the last output known to have left. */
   readonly released: bigint;
   /** Outputs above `released`, in order. */

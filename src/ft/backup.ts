@@ -3,18 +3,20 @@ import type { HostMilliseconds } from '../base/units.ts';
 import type { DiskRequestOutput } from '../machine/door.ts';
 import { EntryOrder } from '../replay/entry-order.ts';
 import type { LogEntry } from '../replay/log-entry.ts';
-import type { NumberedOutput } from '../replay/numbered-output.ts';
 import type { FtAction } from './action.ts';
 import type { ArbiterAnswer } from './arbiter.ts';
-import { ArbiterCall } from './arbiter-call.ts';
-import { entryBytes } from './entry-bytes.ts';
+import { ArbiterQuestions } from './arbiter-questions.ts';
+import { DiskOpening } from './disk-opening.ts';
 import type { FtEvent } from './event.ts';
 import { FailureDetector } from './failure-detector.ts';
-import { type Epoch, epoch, type InstanceId, nonce } from './identity.ts';
+import { type Epoch, epoch, type InstanceId } from './identity.ts';
+import { Lease } from './lease.ts';
 import type { Link } from './link.ts';
 import { type Heartbeat, type Message, PROTOCOL_VERSION } from './message.ts';
+import { ReplayBuffer } from './replay-buffer.ts';
 import type { Side } from './side.ts';
 import { SnapshotReception } from './snapshot-reception.ts';
+import { SuppressedOutputs } from './suppressed-outputs.ts';
 
 /** Protocol 5. WAIT: no primary has come yet. LIVE: this side goes on as a Primary. */
 export type BackupState = 'WAIT' | 'LOAD' | 'BACK' | 'ASK' | 'OPEN' | 'LIVE' | 'HALT';
@@ -35,7 +37,7 @@ interface Pair {
 /** The backup's half of the protocol: events in, actions out. */
 export class Backup {
   readonly #side: Side;
-  readonly #actions: FtAction[] = [];
+  #actions: FtAction[] = [];
   #now: HostMilliseconds;
   #state: BackupState = 'WAIT';
   #pair: Pair | undefined;
@@ -47,27 +49,28 @@ export class Backup {
   #loading = 0;
   #order = new EntryOrder();
   #replayed = 0n;
-  /** Received and not replayed, with their weights. */
-  #buffered: { readonly sequence: bigint; readonly bytes: number }[] = [];
-  #bufferedBytes = 0;
-  #reading = true;
+  #buffer: ReplayBuffer;
+  #outputs = new SuppressedOutputs(0n, []);
   /** The log says that fault tolerance is being ended by order. Who wins is the arbiter's to say all the same. */
   #parted = false;
-  /** Number of the last output known to have left, and the outputs made above it, in order. */
-  #released = 0n;
-  #kept: NumberedOutput[] = [];
   #detector: FailureDetector;
-  #call: ArbiterCall | undefined;
-  #nonces = 0;
+  readonly #questions: ArbiterQuestions;
+  readonly #disks: DiskOpening;
+  readonly #lease: Lease;
+  /** Its question came before the commit of its pair. */
+  #early = false;
   #wonEpoch: Epoch | undefined;
-  #disksOpen = false;
-  #openingSince: HostMilliseconds | undefined;
   #pending: readonly DiskRequestOutput[] | undefined;
 
   constructor(side: Side, now: HostMilliseconds) {
     this.#side = side;
     this.#now = now;
     this.#detector = this.#newDetector();
+    this.#buffer = new ReplayBuffer(side.limits.backupBytes);
+    const perform = (action: FtAction): void => this.#do(action);
+    this.#questions = new ArbiterQuestions(side, 'b', perform);
+    this.#disks = new DiskOpening(false, side.timing.requestMaxMs, perform);
+    this.#lease = new Lease(side, perform);
   }
 
   get state(): BackupState {
@@ -75,14 +78,14 @@ export class Backup {
   }
 
   figures(): BackupFigures {
-    const bufferedBytes = this.#bufferedBytes;
+    const bufferedBytes = this.#buffer.bytes;
     return { state: this.#state, received: this.#order.sequence, replayed: this.#replayed, bufferedBytes };
   }
 
   start(now: HostMilliseconds): readonly FtAction[] {
     this.#now = now;
     this.#enter('WAIT', 'no primary yet');
-    return this.#actions.splice(0);
+    return this.#take();
   }
 
   step(event: FtEvent, now: HostMilliseconds): readonly FtAction[] {
@@ -113,7 +116,8 @@ export class Backup {
         this.#heartbeat(event.heartbeat);
         break;
       case 'output':
-        this.#keep(event.output);
+        // Of a state before the snapshot that is being loaded: no part of this history.
+        if (this.#loading === 0 && this.#state !== 'WAIT') this.#outputs.made(event.output);
         break;
       case 'loaded':
         this.#loaded(event.digest);
@@ -140,6 +144,7 @@ export class Backup {
       case 'handed-over':
       case 'candidate':
       case 'protect':
+      case 'migrate-backup':
       case 'unprotect':
         // A silent backup has no disks, no network and no live vCPU.
         break;
@@ -147,7 +152,7 @@ export class Backup {
         return unreachable(event);
     }
     this.#goLiveWhenReady();
-    return this.#actions.splice(0);
+    return this.#take();
   }
 
   // ------------------------------------------------------------------------------------------ the channel
@@ -209,7 +214,9 @@ export class Backup {
     const { vm, instance, machine } = this.#side;
     const fits = hello.vm === vm && hello.version === PROTOCOL_VERSION && hello.machine === machine;
     const same = this.#pair?.generation === hello.generation && this.#pair.primary === hello.sender;
-    const open = this.#state === 'WAIT' || this.#state === 'LOAD' || (this.#state === 'BACK' && same);
+    const again = this.#state === 'ASK' && this.#early && hello.fresh;
+    const open =
+      this.#state === 'WAIT' || this.#state === 'LOAD' || again || (this.#state === 'BACK' && same);
     if (!fits || !open) {
       const reason = fits ? `generation ${hello.generation}` : 'another VM, version or configuration';
       this.#do({ kind: 'state', state: 'refused', detail: `a primary of ${reason}` });
@@ -227,7 +234,7 @@ export class Backup {
     const { generation } = hello;
     this.#send({ kind: 'welcome', vm, generation, sender: instance, version, machine, loaded, received });
     this.#flush();
-    if (loaded && !this.#reading) this.#do({ kind: 'pause-reading', link });
+    if (loaded && !this.#buffer.reading) this.#do({ kind: 'pause-reading', link });
   }
 
   /** A primary came that wants to copy itself here: everything from an earlier try is forgotten. */
@@ -237,10 +244,12 @@ export class Backup {
     this.#expectedDigest = undefined;
     this.#order = new EntryOrder();
     this.#replayed = 0n;
-    this.#buffered = [];
-    this.#bufferedBytes = 0;
-    this.#reading = true;
-    this.#kept = [];
+    this.#buffer = new ReplayBuffer(this.#side.limits.backupBytes);
+    this.#outputs = new SuppressedOutputs(0n, []);
+    this.#pending = undefined;
+    this.#early = false;
+    this.#parted = false;
+    this.#questions.close();
     this.#detector = this.#newDetector();
     this.#enter('LOAD', `from ${pair.primary}, generation ${pair.generation}`);
   }
@@ -264,8 +273,7 @@ export class Backup {
     const { snapshot, released, held } = received.value;
     this.#expectedDigest = snapshot.digest;
     this.#order = new EntryOrder(0n, snapshot.count);
-    this.#released = released;
-    this.#kept = [...held];
+    this.#outputs = new SuppressedOutputs(released, held);
     this.#loading += 1;
     this.#do({ kind: 'vcpu-load', snapshot });
     return undefined;
@@ -289,20 +297,16 @@ export class Backup {
     if (entries.length === 0) return;
     this.#detector.heard(this.#now);
     for (const entry of entries) {
-      const bytes = entryBytes(entry);
-      this.#buffered.push({ sequence: entry.sequence, bytes });
-      this.#bufferedBytes += bytes;
-      if (entry.kind === 'released') this.#releasedTo(entry.output);
+      if (entry.kind === 'released') this.#outputs.released(entry.output);
       if (entry.kind === 'input' && entry.input.kind === 'control')
         this.#parted ||= entry.input.action === 'end-protection';
     }
+    const { reading } = this.#buffer;
+    this.#buffer.received(entries);
     this.#do({ kind: 'vcpu-replay', entries });
     if (this.#state === 'BACK') this.#ack();
-    if (this.#reading && this.#bufferedBytes >= this.#side.limits.backupBytes && this.#link !== undefined) {
-      // Backpressure (rule 9): nothing is dropped, nothing more is read, so nothing more is acked.
-      this.#reading = false;
+    if (reading && !this.#buffer.reading && this.#link !== undefined)
       this.#do({ kind: 'pause-reading', link: this.#link });
-    }
   }
 
   #ack(): void {
@@ -314,41 +318,21 @@ export class Backup {
   #replayedTo(sequence: bigint): void {
     if (this.#loading > 0 || this.#state === 'LOAD' || sequence <= this.#replayed) return;
     this.#replayed = sequence;
-    let done = 0;
-    while (done < this.#buffered.length && this.#buffered[done]!.sequence <= sequence) {
-      this.#bufferedBytes -= this.#buffered[done]!.bytes;
-      done++;
-    }
-    this.#buffered = this.#buffered.slice(done);
+    const { reading } = this.#buffer;
+    this.#buffer.replayed(sequence);
     if (this.#state !== 'BACK') return;
     if (this.#order.ended && sequence === this.#order.sequence) {
       this.#halt('the VM was powered off');
       return;
     }
-    // Also while the channel is broken: its next connection is read from the start.
-    const again = !this.#reading && this.#bufferedBytes < this.#side.limits.backupBytes / 2;
-    if (again) this.#reading = true;
     if (this.#link === undefined) return;
     this.#send({ kind: 'ack', received: this.#order.sequence, replayed: sequence });
-    if (again) this.#do({ kind: 'resume-reading', link: this.#link });
-  }
-
-  /** Outputs are suppressed; those above the last released one are kept for go-live (rule 6). */
-  #keep(output: NumberedOutput): void {
-    if (this.#loading > 0 || this.#state === 'WAIT') return;
-    if (output.number > this.#released) this.#kept.push(output);
-  }
-
-  #releasedTo(number: bigint): void {
-    if (number <= this.#released) return;
-    this.#released = number;
-    this.#kept = this.#kept.filter((output) => output.number > number);
+    if (!reading && this.#buffer.reading) this.#do({ kind: 'resume-reading', link: this.#link });
   }
 
   // ------------------------------------------------------------------------------------------ takeover
 
   #suspect(reason: string): void {
-    const { vm, instance, timing } = this.#side;
     const pair = this.#pair;
     if (this.#state !== 'BACK' || !pair) return;
     if (this.#order.ended) {
@@ -361,61 +345,47 @@ export class Backup {
     this.#link = undefined;
     this.#enter('ASK', reason);
     this.#do({ kind: 'vcpu-end-replay' });
-    this.#nonces += 1;
-    const request = {
-      kind: 'claim' as const,
-      vm,
-      instance,
-      lowest: pair.generation,
-      highest: pair.generation,
-      nonce: nonce(`${instance}/b${this.#nonces}`),
-    };
-    this.#call = new ArbiterCall(request, this.#now, timing.requestMs, timing.requestMaxMs);
-    this.#do({ kind: 'ask', request });
+    // One epoch more: a question from before this copy may have been answered late, with a win that nobody heard.
+    const { generation } = pair;
+    this.#questions.ask({ kind: 'claim', lowest: generation, highest: epoch(generation + 1) }, this.#now);
   }
 
   #answered(answer: ArbiterAnswer): void {
-    if (this.#state !== 'ASK' || !this.#call?.answers(answer) || !this.#pair) return;
+    if (this.#wonEpoch !== undefined && this.#lease.answered(answer, this.#wonEpoch) === 'superseded') {
+      this.#halt(`superseded: the VM's record stands at epoch ${answer.epoch}`);
+      return;
+    }
+    if (this.#state !== 'ASK' || !this.#questions.answeredBy(answer) || !this.#pair) return;
     // Asked before the commit of this very pair, which may still be on its way: then this side may be the only one
-    // left. No verdict, so the same question again, for as long as a primary waits for its commit and for a claim.
-    const early = answer.verdict === 'superseded' && answer.epoch < this.#pair.generation;
-    if (early && this.#now - this.#call.since < 2 * this.#side.timing.commitMs) return;
-    this.#call = undefined;
+    // left. That is no verdict, so the same question goes on being asked, until the record has moved or a primary
+    // comes with a new copy.
+    this.#early = answer.verdict === 'superseded' && answer.epoch < this.#pair.generation;
+    if (this.#early) return;
+    const asked = this.#questions.since ?? this.#now;
+    this.#questions.close();
     if (answer.verdict === 'superseded') {
       const parted = this.#parted ? 'fault tolerance was turned off; ' : '';
       this.#halt(`${parted}superseded: the VM's record stands at epoch ${answer.epoch}`);
       return;
     }
     this.#wonEpoch = epoch(answer.epoch);
+    this.#lease.granted(asked);
     this.#enter('OPEN', `won epoch ${answer.epoch}`);
-    this.#openDisks(this.#wonEpoch);
-  }
-
-  #openDisks(won: Epoch): void {
-    this.#openingSince = this.#now;
-    this.#do({ kind: 'open-disks', epoch: won });
+    this.#disks.ask(this.#wonEpoch, this.#now);
   }
 
   #disksOpened(opened: Epoch, verdict: 'ok' | 'refused'): void {
-    if (this.#state !== 'OPEN' || opened !== this.#wonEpoch) return;
-    if (verdict === 'refused') this.#halt('the disks are opened by a newer generation');
-    else this.#disksOpen = true;
+    if (this.#state === 'OPEN' && this.#disks.answered(opened, verdict) === 'refused')
+      this.#halt('the disks are opened by a newer generation');
   }
 
-  /** Replay to the end (rule 3), the epoch won (rule 4) and every disk open (rule 7): then, in one step. */
+  /** Replay to the end (rule 3), the epoch won (rule 4), every disk open (rule 7), a valid lease: in one step. */
   #goLiveWhenReady(): void {
-    if (this.#state !== 'OPEN' || !this.#disksOpen || !this.#pending || this.#wonEpoch === undefined) return;
-    const above = new Set<string>();
-    for (const { output } of this.#kept) {
-      if (output.kind === 'disk-request') above.add(`${output.disk}/${output.request}`);
-    }
-    const started = this.#pending.filter((request) => !above.has(`${request.disk}/${request.request}`));
-    const made = this.#kept.at(-1)?.number ?? this.#released;
-    this.#enter(
-      'LIVE',
-      `epoch ${this.#wonEpoch}; outputs made up to ${made}, known to have left up to ${this.#released}`,
-    );
-    const takeover = { epoch: this.#wonEpoch, released: this.#released, held: this.#kept, started };
+    if (this.#state !== 'OPEN' || !this.#disks.open || !this.#pending || this.#wonEpoch === undefined) return;
+    if (!this.#lease.held(this.#now)) return;
+    this.#enter('LIVE', `epoch ${this.#wonEpoch}`);
+    const past = this.#outputs.takeover(this.#pending);
+    const takeover = { epoch: this.#wonEpoch, leaseUntil: this.#lease.until, ...past };
     this.#do({ kind: 'go-live', takeover });
   }
 
@@ -434,12 +404,10 @@ export class Backup {
   }
 
   #tick(): void {
-    const { vm, instance, timing } = this.#side;
-    if (this.#call?.due(this.#now)) this.#do({ kind: 'ask', request: this.#call.request });
-    const waited = this.#openingSince === undefined ? 0 : this.#now - this.#openingSince;
-    if (this.#wonEpoch !== undefined && !this.#disksOpen && waited >= timing.requestMaxMs) {
-      this.#openDisks(this.#wonEpoch);
-    }
+    const { vm, instance } = this.#side;
+    this.#questions.tick(this.#now);
+    this.#disks.tick(this.#now);
+    if (this.#state === 'OPEN' && this.#wonEpoch !== undefined) this.#lease.tick(this.#now, this.#wonEpoch);
     const suspected = this.#detector.check(this.#now);
     if (suspected && this.#state === 'BACK') this.#suspect('the primary is silent');
     if (suspected && this.#state === 'LOAD' && this.#expectedDigest === undefined) this.#silentCopy();
@@ -489,5 +457,11 @@ export class Backup {
 
   #do(action: FtAction): void {
     this.#actions.push(action);
+  }
+
+  #take(): readonly FtAction[] {
+    const actions = this.#actions;
+    this.#actions = [];
+    return actions;
   }
 }

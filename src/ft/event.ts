@@ -48,4 +48,6 @@ export type FtEvent =
   | { readonly kind: 'candidate'; readonly address: string; readonly host: string }
   // Orders.
   | { readonly kind: 'protect'; readonly address: string }
+  /** The pair gets another backup, there or wherever there is a host; the old one stays until the new one counts. */
+  | { readonly kind: 'migrate-backup'; readonly address: string | undefined }
   | { readonly kind: 'unprotect' };

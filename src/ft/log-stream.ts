@@ -1,21 +1,14 @@
 import { assert } from '../base/assert.ts';
 import type { LogEntry } from '../replay/log-entry.ts';
 import { entryBytes } from './entry-bytes.ts';
-import type { Epoch, InstanceId } from './identity.ts';
-import type { Link } from './link.ts';
 
 /**
- * The log as one backup gets it: positions count from 1 in this generation, entries are kept until acked, so a
+ * The log as one backup gets it: positions count from 1 in its generation, entries are kept until acked, so a
  * broken connection can be resumed after the last position that the backup names (rule 8).
  */
 export class LogStream {
-  readonly generation: Epoch;
-  readonly address: string;
-  /** Position in the primary's log at the snapshot; this generation's position 1 is base + 1. */
+  /** Position in the primary's log at the snapshot; this stream's position 1 is base + 1. */
   readonly base: bigint;
-  backup: InstanceId | undefined;
-  /** The connection that is bound to this generation, if one is open. */
-  link: Link | undefined;
   #kept: LogEntry[] = [];
   #bytes = 0;
   #end = 0n;
@@ -24,9 +17,7 @@ export class LogStream {
   #received = 0n;
   #replayed = 0n;
 
-  constructor(generation: Epoch, address: string, base: bigint) {
-    this.generation = generation;
-    this.address = address;
+  constructor(base: bigint) {
     this.base = base;
   }
 

@@ -5,18 +5,20 @@ import type { LogPayload } from '../replay/log-entry.ts';
 import type { NumberedOutput } from '../replay/numbered-output.ts';
 import { outputMark } from '../replay/recorder.ts';
 import type { FtAction, Takeover } from './action.ts';
-import type { ArbiterAnswer, ArbiterRequest } from './arbiter.ts';
-import { ArbiterCall } from './arbiter-call.ts';
+import type { ArbiterAnswer } from './arbiter.ts';
+import { ArbiterQuestions } from './arbiter-questions.ts';
+import { DiskOpening } from './disk-opening.ts';
 import type { FtEvent, MachineSnapshot } from './event.ts';
-import { ExecutionLag, nextShare } from './execution-lag.ts';
-import { FailureDetector } from './failure-detector.ts';
-import { HoldQueue } from './hold-queue.ts';
-import { type Epoch, epoch, nonce } from './identity.ts';
+import { HostSearch } from './host-search.ts';
+import { type Epoch, epoch } from './identity.ts';
+import { Lease } from './lease.ts';
 import type { Link } from './link.ts';
-import { LogStream } from './log-stream.ts';
-import { type Heartbeat, type Message, PROTOCOL_VERSION } from './message.ts';
-import { OutputWaits, type WaitSamples } from './output-waits.ts';
+import type { Heartbeat, Message } from './message.ts';
+import { OutputGate } from './output-gate.ts';
+import type { WaitSamples } from './output-waits.ts';
+import { Partner } from './partner.ts';
 import type { Side } from './side.ts';
+import { VcpuPace } from './vcpu-pace.ts';
 
 /** Protocol 4. COPY, GATE and COMMIT bring a new backup to a lone primary, or later a second one to a pair. */
 export type PrimaryState = 'START' | 'SOLE' | 'PAIR' | 'ASK' | 'COPY' | 'GATE' | 'COMMIT' | 'HALT';
@@ -27,6 +29,8 @@ export type PrimaryStart =
       readonly kind: 'power-on';
       readonly expected: Epoch;
       readonly waitForBackup: boolean;
+      /** A host for a backup is looked for without an order. */
+      readonly faultTolerance?: boolean;
       /** When the guest goes on from a saved state instead of its boot. */
       readonly resumed?: Resumed;
     }
@@ -57,78 +61,65 @@ export interface PrimaryFigures {
   readonly count: bigint;
 }
 
-/** The primary's half of the protocol: events in, actions out. */
+/**
+ * The primary's half of the protocol: events in, actions out. It decides in which state the VM is protected, by
+ * whom, and what that lets out; what a partner, the gate, the search for a host are stands in files of their own.
+ */
 export class Primary {
   readonly #side: Side;
-  readonly #actions: FtAction[] = [];
+  #actions: FtAction[] = [];
   #now: HostMilliseconds;
   #state: PrimaryState = 'START';
   #epoch: Epoch;
-  /** The last position in this primary's log; streams count from their own base. */
+  /** The last position in this primary's log; each partner's stream counts from its own base. */
   #end = 0n;
   #endAt: InstructionCount | undefined;
-  #hold: HoldQueue;
-  /** Disk operations handed over and not completed, in order. */
-  #started: DiskRequestOutput[] = [];
-  #call: ArbiterCall | undefined;
-  #nonces = 0;
-  #disksOpen = false;
-  #openingSince: HostMilliseconds | undefined;
-  /** The backup of the pair: its ack is the gate. */
-  #pair: LogStream | undefined;
+  readonly #gate: OutputGate;
+  readonly #disks: DiskOpening;
+  readonly #questions: ArbiterQuestions;
+  readonly #lease: Lease;
+  readonly #search: HostSearch;
+  readonly #pace: VcpuPace;
+  /** The backup of the pair: its ack is the gate. After suspicion it stays until the verdict. */
+  #pair: Partner | undefined;
   /** A backup that is being attached. In GATE and COMMIT its ack is a gate too. */
-  #joining: LogStream | undefined;
-  #gatePosition = 0n;
+  #joining: Partner | undefined;
+  #gatePosition: bigint | undefined;
+  /** An order: the pair is to get another backup. */
+  #migrating = false;
   /** Fault tolerance is being turned off: by then at the latest, whether the order is in the log or not. */
   #partBy: HostMilliseconds | undefined;
-  #joinSince = hostMilliseconds(0);
-  #detector: FailureDetector | undefined;
-  /** Whether the log gets through: heartbeats say nothing about a connection that is broken or stuck. */
-  #channel: FailureDetector | undefined;
-  #progress = 0n;
-  /** Progress when a connection was last broken because nothing was acked. */
-  #stuckAt: bigint | undefined;
-  #reconnectAt: HostMilliseconds | undefined;
-  /** A connection that has said hello and waits for the welcome. */
-  #greeting: { readonly link: Link; readonly stream: LogStream } | undefined;
-  /** Fault tolerance is on: whenever there is no backup, one is looked for (rule 10). */
-  #wanted = false;
-  /** Where an order wants the backup; tried again while nothing better is offered. */
-  #ordered: string | undefined;
-  #offered: string | undefined;
-  /** Instances that were a backup and are none any more: they never are again. */
-  readonly #spent = new Set<string>();
-  #findAt: HostMilliseconds | undefined;
+  /** The guest waits for its first backup before its first instruction. */
   #waitForBackup = false;
   #resumed = false;
-  #running = false;
-  #full = false;
-  #lag = new ExecutionLag();
-  readonly #waits = new OutputWaits();
-  #share = 1;
-  #handingOver = false;
   #poweredOff = false;
 
   constructor(side: Side, start: PrimaryStart, now: HostMilliseconds) {
     this.#side = side;
     this.#now = now;
+    const perform = (action: FtAction): void => {
+      this.#actions.push(action);
+    };
+    const takeover = start.kind === 'takeover' ? start.takeover : undefined;
+    const resumed = start.kind === 'power-on' ? start.resumed : undefined;
+    const released = takeover?.released ?? resumed?.outputs ?? 0n;
+    this.#gate = new OutputGate(released, takeover?.started ?? resumed?.started ?? [], perform);
+    this.#disks = new DiskOpening(takeover !== undefined, side.timing.requestMaxMs, perform);
+    this.#questions = new ArbiterQuestions(side, 'p', perform);
+    this.#lease = new Lease(side, perform, takeover?.leaseUntil);
+    const wanted = start.kind === 'takeover' || start.faultTolerance === true;
+    this.#search = new HostSearch(side, wanted, perform);
+    this.#pace = new VcpuPace(side.timing, perform);
     if (start.kind === 'power-on') {
       this.#epoch = start.expected;
-      this.#hold = new HoldQueue(start.resumed?.outputs ?? 0n);
-      this.#started = [...(start.resumed?.started ?? [])];
-      this.#resumed = start.resumed !== undefined;
+      this.#resumed = resumed !== undefined;
       this.#waitForBackup = start.waitForBackup;
-      return;
+    } else {
+      // Go-live (protocol 5): everything above `released` again, in order, and what was started and not completed.
+      this.#epoch = start.takeover.epoch;
+      for (const output of start.takeover.held) this.#gate.hold(output, 0n);
+      this.#state = 'SOLE';
     }
-    // Go-live (protocol 5): everything above `released` again, in order, and what was started and not completed.
-    const { takeover } = start;
-    this.#epoch = takeover.epoch;
-    this.#hold = new HoldQueue(takeover.released);
-    for (const output of takeover.held) this.#hold.hold(output, 0n);
-    this.#started = [...takeover.started];
-    this.#disksOpen = true;
-    this.#wanted = true;
-    this.#state = 'SOLE';
   }
 
   get state(): PrimaryState {
@@ -136,17 +127,18 @@ export class Primary {
   }
 
   figures(now: HostMilliseconds): PrimaryFigures {
+    const lag = (this.#pair ?? this.#joining)?.lag;
     return {
       state: this.#state,
-      lagMs: this.#lag.milliseconds(now),
-      lagCounts: this.#lag.counts(),
-      backlogMs: this.#lag.backlogMs(now),
-      timeoutMs: this.#detector?.timeoutMs ?? 0,
-      share: this.#share,
-      heldOutputs: this.#hold.length,
-      heldBytes: this.#hold.bytes,
+      lagMs: lag?.milliseconds(now) ?? 0,
+      lagCounts: lag?.counts() ?? 0n,
+      backlogMs: lag?.backlogMs(now) ?? 0,
+      timeoutMs: (this.#pair ?? this.#joining)?.timeoutMs ?? 0,
+      share: this.#pace.share,
+      heldOutputs: this.#gate.length,
+      heldBytes: this.#gate.bytes,
       unackedBytes: Math.max(this.#pair?.bytes ?? 0, this.#joining?.bytes ?? 0),
-      released: this.#hold.released,
+      released: this.#gate.released,
       logEntries: this.#end,
       count: this.#endAt ?? 0n,
     };
@@ -154,21 +146,19 @@ export class Primary {
 
   /** How the outputs since the last call waited. */
   takeWaits(): WaitSamples {
-    return this.#waits.take();
+    return this.#gate.takeWaits();
   }
 
   /** Called once, before any event. */
   start(now: HostMilliseconds): readonly FtAction[] {
     this.#now = now;
     if (this.#state === 'START') {
-      const { vm, instance } = this.#side;
-      this.#ask({ kind: 'restart', vm, instance, expected: this.#epoch, nonce: this.#nonce() });
+      this.#questions.ask({ kind: 'restart', expected: this.#epoch }, now);
     } else {
       this.#enter('SOLE', 'took over');
       this.#do({ kind: 'open-network', epoch: this.#epoch });
       this.#do({ kind: 'announce' });
-      for (const request of this.#started) this.#do({ kind: 'issue-again', request });
-      this.#join();
+      this.#gate.issueAgain();
     }
     return this.#finish();
   }
@@ -187,11 +177,11 @@ export class Primary {
         this.#disksOpened(event.epoch, event.verdict);
         break;
       case 'disk-completed':
-        this.#diskCompleted(event);
+        if (this.#gate.completed(event.completion)) this.#do({ kind: 'vcpu-input', input: event.completion });
         break;
       case 'fenced':
         // While our own newer epoch is being opened it fences our older session: the opening's answer tells.
-        if (this.#openingSince === undefined) this.#halt('the disks belong to a newer generation');
+        if (!this.#disks.underWay) this.#halt('the disks belong to a newer generation');
         break;
       case 'input':
         if (this.#state !== 'START') this.#do({ kind: 'vcpu-input', input: event.input });
@@ -222,19 +212,23 @@ export class Primary {
         this.#snapshot(event.snapshot);
         break;
       case 'vcpu-stopped':
-        this.#vcpuStopped(event.reason, event.failed);
+        if (event.failed) this.#halt(`the vCPU stopped: ${event.reason}`);
+        else this.#poweredOff = true;
         break;
       case 'handed-over':
-        this.#handedOver(event.output);
+        this.#gate.handedOver(event.output, this.#endAt, this.#now);
+        // After the hand-over returned, never before (rule 6).
+        if (this.#endAt !== undefined) this.#append(this.#endAt, { kind: 'released', output: event.output });
         break;
       case 'protect':
-        this.#wanted = true;
-        this.#ordered = event.address;
-        this.#spent.delete(event.address);
-        this.#join();
+        this.#search.order(event.address);
         break;
       case 'candidate':
-        this.#candidate(event.address, event.host);
+        this.#search.offer(event.address, event.host);
+        break;
+      case 'migrate-backup':
+        this.#migrating = this.#state === 'PAIR';
+        if (this.#migrating && event.address !== undefined) this.#search.order(event.address);
         break;
       case 'unprotect':
         this.#unprotect();
@@ -251,262 +245,147 @@ export class Primary {
     return this.#finish();
   }
 
-  // ------------------------------------------------------------------------------------------ Output Rule
+  // ------------------------------------------------------------------------------------------ outputs and the log
 
   #output(output: NumberedOutput): void {
     this.#append(output.at, outputMark(output));
-    this.#hold.hold(output, this.#end);
-    if (this.#pair) this.#waits.made(output.number, this.#end, output.at, this.#now);
+    this.#gate.hold(output, this.#end);
+    if (this.#pair) this.#gate.measure(output, this.#end, this.#now);
     // An output that waits flushes at once (design 4).
     this.#flush();
-  }
-
-  /** Lets the head of the hold queue out when every gate has acked its mark. */
-  #release(): void {
-    if (this.#handingOver || !this.#disksOpen || this.#state === 'HALT') return;
-    const output = this.#hold.releasable(this.#ackedByAll());
-    if (!output) return;
-    this.#handingOver = true;
-    if (output.output.kind === 'disk-request') this.#started.push(output.output);
-    this.#do({ kind: 'hand-over', output });
-  }
-
-  #handedOver(number: bigint): void {
-    this.#handingOver = false;
-    this.#hold.leave(number);
-    if (this.#endAt !== undefined) this.#waits.left(number, this.#endAt, this.#now);
-    if (this.#endAt !== undefined) this.#append(this.#endAt, { kind: 'released', output: number });
   }
 
   /** How far in the log every gate has received everything. Acks received stay valid in ASK. */
   #ackedByAll(): bigint {
     let acked = this.#end;
-    for (const gate of this.#gates()) if (gate.acked < acked) acked = gate.acked;
+    if (this.#pair && this.#pair.acked < acked) acked = this.#pair.acked;
+    if (this.#gatePosition !== undefined && this.#joining && this.#joining.acked < acked)
+      acked = this.#joining.acked;
     return acked;
   }
-
-  #gates(): readonly LogStream[] {
-    const gates: LogStream[] = [];
-    if (this.#pair) gates.push(this.#pair);
-    if (this.#joining && this.#gatePosition > 0n) gates.push(this.#joining);
-    return gates;
-  }
-
-  // ------------------------------------------------------------------------------------------ the log
 
   #append(at: InstructionCount, payload: LogPayload): void {
     this.#end += 1n;
     this.#endAt = at;
-    for (const stream of this.#streams()) {
-      const entry = stream.append({ sequence: this.#end, at, ...payload });
-      if (stream.link !== undefined) this.#send(stream.link, { kind: 'entry', entry });
-    }
-    const followed = this.#pair ?? this.#joining;
-    if (followed && payload.kind === 'input') this.#lag.made(this.#end, at, this.#now);
-  }
-
-  #streams(): readonly LogStream[] {
-    const streams: LogStream[] = [];
-    // After suspicion nothing more is sent to the old partner, though its gate stays until the verdict.
-    if (this.#state === 'ASK') return streams;
-    if (this.#pair) streams.push(this.#pair);
-    if (this.#joining && this.#joining.base >= 0n) streams.push(this.#joining);
-    return streams;
+    this.#pair?.append(this.#end, at, payload, this.#now);
+    this.#joining?.append(this.#end, at, payload, this.#now);
   }
 
   #flush(): void {
-    for (const stream of this.#streams()) {
-      if (stream.link !== undefined) this.#do({ kind: 'flush', link: stream.link });
-    }
+    this.#pair?.flush();
+    this.#joining?.flush();
   }
 
-  // ------------------------------------------------------------------------------------------ disks
+  // ------------------------------------------------------------------------------------------ arbiter and disks
 
   #disksOpened(opened: Epoch, verdict: 'ok' | 'refused'): void {
-    if (this.#openingSince === undefined || opened !== this.#epoch) return;
-    if (verdict === 'refused') {
-      this.#halt('the disks are opened by a newer generation');
-      return;
-    }
-    this.#openingSince = undefined;
-    this.#disksOpen = true;
-    for (const request of this.#started) this.#do({ kind: 'issue-again', request });
-    if (this.#state === 'START') {
-      this.#enter('SOLE', 'powered on');
-      this.#do({ kind: 'open-network', epoch: this.#epoch });
-      // A guest in mid-life says nothing by itself that would tell a network where it is.
-      if (this.#resumed) this.#do({ kind: 'announce' });
-    }
-    this.#join();
-  }
-
-  #openDisks(): void {
-    this.#disksOpen = false;
-    this.#openingSince = this.#now;
-    this.#do({ kind: 'open-disks', epoch: this.#epoch });
-  }
-
-  #diskCompleted(event: FtEvent & { kind: 'disk-completed' }): void {
-    const { disk, request } = event.completion;
-    const at = this.#started.findIndex(
-      (operation) => operation.disk === disk && operation.request === request,
-    );
-    // Completed already: an operation that was issued twice answers twice, the guest sees it once.
-    if (at < 0) return;
-    this.#started.splice(at, 1);
-    this.#do({ kind: 'vcpu-input', input: event.completion });
-  }
-
-  // ------------------------------------------------------------------------------------------ the arbiter
-
-  #ask(request: ArbiterRequest): void {
-    const { requestMs, requestMaxMs } = this.#side.timing;
-    this.#call = new ArbiterCall(request, this.#now, requestMs, requestMaxMs);
-    this.#do({ kind: 'ask', request });
-  }
-
-  #nonce(): ReturnType<typeof nonce> {
-    this.#nonces += 1;
-    return nonce(`${this.#side.instance}/p${this.#nonces}`);
+    const answer = this.#disks.answered(opened, verdict);
+    if (answer === 'refused') this.#halt('the disks are opened by a newer generation');
+    if (answer !== 'ok') return;
+    this.#gate.issueAgain();
+    if (this.#state !== 'START') return;
+    this.#enter('SOLE', 'powered on');
+    this.#do({ kind: 'open-network', epoch: this.#epoch });
+    // A guest in mid-life says nothing by itself that would tell a network where it is.
+    if (this.#resumed) this.#do({ kind: 'announce' });
   }
 
   #answered(answer: ArbiterAnswer): void {
-    const call = this.#call;
-    if (!call?.answers(answer)) return;
-    this.#call = undefined;
+    const request = this.#questions.answeredBy(answer);
+    const asked = this.#questions.since;
+    if (!request || asked === undefined) {
+      // While an answer is open that may move the record, only that answer counts.
+      const owner = this.#state !== 'ASK' && this.#state !== 'COMMIT';
+      if (this.#lease.answered(answer, this.#epoch) === 'superseded' && owner) this.#superseded(answer);
+      return;
+    }
+    this.#questions.close();
     if (answer.verdict === 'superseded') {
-      this.#halt(`superseded: the VM's record stands at epoch ${answer.epoch}`);
+      this.#superseded(answer);
       return;
     }
     this.#epoch = answer.epoch;
-    if (call.request.kind === 'commit') {
+    this.#lease.granted(asked);
+    if (request.kind === 'commit') {
       this.#committed();
-    } else {
-      // Won: nobody else may run this VM. The partner's gate falls only now.
-      if (this.#pair?.link !== undefined) {
-        this.#send(this.#pair.link, { kind: 'over', epoch: this.#epoch });
-        this.#cut(this.#pair);
-      }
-      this.#pair = undefined;
-      this.#waits.forget();
-      this.#joining = undefined;
-      this.#gatePosition = 0n;
-      this.#openDisks();
-      if (call.request.kind === 'claim') this.#enter('SOLE', 'won the test-and-set');
+      return;
     }
+    // Won: nobody else may run this VM. The partner's gate falls only now.
+    this.#pair?.cut(this.#epoch);
+    this.#pair = undefined;
+    this.#joining = undefined;
+    this.#gatePosition = undefined;
+    this.#gate.forgetWaits();
+    this.#disks.ask(this.#epoch, this.#now);
+    if (request.kind === 'claim') this.#enter('SOLE', 'won the test-and-set');
+  }
+
+  #superseded({ epoch: reached }: ArbiterAnswer): void {
+    this.#halt(`superseded: the VM's record stands at epoch ${reached}`);
   }
 
   /** Suspicion is final for this generation: no way leads back to PAIR. */
   #suspect(reason: string, then?: 'tell the partner'): void {
-    const { vm, instance } = this.#side;
     const lowest = this.#epoch;
     // While a commit may still take effect, the epoch must move before a gate is dropped.
     const highest = this.#state === 'COMMIT' ? epoch(lowest + 1) : lowest;
-    for (const stream of [this.#pair, this.#joining]) {
-      if (stream && then === undefined) this.#cut(stream);
-      if (stream) this.#retire(stream);
-    }
     if (this.#state !== 'COMMIT') this.#dropJoining();
-    this.#partBy = undefined;
-    this.#enter('ASK', reason);
-    this.#ask({ kind: 'claim', vm, instance, lowest, highest, nonce: this.#nonce() });
-  }
-
-  #cut(stream: LogStream): void {
-    if (stream.link !== undefined) this.#do({ kind: 'close', link: stream.link });
-    if (this.#greeting?.stream === stream) {
-      this.#do({ kind: 'close', link: this.#greeting.link });
-      this.#greeting = undefined;
+    for (const partner of [this.#pair, this.#joining]) {
+      if (then === undefined) partner?.cut();
+      else partner?.fallSilent();
+      if (partner) this.#search.retire(partner.address);
     }
-    stream.link = undefined;
-    this.#reconnectAt = undefined;
+    this.#partBy = undefined;
+    this.#migrating = false;
+    this.#enter('ASK', reason);
+    this.#questions.ask({ kind: 'claim', lowest, highest }, this.#now);
   }
 
   // ------------------------------------------------------------------------------------------ a new backup
 
-  /** SOLE with a backup to be had: COPY (protocol 4). Without one, a host is asked for. */
-  #join(): void {
-    if (this.#state !== 'SOLE' || !this.#wanted || !this.#disksOpen) return;
-    const address = this.#offered ?? this.#ordered;
-    this.#offered = undefined;
-    if (address === undefined) {
-      this.#find();
-      return;
-    }
-    // Base -1: no snapshot yet, so no entry belongs to this stream yet.
-    const generation = epoch(this.#epoch + 1);
-    this.#joining = new LogStream(generation, address, -1n);
-    this.#joinSince = this.#now;
+  /** SOLE, or PAIR with an order to migrate, and a host to be had: COPY (protocol 4). */
+  #joinWhenPossible(): void {
+    const alone = this.#state === 'SOLE' && this.#search.wanted && this.#disks.open;
+    if (!alone && !(this.#state === 'PAIR' && this.#migrating)) return;
+    const address = this.#search.next(this.#now);
+    if (address === undefined || address === this.#pair?.address) return;
     this.#enter('COPY', address);
-    this.#do({ kind: 'connect', address, generation });
-  }
-
-  /** Redundancy (rule 10): asked again and again until there is a host. */
-  #find(): void {
-    this.#findAt = hostMilliseconds(this.#now + this.#side.timing.findMs);
-    this.#do({ kind: 'find-host', except: [...this.#spent] });
-  }
-
-  #candidate(address: string, host: string): void {
-    // Never both on one host (rule 10): such an offer is none.
-    if (host === this.#side.host || this.#spent.has(address)) return;
-    this.#offered = address;
-    if (this.#reconnectAt === undefined) this.#join();
+    const generation = epoch(this.#epoch + 1);
+    this.#joining = new Partner(this.#side, generation, address, this.#now, (action) => this.#do(action));
   }
 
   #snapshot(snapshot: MachineSnapshot): void {
-    const before = this.#joining;
-    if (this.#state !== 'COPY' || before?.link === undefined || before.base >= 0n) return;
-    // Everything that the vCPU told so far is in the snapshot; the next entry is position 1 of the new generation.
-    const stream = new LogStream(before.generation, before.address, this.#end);
-    stream.backup = before.backup;
-    stream.link = before.link;
-    this.#joining = stream;
-    const { machine, count, position, digest } = snapshot;
-    const { link } = before;
-    const released = this.#hold.released;
-    this.#send(link, { kind: 'snapshot-begin', bytes: machine.length, count, position, released, digest });
-    for (const output of this.#hold.outputs) this.#send(link, { kind: 'held-output', output });
-    this.#do({ kind: 'send-snapshot', link, snapshot: machine });
-    this.#send(link, { kind: 'snapshot-end' });
-    this.#do({ kind: 'flush', link });
+    if (this.#state === 'COPY')
+      this.#joining?.copy(snapshot, this.#end, this.#gate.released, this.#gate.outputs);
   }
 
   /** The first ack says that the snapshot is loaded: from the end of the log on, the new backup is a gate. */
-  #gate(): void {
-    this.#gatePosition = this.#end > 0n ? this.#end : 1n;
+  #startGate(joining: Partner): void {
+    this.#gatePosition = this.#end;
+    joining.watch(this.#now);
     this.#enter('GATE', `gate at position ${this.#end}`);
   }
 
   #commitWhenReceived(): void {
-    const stream = this.#joining;
-    if (this.#state !== 'GATE' || stream?.backup === undefined) return;
-    if (stream.acked < this.#gatePosition && stream.acked < this.#end) return;
-    const { vm, instance } = this.#side;
-    this.#enter('COMMIT', stream.backup);
-    this.#ask({
-      kind: 'commit',
-      vm,
-      instance,
-      expected: this.#epoch,
-      backup: stream.backup,
-      nonce: this.#nonce(),
-    });
+    const backup = this.#joining?.instance;
+    if (this.#state !== 'GATE' || !this.#joining || backup === undefined) return;
+    if (this.#gatePosition === undefined || this.#joining.acked < this.#gatePosition) return;
+    this.#enter('COMMIT', backup);
+    this.#questions.ask({ kind: 'commit', expected: this.#epoch, backup }, this.#now);
   }
 
   #committed(): void {
     const old = this.#pair;
-    if (old?.link !== undefined) {
-      this.#send(old.link, { kind: 'over', epoch: this.#epoch });
-      this.#cut(old);
-    }
+    old?.cut(this.#epoch);
+    if (old) this.#search.retire(old.address);
     this.#pair = this.#joining;
     this.#joining = undefined;
-    this.#gatePosition = 0n;
+    this.#gatePosition = undefined;
     this.#waitForBackup = false;
-    this.#enter('PAIR', `protected by ${this.#pair?.backup}`);
-    this.#watch();
-    if (!this.#wanted) this.#suspect('fault tolerance was turned off');
+    this.#migrating = false;
+    this.#pair?.watch(this.#now);
+    this.#enter('PAIR', `protected by ${this.#pair?.instance}`);
+    if (!this.#search.wanted) this.#suspect('fault tolerance was turned off');
   }
 
   /** A backup that is lost before the commit was asked for costs nothing: no claim is needed. */
@@ -514,32 +393,24 @@ export class Primary {
     this.#dropJoining();
     // A VM that was to wait for its first backup goes on without: it says so, and keeps trying.
     this.#waitForBackup = false;
+    this.#migrating = false;
     this.#enter(this.#pair ? 'PAIR' : 'SOLE', `the new backup was lost: ${reason}`);
-    if (!this.#wanted) return;
-    this.#find();
     // Soon enough that a backup that is still there has not suspected by then.
-    this.#reconnectAt = hostMilliseconds(this.#now + this.#side.timing.suspicionMs / 4);
-  }
-
-  /** It was a backup, or may be one by a commit under way: after suspicion this instance never is again. */
-  #retire(stream: LogStream): void {
-    this.#spent.add(stream.address);
-    if (this.#ordered === stream.address) this.#ordered = undefined;
+    const rest = hostMilliseconds(this.#now + this.#side.timing.suspicionMs / 4);
+    if (this.#search.wanted && !this.#pair) this.#search.rest(rest, this.#now);
   }
 
   #dropJoining(): void {
-    if (this.#joining) this.#cut(this.#joining);
+    this.#joining?.cut();
     this.#joining = undefined;
-    this.#gatePosition = 0n;
-    this.#lag = new ExecutionLag();
+    this.#gatePosition = undefined;
   }
 
   #unprotect(): void {
-    this.#wanted = false;
-    this.#ordered = undefined;
-    this.#offered = undefined;
+    this.#search.turnOff();
     this.#waitForBackup = false;
-    if (this.#state === 'COPY' || this.#state === 'GATE') this.#joiningLost('fault tolerance was turned off');
+    const reason = 'fault tolerance was turned off';
+    if (this.#state === 'COPY' || this.#state === 'GATE') this.#joiningLost(reason);
     if (this.#state !== 'PAIR') return;
     // An order like any other: it travels in the log, so the backup knows what its end means [FT 3.3].
     this.#partBy = hostMilliseconds(this.#now + this.#side.timing.suspicionMs);
@@ -556,287 +427,151 @@ export class Primary {
 
   // ------------------------------------------------------------------------------------------ the channel
 
+  #partnerOf(link: Link): Partner | undefined {
+    return [this.#joining, this.#pair].find((partner) => partner?.owns(link));
+  }
+
   #connected(link: Link, address: string): void {
-    const stream = this.#joining ?? this.#pair;
-    const free = stream?.link === undefined && this.#greeting === undefined;
-    const wanted = stream && free && stream.address === address && this.#state !== 'ASK';
-    if (!wanted) {
-      this.#do({ kind: 'close', link });
-      return;
-    }
-    this.#reconnectAt = undefined;
-    const { vm, instance, machine } = this.#side;
-    const version = PROTOCOL_VERSION;
-    this.#send(link, {
-      kind: 'hello',
-      vm,
-      generation: stream.generation,
-      sender: instance,
-      version,
-      machine,
-      fresh: stream.base < 0n,
-    });
-    this.#do({ kind: 'flush', link });
-    // Until the welcome has named a position the stream has no link: its entries only pile up.
-    this.#greeting = { link, stream };
+    const wanted = [this.#joining, this.#pair].some((partner) => partner?.accept(link, address));
+    if (!wanted) this.#do({ kind: 'close', link });
   }
 
   #received(link: Link, message: Message): void {
-    const greeted = this.#greeting?.link === link ? this.#greeting.stream : undefined;
-    const stream = greeted ?? [this.#pair, this.#joining].find((candidate) => candidate?.link === link);
-    if (!stream) {
+    const partner = this.#partnerOf(link);
+    if (!partner) {
       this.#stranger(link, message);
       return;
     }
     if (this.#state === 'ASK') return;
-    switch (message.kind) {
-      case 'welcome':
-        if (greeted) this.#welcomed(link, greeted, message);
+    const news = partner.received(link, message, this.#now);
+    switch (news?.kind) {
+      case undefined:
         return;
-      case 'ack':
-        // What was made while no connection was open has been sent to nobody yet.
-        if (greeted) this.#breakLink(stream, link, 'an ack before the welcome');
-        else this.#acked(stream, message.received, message.replayed);
+      case 'empty':
+        this.#do({ kind: 'vcpu-snapshot' });
+        return;
+      case 'acked':
+        if (partner === this.#pair) this.#gate.acked(partner.acked, this.#now);
+        if (partner === this.#joining && this.#state === 'COPY') this.#startGate(partner);
+        return;
+      case 'broken':
+        this.#breakLink(partner, link, news.reason);
+        return;
+      case 'forgot':
+        this.#breakLink(partner, link, news.reason);
+        if (partner === this.#pair || this.#state === 'COMMIT')
+          this.#suspect('the backup has lost its state');
         return;
       case 'over':
-        if (stream === this.#pair) this.#suspect(`the partner says that epoch ${message.epoch} has come`);
+        if (partner === this.#pair) this.#suspect(`the partner says that epoch ${news.epoch} has come`);
         return;
       case 'diverged':
-        this.#do({ kind: 'state', state: 'diverged', detail: message.reason });
-        if (stream === this.#joining && this.#state !== 'COMMIT') this.#joiningLost(message.reason);
-        else this.#suspect(`the backup diverged: ${message.reason}`);
-        return;
-      case 'hello':
-      case 'snapshot-begin':
-      case 'held-output':
-      case 'snapshot-part':
-      case 'snapshot-end':
-      case 'entry':
-        this.#breakLink(stream, link, `a primary gets no ${message.kind}`);
+        this.#do({ kind: 'state', state: 'diverged', detail: news.reason });
+        if (partner === this.#joining && this.#state !== 'COMMIT') this.#joiningLost(news.reason);
+        else this.#suspect(`the backup diverged: ${news.reason}`);
         return;
       default:
-        unreachable(message);
+        unreachable(news);
     }
   }
 
   /** An old partner that comes back, most likely: told which epoch it is, it asks the arbiter and halts. */
   #stranger(link: Link, message: Message): void {
-    if (message.kind === 'hello' && message.vm === this.#side.vm) {
-      this.#send(link, { kind: 'over', epoch: this.#epoch });
-    }
+    if (message.kind === 'hello' && message.vm === this.#side.vm)
+      this.#do({ kind: 'send', link, message: { kind: 'over', epoch: this.#epoch } });
     this.#do({ kind: 'close', link });
   }
 
-  #welcomed(link: Link, stream: LogStream, welcome: Message & { kind: 'welcome' }): void {
-    const { vm, machine } = this.#side;
-    this.#greeting = undefined;
-    const rightPair = welcome.vm === vm && welcome.generation === stream.generation;
-    const rightSender = stream.backup === undefined || stream.backup === welcome.sender;
-    const mixedUp = stream.base < 0n && welcome.loaded;
-    if (
-      mixedUp ||
-      !rightPair ||
-      !rightSender ||
-      welcome.version !== PROTOCOL_VERSION ||
-      welcome.machine !== machine
-    ) {
-      const reason = `the other side is not this VM's backup (${welcome.vm}, generation ${welcome.generation})`;
-      this.#breakLink(stream, link, reason);
-      return;
-    }
-    stream.link = link;
-    stream.backup = welcome.sender;
-    if (stream === this.#joining && stream.base < 0n) {
-      this.#watch();
-      this.#do({ kind: 'vcpu-snapshot' });
-      return;
-    }
-    // Resumed: after the last position that the backup has received, nothing again and nothing left out.
-    const missing = welcome.loaded ? stream.after(welcome.received) : undefined;
-    if (!missing) {
-      this.#breakLink(stream, link, `the backup cannot go on after position ${welcome.received}`);
-      if (stream === this.#pair) this.#suspect('the backup has lost its state');
-      return;
-    }
-    for (const entry of missing) this.#send(link, { kind: 'entry', entry });
-    this.#do({ kind: 'flush', link });
-    this.#acked(stream, welcome.received, stream.replayed);
-  }
-
-  #acked(stream: LogStream, received: bigint, replayed: bigint): void {
-    if (stream.base < 0n || !stream.ack(received, replayed)) {
-      if (stream.link !== undefined)
-        this.#breakLink(stream, stream.link, `ack of position ${received}, never sent`);
-      return;
-    }
-    this.#detector?.heard(this.#now);
-    this.#lag.received(stream.acked, this.#now);
-    this.#lag.replayed(stream.base + stream.replayed);
-    if (stream === this.#pair) this.#waits.acked(stream.acked, this.#now);
-    if (stream === this.#joining && this.#state === 'COPY') this.#gate();
-  }
-
-  #breakLink(stream: LogStream, link: Link, reason: string): void {
-    this.#do({ kind: 'close', link });
-    stream.link = link;
-    this.#broken(link, reason);
+  #breakLink(partner: Partner, link: Link, reason: string): void {
+    partner.broken(link, this.#now, true);
+    this.#lostLink(partner, reason);
   }
 
   #broken(link: Link | undefined, reason: string): void {
     if (link === undefined) {
-      // A connection could not be made at all.
-      if (this.#joining && this.#joining.link === undefined) this.#reconnectSoon();
-      else if (this.#pair && this.#pair.link === undefined) this.#reconnectSoon();
+      // A connection could not be made at all: whoever waits for one tries again.
+      this.#joining?.reconnectSoon(this.#now);
+      if (this.#state !== 'ASK') this.#pair?.reconnectSoon(this.#now);
       return;
     }
-    const greeted = this.#greeting?.link === link ? this.#greeting.stream : undefined;
-    if (greeted) this.#greeting = undefined;
-    const stream = greeted ?? [this.#pair, this.#joining].find((candidate) => candidate?.link === link);
-    if (!stream) return;
-    stream.link = undefined;
-    this.#channel?.heard(this.#now);
-    this.#do({ kind: 'state', state: 'channel-broken', detail: reason });
-    if (stream === this.#joining && (this.#state === 'COPY' || this.#state === 'GATE'))
-      this.#joiningLost(reason);
-    else if (this.#state === 'PAIR' || this.#state === 'COMMIT') this.#reconnectSoon();
+    const partner = this.#partnerOf(link);
+    if (!partner) return;
+    partner.broken(link, this.#now, false);
+    this.#lostLink(partner, reason);
   }
 
-  #reconnectSoon(): void {
-    this.#reconnectAt = hostMilliseconds(this.#now + this.#side.timing.reconnectMs);
-  }
-
-  #reconnect(): void {
-    if (this.#reconnectAt === undefined || this.#now < this.#reconnectAt) return;
-    this.#reconnectAt = undefined;
-    if (this.#state === 'SOLE') {
-      this.#join();
-      return;
-    }
-    const stream = this.#joining ?? this.#pair;
-    if (stream && stream.link === undefined && this.#state !== 'ASK') {
-      this.#do({ kind: 'connect', address: stream.address, generation: stream.generation });
-    }
+  #lostLink(partner: Partner, reason: string): void {
+    this.#do({ kind: 'state', state: 'channel-broken', detail: reason, protected: this.#protected });
+    const joins = partner === this.#joining && (this.#state === 'COPY' || this.#state === 'GATE');
+    if (joins) this.#joiningLost(reason);
+    else if (this.#state !== 'ASK') partner.reconnectSoon(this.#now);
   }
 
   // ------------------------------------------------------------------------------------------ time
 
-  #watch(): void {
-    this.#detector = new FailureDetector(this.#now, this.#side.timing);
-    this.#channel = new FailureDetector(this.#now, this.#side.timing);
-    this.#stuckAt = undefined;
-  }
-
   #heartbeat(heartbeat: Heartbeat): void {
-    const { vm, generation, sender } = heartbeat;
-    for (const stream of [this.#pair, this.#joining]) {
-      const right =
-        stream && vm === this.#side.vm && generation === stream.generation && sender === stream.backup;
-      if (right && this.#state !== 'ASK') this.#detector?.heartbeat(this.#now);
-    }
+    this.#pair?.heartbeat(heartbeat, this.#now);
+    this.#joining?.heartbeat(heartbeat, this.#now);
   }
 
   #tick(): void {
-    const { timing, vm, instance } = this.#side;
-    if (this.#call?.due(this.#now)) this.#do({ kind: 'ask', request: this.#call.request });
-    if (this.#openingSince !== undefined && this.#now - this.#openingSince >= timing.requestMaxMs)
-      this.#openDisks();
-    this.#reconnect();
-    if (this.#findAt !== undefined && this.#now >= this.#findAt && this.#reconnectAt === undefined) {
-      this.#findAt = undefined;
-      this.#join();
-    }
-    this.#checkBackup();
+    this.#questions.tick(this.#now);
+    this.#disks.tick(this.#now);
+    if (this.#state !== 'START' && this.#state !== 'ASK' && this.#state !== 'COMMIT')
+      this.#lease.tick(this.#now, this.#epoch);
+    this.#joining?.tick(this.#now);
+    this.#pair?.tick(this.#now);
+    this.#checkJoining();
+    this.#checkPair();
     if (this.#partBy !== undefined && this.#now >= this.#partBy) this.#part();
-    for (const stream of [this.#pair, this.#joining]) {
-      if (!stream || this.#state === 'ASK') continue;
-      const { generation, end, replayed } = stream;
-      this.#do({
-        kind: 'heartbeat',
-        heartbeat: { vm, generation, sender: instance, received: end, replayed },
-      });
-    }
-    this.#throttle();
+    this.#pair?.beat();
+    this.#joining?.beat();
+    this.#pace.throttle(this.#pair?.lag, this.#now);
   }
 
-  #checkBackup(): void {
+  #checkJoining(): void {
+    const joining = this.#joining;
+    if (!joining) return;
+    const silence = joining.check(this.#now);
     if (this.#state === 'COPY' || this.#state === 'GATE') {
-      const silent = this.#joining?.link !== undefined && this.#detector?.check(this.#now) === true;
-      if (silent) this.#joiningLost('it is silent');
+      const waited = this.#now - joining.since;
+      // The first backup of a VM may still be starting; any other that does not even answer is given up soon.
+      const patience = this.#waitForBackup ? this.#side.timing.copyMs : this.#side.timing.suspicionMs;
+      if (silence === 'silent' && joining.connected) this.#joiningLost('it is silent');
       // In GATE outputs wait for it already.
-      else if (this.#state === 'GATE' && this.#channelFails(this.#joining))
-        this.#joiningLost('nothing is acked');
-      else if (this.#now - this.#joinSince >= this.#side.timing.copyMs)
-        this.#joiningLost('it was not ready in time');
-      else if (this.#unreachable()) this.#joiningLost('it cannot be reached');
-    } else if (this.#state === 'PAIR') {
-      if (this.#detector?.check(this.#now)) this.#suspect('the backup is silent');
-      else this.#checkChannel(this.#pair);
+      else if (silence === 'stuck' && this.#state === 'GATE') this.#joiningLost('nothing is acked');
+      else if (!joining.connected && !joining.copied && waited >= patience)
+        this.#joiningLost('it cannot be reached');
+      else if (waited >= this.#side.timing.copyMs) this.#joiningLost('it was not ready in time');
     } else if (this.#state === 'COMMIT') {
-      const since = this.#call?.since ?? this.#now;
-      const overdue = this.#now - since >= this.#side.timing.commitMs;
-      if (this.#detector?.check(this.#now))
-        this.#suspect('the new backup is silent while the commit is open');
-      else if (overdue) this.#suspect('the commit is not answered');
-      else this.#checkChannel(this.#joining);
+      const since = this.#questions.since ?? this.#now;
+      if (silence === 'silent') this.#suspect('the new backup is silent while the commit is open');
+      else if (this.#now - since >= this.#side.timing.commitMs) this.#suspect('the commit is not answered');
+      else if (silence === 'stuck') this.#unstick(joining);
     }
   }
 
-  /** A candidate that does not even answer is given up soon; the first backup of a VM may still be starting. */
-  #unreachable(): boolean {
-    const stream = this.#joining;
-    const waits = stream?.base === -1n && stream.link === undefined && !this.#waitForBackup;
-    return waits && this.#now - this.#joinSince >= this.#side.timing.suspicionMs;
+  #checkPair(): void {
+    const pair = this.#pair;
+    if (!pair || this.#state === 'ASK') return;
+    const silence = pair.check(this.#now);
+    if (silence === 'silent') this.#suspect('the backup is silent');
+    else if (silence === 'stuck') this.#unstick(pair);
   }
 
-  /**
-   * A broken channel may be resumed until the failure time-out, then it is suspicion, whatever heartbeats say:
-   * otherwise outputs would wait for ever. One that is open and brings no ack is broken first.
-   */
-  #checkChannel(stream: LogStream | undefined): void {
-    if (!stream || !this.#channelFails(stream)) return;
-    if (stream.link === undefined) {
-      this.#suspect('the logging channel stays broken');
-      return;
-    }
-    if (this.#stuckAt === this.#progress) {
-      this.#suspect('nothing is acked, on a new connection neither');
-      return;
-    }
-    this.#stuckAt = this.#progress;
-    this.#channel?.heard(this.#now);
-    this.#breakLink(stream, stream.link, 'nothing is acked');
+  #unstick(partner: Partner): void {
+    const { suspicion, broken } = partner.unstick(this.#now);
+    if (broken !== undefined)
+      this.#do({ kind: 'state', state: 'channel-broken', detail: broken, protected: this.#protected });
+    if (suspicion !== undefined) this.#suspect(suspicion);
   }
 
-  /** True when for a whole failure time-out it was broken, or had something to ack and no ack came. */
-  #channelFails(stream: LogStream | undefined): boolean {
-    if (!stream || !this.#channel) return false;
-    const progress = stream.acked + stream.replayed;
-    const works = stream.link !== undefined && (stream.bytes === 0 || progress !== this.#progress);
-    this.#progress = progress;
-    if (works) this.#channel.heard(this.#now);
-    return this.#channel.check(this.#now);
-  }
-
-  #throttle(): void {
-    const lag = this.#pair ? this.#lag.milliseconds(this.#now) : 0;
-    const backlog = this.#pair ? this.#lag.backlogMs(this.#now) : 0;
-    const share = nextShare(this.#share, lag, this.#side.timing, backlog);
-    if (share === this.#share) return;
-    this.#share = share;
-    this.#do({ kind: 'vcpu-share', share });
-  }
-
-  // ------------------------------------------------------------------------------------------ the vCPU
-
-  #vcpuStopped(reason: string, hasFailed: boolean): void {
-    if (hasFailed) this.#halt(`the vCPU stopped: ${reason}`);
-    else this.#poweredOff = true;
-  }
+  // ------------------------------------------------------------------------------------------ what follows
 
   /** Powered off in good order: once the last output has left, the log ends, so the backup does not take over. */
   #endLog(): void {
-    if (!this.#poweredOff || this.#hold.length > 0 || this.#handingOver) return;
-    if (this.#endAt !== undefined && this.#streams().length > 0) {
+    if (!this.#poweredOff || !this.#gate.empty) return;
+    if (this.#endAt !== undefined && this.#state !== 'ASK') {
       this.#append(this.#endAt, { kind: 'end', reason: 'powered-off' });
       this.#flush();
     }
@@ -845,50 +580,44 @@ export class Primary {
 
   #runOrPause(): void {
     const { streamBytes, holdBytes } = this.#side.limits;
-    const fill = Math.max(
-      this.#hold.bytes / holdBytes,
-      (this.#pair?.bytes ?? 0) / streamBytes,
-      (this.#joining?.bytes ?? 0) / streamBytes,
-    );
-    // Backpressure (rule 9): stops when full, goes on at half.
-    this.#full = fill >= 1 || (this.#full && fill > 0.5);
-    const on = this.#state !== 'START' && this.#state !== 'HALT' && !this.#full && !this.#waitForBackup;
-    if (on === this.#running) return;
-    this.#running = on;
-    this.#do({ kind: on ? 'vcpu-run' : 'vcpu-pause' });
+    const unacked = Math.max(this.#pair?.bytes ?? 0, this.#joining?.bytes ?? 0);
+    const fill = Math.max(this.#gate.bytes / holdBytes, unacked / streamBytes);
+    this.#pace.update(this.#state !== 'START' && !this.#waitForBackup, fill);
   }
 
-  // ------------------------------------------------------------------------------------------ output
+  get #protected(): boolean {
+    return this.#pair !== undefined && this.#state !== 'ASK';
+  }
 
   #enter(state: PrimaryState, detail: string): void {
     this.#state = state;
-    this.#do({ kind: 'state', state, detail });
+    this.#do({ kind: 'state', state, detail, protected: this.#protected && state !== 'HALT' });
   }
 
   #halt(reason: string): void {
-    for (const stream of [this.#pair, this.#joining]) if (stream) this.#cut(stream);
+    this.#pair?.cut();
+    this.#joining?.cut();
     this.#enter('HALT', reason);
     this.#do({ kind: 'halt', reason });
-  }
-
-  #send(link: Link, message: Message): void {
-    this.#do({ kind: 'send', link, message });
   }
 
   #do(action: FtAction): void {
     this.#actions.push(action);
   }
 
-  /** What may follow from any event: releases, the commit, the end of the log, running or pausing. */
+  /** What may follow from any event: releases, a new backup, the commit, the end of the log, running or pausing. */
   #finish(): readonly FtAction[] {
     if (this.#state !== 'HALT') {
+      this.#joinWhenPossible();
       this.#commitWhenReceived();
-      this.#release();
+      if (this.#disks.open && this.#lease.held(this.#now)) this.#gate.release(this.#ackedByAll());
       this.#endLog();
-      this.#runOrPause();
     }
+    if (this.#state !== 'HALT') this.#runOrPause();
     assert(this.#state !== 'PAIR' || this.#pair !== undefined, 'a pair has a backup');
-    return this.#actions.splice(0);
+    const actions = this.#actions;
+    this.#actions = [];
+    return actions;
   }
 }
 

@@ -14,6 +14,8 @@ export interface Timing {
   /** A backup that has not loaded by then is dropped. */
   readonly copyMs: number;
   /** The execution lag above which the primary is slowed further and further, and below which it is let go. */
+  /** T of protocol 8; 0 where nobody restarts the VM after the loss of both hosts. */
+  readonly leaseMs: number;
   readonly lagHighMs: number;
   readonly lagLowMs: number;
   /** What the backup has had for longer than this without replaying it slows the primary by a few percent. */
@@ -30,6 +32,7 @@ export const DEFAULT_TIMING: Timing = {
   reconnectMs: 50,
   findMs: 1000,
   copyMs: 60_000,
+  leaseMs: 0,
   lagHighMs: 1000,
   lagLowMs: 500,
   backlogMs: 15,

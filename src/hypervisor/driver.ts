@@ -119,6 +119,11 @@ export class Driver {
     this.#event({ kind: 'protect', address });
   }
 
+  /** Moves the backup to another host, without an unprotected moment [FT 3.3]. */
+  migrateBackup(address?: string): void {
+    this.#event({ kind: 'migrate-backup', address });
+  }
+
   unprotect(): void {
     this.#event({ kind: 'unprotect' });
   }
@@ -320,8 +325,9 @@ export class Driver {
           role: this.#role,
           state: action.state,
           detail: action.detail,
-          protection:
-            protection(action.state) ?? protection(this.#core.state) ?? 'Not Protected: Need Secondary',
+          protection: action.protected
+            ? 'Protected'
+            : (protection(action.state) ?? protection(this.#core.state) ?? 'Not Protected: Need Secondary'),
         });
         break;
       case 'halt':

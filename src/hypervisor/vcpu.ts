@@ -148,6 +148,7 @@ export class VcpuLoop implements VcpuPort {
     this.#machine = undefined;
     this.#released = 0n;
     this.#told = 0n;
+    this.#ending = false;
     const made = this.#factory.restore(snapshot.machine, { output: (output) => this.#sink.output(output) });
     if (!made.ok) {
       this.#fail(made.error);

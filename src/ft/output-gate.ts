@@ -1,0 +1,99 @@
+import type { HostMilliseconds, InstructionCount } from '../base/units.ts';
+import type { DiskCompletedInput, DiskRequestOutput } from '../machine/door.ts';
+import type { NumberedOutput } from '../replay/numbered-output.ts';
+import type { FtAction } from './action.ts';
+import { HoldQueue } from './hold-queue.ts';
+import { OutputWaits, type WaitSamples } from './output-waits.ts';
+
+/**
+ * The way out of the guest: outputs wait in the hold queue, leave one at a time when they may, and disk operations
+ * are remembered until their completion (rules 1 and 6).
+ */
+export class OutputGate {
+  readonly #do: (action: FtAction) => void;
+  readonly #hold: HoldQueue;
+  readonly #waits = new OutputWaits();
+  /** Disk operations handed over and not completed, in order. */
+  readonly #started: DiskRequestOutput[];
+  #handingOver = false;
+
+  constructor(released: bigint, started: readonly DiskRequestOutput[], perform: (action: FtAction) => void) {
+    this.#hold = new HoldQueue(released);
+    this.#started = [...started];
+    this.#do = perform;
+  }
+
+  get released(): bigint {
+    return this.#hold.released;
+  }
+
+  get bytes(): number {
+    return this.#hold.bytes;
+  }
+
+  get length(): number {
+    return this.#hold.length;
+  }
+
+  /** In order, for a snapshot. */
+  get outputs(): readonly NumberedOutput[] {
+    return this.#hold.outputs;
+  }
+
+  /** Nothing waits and nothing is on its way out. */
+  get empty(): boolean {
+    return this.#hold.length === 0 && !this.#handingOver;
+  }
+
+  hold(output: NumberedOutput, mark: bigint): void {
+    this.#hold.hold(output, mark);
+  }
+
+  /** It waits for an ack: what that costs is measured. */
+  measure(output: NumberedOutput, mark: bigint, now: HostMilliseconds): void {
+    this.#waits.made(output.number, mark, output.at, now);
+  }
+
+  acked(position: bigint, now: HostMilliseconds): void {
+    this.#waits.acked(position, now);
+  }
+
+  /** Lets the head out when everything up to `acked` is acked by every gate. */
+  release(acked: bigint): void {
+    if (this.#handingOver) return;
+    const output = this.#hold.releasable(acked);
+    if (!output) return;
+    this.#handingOver = true;
+    if (output.output.kind === 'disk-request') this.#started.push(output.output);
+    this.#do({ kind: 'hand-over', output });
+  }
+
+  handedOver(number: bigint, reached: InstructionCount | undefined, now: HostMilliseconds): void {
+    this.#handingOver = false;
+    this.#hold.leave(number);
+    if (reached !== undefined) this.#waits.left(number, reached, now);
+  }
+
+  /** False: completed already. An operation that was issued twice answers twice, the guest sees it once. */
+  completed({ disk, request }: DiskCompletedInput): boolean {
+    const at = this.#started.findIndex(
+      (operation) => operation.disk === disk && operation.request === request,
+    );
+    if (at < 0) return false;
+    this.#started.splice(at, 1);
+    return true;
+  }
+
+  issueAgain(): void {
+    for (const request of this.#started) this.#do({ kind: 'issue-again', request });
+  }
+
+  /** Without a partner nothing waits for an ack. */
+  forgetWaits(): void {
+    this.#waits.forget();
+  }
+
+  takeWaits(): WaitSamples {
+    return this.#waits.take();
+  }
+}

@@ -1,0 +1,281 @@
+import { type HostMilliseconds, hostMilliseconds, type InstructionCount } from '../base/units.ts';
+import type { LogPayload } from '../replay/log-entry.ts';
+import type { NumberedOutput } from '../replay/numbered-output.ts';
+import type { FtAction } from './action.ts';
+import type { MachineSnapshot } from './event.ts';
+import { ExecutionLag } from './execution-lag.ts';
+import type { Epoch, InstanceId } from './identity.ts';
+import type { Link } from './link.ts';
+import { LogStream } from './log-stream.ts';
+import { type Heartbeat, type Message, PROTOCOL_VERSION } from './message.ts';
+import { PartnerWatch, type Silence } from './partner-watch.ts';
+import type { Side } from './side.ts';
+
+/** What a message of the backup means to its primary, beyond what is done here. */
+export type PartnerNews =
+  /** It is there and empty: a snapshot may be sent. */
+  | { readonly kind: 'empty' }
+  | { readonly kind: 'acked' }
+  /** It cannot go on where it was: what it had is gone. */
+  | { readonly kind: 'forgot'; readonly reason: string }
+  /** The connection is no good any more. */
+  | { readonly kind: 'broken'; readonly reason: string }
+  | { readonly kind: 'over'; readonly epoch: Epoch }
+  | { readonly kind: 'diverged'; readonly reason: string };
+
+const ACKED: PartnerNews = { kind: 'acked' };
+
+/** One backup as its primary sees it: its generation, its log, its connection, and whether it is there. */
+export class Partner {
+  readonly address: string;
+  readonly generation: Epoch;
+  readonly since: HostMilliseconds;
+  readonly lag = new ExecutionLag();
+  readonly #side: Side;
+  readonly #do: (action: FtAction) => void;
+  #instance: InstanceId | undefined;
+  /** From the snapshot on. */
+  #stream: LogStream | undefined;
+  /** The connection that is bound to this generation. */
+  #link: Link | undefined;
+  /** A connection that has said hello and waits for the welcome. */
+  #greeting: Link | undefined;
+  #reconnectAt: HostMilliseconds | undefined;
+  #watch: PartnerWatch | undefined;
+  #cut = false;
+
+  constructor(
+    side: Side,
+    generation: Epoch,
+    address: string,
+    now: HostMilliseconds,
+    perform: (action: FtAction) => void,
+  ) {
+    this.#side = side;
+    this.generation = generation;
+    this.address = address;
+    this.since = now;
+    this.#do = perform;
+    this.#connect();
+  }
+
+  get instance(): InstanceId | undefined {
+    return this.#instance;
+  }
+
+  /** Bytes that it has not acked. */
+  get bytes(): number {
+    return this.#stream?.bytes ?? 0;
+  }
+
+  /** It has been sent a snapshot. */
+  get copied(): boolean {
+    return this.#stream !== undefined;
+  }
+
+  /** The suspicion time-out as it adapted to this partner's heartbeats. */
+  get timeoutMs(): number {
+    return this.#watch?.timeoutMs ?? 0;
+  }
+
+  get connected(): boolean {
+    return this.#link !== undefined;
+  }
+
+  /** How far in the primary's log it has received everything; before the snapshot nothing counts. */
+  get acked(): bigint {
+    return this.#stream?.acked ?? -1n;
+  }
+
+  // ------------------------------------------------------------------------------------------ the log
+
+  append(sequence: bigint, at: InstructionCount, payload: LogPayload, now: HostMilliseconds): void {
+    if (!this.#stream || this.#cut) return;
+    const entry = this.#stream.append({ sequence, at, ...payload });
+    if (this.#link !== undefined) this.#send(this.#link, { kind: 'entry', entry });
+    if (payload.kind === 'input') this.lag.made(sequence, at, now);
+  }
+
+  flush(): void {
+    if (this.#link !== undefined && !this.#cut) this.#do({ kind: 'flush', link: this.#link });
+  }
+
+  /** Everything that the vCPU told so far is in the snapshot; the next entry is position 1 of this generation. */
+  copy(snapshot: MachineSnapshot, end: bigint, released: bigint, held: readonly NumberedOutput[]): void {
+    const link = this.#link;
+    if (link === undefined || this.#stream) return;
+    this.#stream = new LogStream(end);
+    const { machine, count, position, digest } = snapshot;
+    this.#send(link, { kind: 'snapshot-begin', bytes: machine.length, count, position, released, digest });
+    for (const output of held) this.#send(link, { kind: 'held-output', output });
+    this.#do({ kind: 'send-snapshot', link, snapshot: machine });
+    this.#send(link, { kind: 'snapshot-end' });
+    this.#do({ kind: 'flush', link });
+  }
+
+  // ------------------------------------------------------------------------------------------ the channel
+
+  owns(link: Link): boolean {
+    return link === this.#link || link === this.#greeting;
+  }
+
+  /** A connection that this partner asked for. False when it has no use for it. */
+  accept(link: Link, address: string): boolean {
+    const free = this.#link === undefined && this.#greeting === undefined && !this.#cut;
+    if (!free || address !== this.address) return false;
+    this.#reconnectAt = undefined;
+    const { vm, instance, machine } = this.#side;
+    this.#send(link, {
+      kind: 'hello',
+      vm,
+      generation: this.generation,
+      sender: instance,
+      version: PROTOCOL_VERSION,
+      machine,
+      fresh: !this.#stream,
+    });
+    this.#do({ kind: 'flush', link });
+    // Until the welcome has named a position entries only pile up.
+    this.#greeting = link;
+    return true;
+  }
+
+  received(link: Link, message: Message, now: HostMilliseconds): PartnerNews | undefined {
+    switch (message.kind) {
+      case 'welcome':
+        return link === this.#greeting ? this.#welcomed(link, message, now) : undefined;
+      case 'ack':
+        // What was made while no connection was open has been sent to nobody yet.
+        if (link !== this.#link) return { kind: 'broken', reason: 'an ack before the welcome' };
+        return this.#acked(message.received, message.replayed, now);
+      case 'over':
+        return { kind: 'over', epoch: message.epoch };
+      case 'diverged':
+        return { kind: 'diverged', reason: message.reason };
+      default:
+        return { kind: 'broken', reason: `a primary gets no ${message.kind}` };
+    }
+  }
+
+  #welcomed(
+    link: Link,
+    welcome: Message & { kind: 'welcome' },
+    now: HostMilliseconds,
+  ): PartnerNews | undefined {
+    const { vm, machine } = this.#side;
+    const rightPair = welcome.vm === vm && welcome.generation === this.generation;
+    const rightSender = this.#instance === undefined || this.#instance === welcome.sender;
+    const alike = welcome.version === PROTOCOL_VERSION && welcome.machine === machine;
+    const mixedUp = !this.#stream && welcome.loaded;
+    if (mixedUp || !rightPair || !rightSender || !alike) {
+      const who = `${welcome.vm}, generation ${welcome.generation}`;
+      return { kind: 'broken', reason: `the other side is not this VM's backup (${who})` };
+    }
+    this.#greeting = undefined;
+    this.#link = link;
+    this.#instance = welcome.sender;
+    if (!this.#stream) {
+      this.watch(now);
+      return { kind: 'empty' };
+    }
+    // Resumed: after the last position that the backup has received, nothing again and nothing left out.
+    const missing = welcome.loaded ? this.#stream.after(welcome.received) : undefined;
+    if (!missing) return { kind: 'forgot', reason: `it cannot go on after position ${welcome.received}` };
+    for (const entry of missing) this.#send(link, { kind: 'entry', entry });
+    this.#do({ kind: 'flush', link });
+    return this.#acked(welcome.received, this.#stream.replayed, now);
+  }
+
+  #acked(received: bigint, replayed: bigint, now: HostMilliseconds): PartnerNews {
+    const stream = this.#stream;
+    if (!stream?.ack(received, replayed))
+      return { kind: 'broken', reason: `ack of position ${received}, never sent` };
+    this.#watch?.heard(now);
+    this.lag.received(stream.acked, now);
+    this.lag.replayed(stream.base + stream.replayed);
+    return ACKED;
+  }
+
+  /** The connection is gone: it was broken from outside, or is closed here for what came on it. */
+  broken(link: Link, now: HostMilliseconds, close: boolean): void {
+    if (close) this.#do({ kind: 'close', link });
+    if (this.#greeting === link) this.#greeting = undefined;
+    if (this.#link === link) this.#link = undefined;
+    this.#watch?.broke(now);
+  }
+
+  reconnectSoon(now: HostMilliseconds): void {
+    if (this.#cut || this.#link !== undefined || this.#greeting !== undefined) return;
+    this.#reconnectAt = hostMilliseconds(now + this.#side.timing.reconnectMs);
+  }
+
+  #connect(): void {
+    this.#do({ kind: 'connect', address: this.address, generation: this.generation });
+  }
+
+  /** Nothing more of the log is sent to it; its connection stays, for the last word. */
+  fallSilent(): void {
+    this.#cut = true;
+    this.#reconnectAt = undefined;
+  }
+
+  /** For good: nothing more is sent to it, and nothing of it is heard. What it acked stays valid. */
+  cut(over?: Epoch): void {
+    if (over !== undefined && this.#link !== undefined) this.#send(this.#link, { kind: 'over', epoch: over });
+    for (const link of [this.#link, this.#greeting])
+      if (link !== undefined) this.#do({ kind: 'close', link });
+    this.#link = undefined;
+    this.#greeting = undefined;
+    this.#reconnectAt = undefined;
+    this.#cut = true;
+  }
+
+  // ------------------------------------------------------------------------------------------ time
+
+  /** From now on its silence counts afresh. */
+  watch(now: HostMilliseconds): void {
+    this.#watch = new PartnerWatch(now, this.#side.timing);
+  }
+
+  heartbeat({ vm, generation, sender }: Heartbeat, now: HostMilliseconds): void {
+    const right = vm === this.#side.vm && generation === this.generation && sender === this.#instance;
+    if (right && !this.#cut) this.#watch?.heartbeat(now);
+  }
+
+  tick(now: HostMilliseconds): void {
+    if (this.#cut) return;
+    if (this.#reconnectAt !== undefined && now >= this.#reconnectAt) {
+      this.#reconnectAt = undefined;
+      this.#connect();
+    }
+  }
+
+  beat(): void {
+    if (this.#cut) return;
+    const { vm, instance } = this.#side;
+    const received = this.#stream?.end ?? 0n;
+    const replayed = this.#stream?.replayed ?? 0n;
+    const heartbeat = { vm, generation: this.generation, sender: instance, received, replayed };
+    this.#do({ kind: 'heartbeat', heartbeat });
+  }
+
+  /** Called every heartbeat interval while its silence matters. */
+  check(now: HostMilliseconds): Silence | undefined {
+    const progress = this.#stream ? this.#stream.acked + this.#stream.replayed : 0n;
+    return this.#watch?.check(now, this.#link !== undefined, this.bytes > 0, progress);
+  }
+
+  /** It is stuck: the connection is made anew, once. What then still does not help is suspicion, in words. */
+  unstick(now: HostMilliseconds): { readonly suspicion?: string; readonly broken?: string } {
+    if (this.#link === undefined) return { suspicion: 'the logging channel stays broken' };
+    if (!this.#watch?.giveUpConnection())
+      return { suspicion: 'nothing is acked, on a new connection neither' };
+    this.broken(this.#link, now, true);
+    this.reconnectSoon(now);
+    return { broken: 'nothing is acked' };
+  }
+
+  #send(link: Link, message: Message): void {
+    this.#do({ kind: 'send', link, message });
+  }
+}
