@@ -1,4 +1,5 @@
 import type { ArbiterAnswer, ArbiterRequest } from '../src/ft/arbiter.ts';
+import { leaseRunsOutMs } from '../src/ft/lease.ts';
 import { decide, NO_RECORD, type VmRecord } from '../src/storage/vm-record.ts';
 import type { Instance } from './instance.ts';
 import type { World } from './world.ts';
@@ -9,6 +10,8 @@ export class Arbiter {
   record: VmRecord = NO_RECORD;
   /** Replaced by mutants. */
   decide: typeof decide = decide;
+  /** When the lease was last renewed. */
+  renewedAt = 0;
   down = false;
   slowMs = 0;
   loss = 0;
@@ -32,10 +35,26 @@ export class Arbiter {
   #decide(from: Instance, request: ArbiterRequest, answered: (answer: ArbiterAnswer) => void): void {
     const world = this.#world;
     const before = this.record;
-    const { record, answer } = this.decide(before, request, false);
+    const { record, answer, leaseRenewed } = this.decide(before, request, this.leaseExpired);
     this.record = record;
+    if (leaseRenewed) this.renewedAt = world.now;
+    if (request.kind === 'renew' && answer.verdict === 'won') {
+      this.#answer(from, answer, answered);
+      return;
+    }
     world.note('arbiter', `${request.kind} by ${from.name}: ${answer.verdict}, epoch ${answer.epoch}`);
     if (record.epoch !== before.epoch) world.oracles.recordMoved(record);
+    this.#answer(from, answer, answered);
+  }
+
+  /** The owner's lease has surely run out: the VM may be restarted. */
+  get leaseExpired(): boolean {
+    const { leaseMs } = this.#world.profile.timing;
+    return leaseMs > 0 && this.#world.now - this.renewedAt > leaseRunsOutMs(leaseMs);
+  }
+
+  #answer(from: Instance, answer: ArbiterAnswer, answered: (answer: ArbiterAnswer) => void): void {
+    const world = this.#world;
     if (world.random.chance(this.loss)) return;
     from.later(this.#delay(), () => {
       if (!world.network.isCut(world.network.arbiter, from.host)) answered(answer);

@@ -1,9 +1,9 @@
 import type { Epoch } from '../src/ft/identity.ts';
 import type { DiskEvents, DiskPort } from '../src/hypervisor/ports.ts';
 import type { DiskCompletedInput, DiskRequestOutput } from '../src/machine/door.ts';
-import { HEAD_WORDS } from './guest.ts';
+import { BLOCK_BYTES, HEAD_WORDS } from './guest.ts';
 import type { Instance } from './instance.ts';
-import { bytesOf } from './words.ts';
+import { bytesOf, wordsOf } from './words.ts';
 import type { World } from './world.ts';
 
 type Done = 'fenced' | Pick<DiskCompletedInput, 'status' | 'data'>;
@@ -16,12 +16,15 @@ interface Operation {
 
 const NO_DATA = new Uint8Array(0);
 /** What a read of a block finds whose write was torn. */
-const TORN = bytesOf(new Int32Array(HEAD_WORDS + 3).fill(-1));
+const TORN_VALUE = -1;
+const TORN = bytesOf(new Int32Array(HEAD_WORDS + 3).fill(TORN_VALUE));
 
 /** Holds the blocks and the fence (protocol 6). It may be slow, stand still, fail operations, and restart. */
 export class DiskServer {
   readonly #world: World;
   readonly #blocks = new Map<number, Uint8Array>();
+  /** What a block held before a write to it was torn: a file system that boots has it in its journal. */
+  readonly #journal = new Map<number, Uint8Array>();
   readonly #queues = new Map<number, Operation[]>();
   readonly #executing = new Set<Operation>();
   #opening: (() => void)[] = [];
@@ -87,6 +90,16 @@ export class DiskServer {
     this.#world.note('disk', 'restarts');
   }
 
+  /** What a guest finds that boots now, by client: torn writes are undone first. */
+  bootValues(): number[] {
+    for (const [offset, data] of this.#blocks)
+      if (data === TORN) this.#blocks.set(offset, this.#journal.get(offset) ?? NO_DATA);
+    return this.#world.clients.map((_, client) => {
+      const data = this.#blocks.get(client * BLOCK_BYTES);
+      return data && data.length > 0 ? wordsOf(data)[HEAD_WORDS]! : 0;
+    });
+  }
+
   #refuseOld(queue: Operation[]): void {
     for (let index = queue.length - 1; index >= 0; index--) {
       const operation = queue[index]!;
@@ -135,10 +148,13 @@ export class DiskServer {
   #apply({ session, request }: Operation): void {
     this.#world.oracles.written(session, request);
     this.#blocks.set(request.offset, request.data);
+    this.#journal.delete(request.offset);
   }
 
   #tear({ session, request }: Operation): void {
     this.#world.note('disk', `write ${request.request} of epoch ${session} is torn`);
+    const before = this.#blocks.get(request.offset);
+    if (before && before !== TORN) this.#journal.set(request.offset, before);
     this.#blocks.set(request.offset, TORN);
   }
 

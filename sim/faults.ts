@@ -21,7 +21,8 @@ function someone(world: World): Instance | undefined {
 
 /** Now, or in the middle of whatever it does next. */
 function suddenly(world: World, victim: Instance, then: () => void): void {
-  if (world.random.chance(0.4)) then();
+  // Where restarts rely on a lease, an output that was decided on leaves in time (protocol 7b: the bound m).
+  if (world.profile.restarts || world.random.chance(0.4)) then();
   else
     victim.afterActions(1 + world.random.below(30), () => {
       if (!world.healed) then();
@@ -65,6 +66,20 @@ const ALL = [
   { name: 'crash-anyone', weight: 2, always: true, strike: (world: World) => crash(world, someone(world)) },
   { name: 'pause-primary', weight: 2, strike: (world: World) => pause(world, world.primary) },
   { name: 'pause-anyone', weight: 2, strike: (world: World) => pause(world, someone(world)) },
+  {
+    name: 'pause-taker',
+    weight: 2,
+    // Whoever is just deciding who goes on: stopped there, for longer than the decision lasts.
+    strike: (world: World) => {
+      const deciding = [...world.instances.values()].filter(
+        ({ running, driver }) => running && ['ASK', 'OPEN', 'COMMIT'].includes(driver.state),
+      );
+      const victim = deciding[0];
+      if (!victim) return;
+      victim.stop();
+      windowOf(world, 90, 600, () => victim.goOn());
+    },
+  },
   {
     name: 'cut-one-way',
     weight: 2,
@@ -182,7 +197,8 @@ const ALL = [
     weight: 1,
     strike: (world: World) => {
       world.disk.stalled = true;
-      windowOf(world, 10, 250, () => {
+      // Now and then for longer than a lease.
+      windowOf(world, 10, world.random.chance(0.3) ? 700 : 250, () => {
         world.disk.stalled = false;
       });
     },

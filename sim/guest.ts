@@ -6,18 +6,19 @@ import { bytesOf, stirred, wordsOf } from './words.ts';
  * client has a counter in memory, which only fault tolerance keeps, and a block on the disk.
  *
  * A request frame is [client, id, operation, argument]. Every output that has content begins with
- * [number, link before, link], where the link is a hash of all outputs so far and of the state that made them: a
- * reader of the outputs alone can tell whether one contradicts another.
+ * [number, link before, link, life], where the link is a hash of all outputs so far and of the state that made them: a
+ * reader of the outputs alone can tell whether one contradicts another. After that comes the life: a guest that is
+ * booted again, from its disk, has another one.
  */
-export const OPERATION = { count: 0, put: 1, get: 2 } as const;
+export const OPERATION = { count: 0, put: 1, get: 2, peek: 3 } as const;
 
 /** Words of every output's head, and of a reply behind it: [client, id, value]. */
-export const HEAD_WORDS = 3;
+export const HEAD_WORDS = 4;
 
 export const BLOCK_BYTES = 512;
 const CONSOLE_EVERY = 1500;
 const FIXED_WORDS = 8;
-const CLIENT_WORDS = 7;
+const CLIENT_WORDS = 8;
 const REQUEST_WORDS = 4;
 
 const IDLE = 0;
@@ -35,6 +36,8 @@ interface Served {
   lastId: number;
   lastValue: number;
   counter: number;
+  /** What the guest believes to be on the disk: read when it booted, written since. */
+  cached: number;
 }
 
 export interface GuestOutputs {
@@ -44,18 +47,30 @@ export interface GuestOutputs {
 export class Guest {
   count = 0;
   outputs = 0;
+  #life: number;
   #chain = 1;
   #link = 1;
   #guestTime = 0;
   #consoleAt = CONSOLE_EVERY;
-  #resets = 0;
   readonly #clients: Served[];
   #pending: DiskRequestOutput[] = [];
   readonly #sink: GuestOutputs;
 
-  constructor(sink: GuestOutputs, clients: number) {
+  constructor(sink: GuestOutputs, clients: number, life = 0) {
+    this.#life = life;
     this.#sink = sink;
     this.#clients = Array.from({ length: clients }, newlyServed);
+  }
+
+  get life(): number {
+    return this.#life;
+  }
+
+  /** Before its first instruction it reads its disk. */
+  boot(values: readonly number[]): void {
+    values.forEach((value, client) => {
+      this.#clients[client]!.cached = value;
+    });
   }
 
   get pending(): readonly DiskRequestOutput[] {
@@ -101,9 +116,9 @@ export class Guest {
 
   snapshot(): Uint8Array {
     const words = [this.count, this.outputs, this.#chain, this.#link, this.#guestTime, this.#consoleAt];
-    words.push(this.#resets, this.#pending.length);
-    for (const { stage, id, value, disk, lastId, lastValue, counter } of this.#clients)
-      words.push(stage, id, value, disk, lastId, lastValue, counter);
+    words.push(this.#life, this.#pending.length);
+    for (const { stage, id, value, disk, lastId, lastValue, counter, cached } of this.#clients)
+      words.push(stage, id, value, disk, lastId, lastValue, counter, cached);
     for (const { request, operation, offset, length, data } of this.#pending)
       words.push(
         request,
@@ -125,19 +140,17 @@ export class Guest {
     guest.#link = words[3]!;
     guest.#guestTime = words[4]!;
     guest.#consoleAt = words[5]!;
-    guest.#resets = words[6]!;
+    guest.#life = words[6]!;
     let at = FIXED_WORDS;
     for (const served of guest.#clients) {
-      [served.stage, served.id, served.value, served.disk, served.lastId, served.lastValue, served.counter] =
-        words.slice(at, at + CLIENT_WORDS) as unknown as [
-          number,
-          number,
-          number,
-          number,
-          number,
-          number,
-          number,
-        ];
+      served.stage = words[at]!;
+      served.id = words[at + 1]!;
+      served.value = words[at + 2]!;
+      served.disk = words[at + 3]!;
+      served.lastId = words[at + 4]!;
+      served.lastValue = words[at + 5]!;
+      served.counter = words[at + 6]!;
+      served.cached = words[at + 7]!;
       at += CLIENT_WORDS;
     }
     for (let left = words[7]!; left > 0; left--) {
@@ -166,6 +179,8 @@ export class Guest {
     if (operation === OPERATION.count) {
       served.counter += 1;
       this.#answer(client, served, served.counter);
+    } else if (operation === OPERATION.peek) {
+      this.#answer(client, served, served.cached);
     } else if (operation === OPERATION.put) {
       served.value = argument;
       this.#disk(client, served, WRITING);
@@ -184,8 +199,10 @@ export class Guest {
     // A failed operation is tried again, as a file system's journal would.
     if (status === 'error') this.#disk(client, served, served.stage);
     else if (served.stage === WRITING) this.#disk(client, served, FLUSHING);
-    else if (served.stage === FLUSHING) this.#answer(client, served, served.value);
-    else {
+    else if (served.stage === FLUSHING) {
+      served.cached = served.value;
+      this.#answer(client, served, served.value);
+    } else {
       const value = data.length === 0 ? 0 : wordsOf(data)[HEAD_WORDS]!;
       this.#chain = stirred(this.#chain, value);
       this.#answer(client, served, value);
@@ -221,8 +238,8 @@ export class Guest {
     this.#link = link;
     const full = kind === 'frame' || kind === 'write';
     const content = full
-      ? Int32Array.of(number, before, link, kind === 'write' ? value : client, id, value)
-      : Int32Array.of(number, before, link);
+      ? Int32Array.of(number, before, link, this.#life, kind === 'write' ? value : client, id, value)
+      : Int32Array.of(number, before, link, this.#life);
     let output: Output;
     if (kind === 'frame') output = { kind, nic: 0, frame: bytesOf(content) };
     else if (kind === 'console') output = { kind, port: 0, bytes: bytesOf(content) };
@@ -238,5 +255,5 @@ export class Guest {
 }
 
 function newlyServed(): Served {
-  return { stage: IDLE, id: 0, value: 0, disk: 0, lastId: 0, lastValue: 0, counter: 0 };
+  return { stage: IDLE, id: 0, value: 0, disk: 0, lastId: 0, lastValue: 0, counter: 0, cached: 0 };
 }

@@ -61,7 +61,7 @@ export class Instance {
     this.host = host;
     world.instances.set(name, this);
     this.clock = new SimClock(this, world.random.between(0, 1e6), 1 + world.random.between(-1e-4, 1e-4));
-    this.vcpu = new SimVcpu(this, world.clients.length, role.kind === 'primary');
+    this.vcpu = new SimVcpu(this, world.clients.length, role.kind === 'primary' ? ++world.lives : undefined);
     this.disks = new SimDiskPort(this);
     const { vm, profile } = world;
     const side = {
@@ -233,7 +233,7 @@ export class Instance {
         listen: (events) => {
           this.hosts = events;
         },
-        find: () => this.act(() => world.findHost(this)),
+        find: (except) => this.act(() => world.findHost(this, except)),
       },
       entropy: { bytes: (length) => new Uint8Array(length).fill(world.random.below(256)) },
       status: { report: (status) => this.act(() => this.#report(status)) },

@@ -16,6 +16,8 @@ export interface Profile {
   readonly faultMs: number;
   /** A crash that may lose the VM: the last copy, or both. */
   readonly reckless: number;
+  /** The VM is restarted from its disk when both hosts are lost: it lives under a lease. */
+  readonly restarts: boolean;
 }
 
 /** The production timers, scaled so that a takeover takes a tenth of a second. */
@@ -23,6 +25,7 @@ const TIMING: Timing = {
   ...DEFAULT_TIMING,
   heartbeatMs: 20,
   suspicionMs: 100,
+  suspicionMinMs: 70,
   requestMs: 30,
   requestMaxMs: 60,
   commitMs: 150,
@@ -33,21 +36,25 @@ const TIMING: Timing = {
   lagLowMs: 30,
 };
 
+const LEASE_MS = 250;
+
 const ROOMY: Limits = { streamBytes: 64_000, holdBytes: 64_000, backupBytes: 64_000 };
 const TINY: Limits = { streamBytes: 3_000, holdBytes: 2_000, backupBytes: 1_500 };
 
 export function profileOf(random: Random): Profile {
   const tinyBuffers = random.chance(0.2);
+  const restarts = random.chance(0.3);
   const share = random.between(0.25, 1);
   return {
     hosts: 4,
     clients: 3,
-    timing: TIMING,
+    timing: restarts ? { ...TIMING, leaseMs: LEASE_MS } : TIMING,
     limits: tinyBuffers ? TINY : ROOMY,
     tinyBuffers,
     faults: FAULTS.filter((fault) => fault.always || random.chance(share)).map((fault) => fault.name),
     faultGap: random.pick([40, 150, 400]),
     faultMs: random.between(500, 1100),
-    reckless: random.chance(0.15) ? 0.2 : 0,
+    reckless: restarts ? 0.4 : random.chance(0.15) ? 0.2 : 0,
+    restarts,
   };
 }

@@ -24,6 +24,7 @@ export class SimVcpu implements VcpuPort {
   #guest: Guest;
   #mode: 'live' | 'replay';
   #running = false;
+  #boots: boolean;
   #stopped = false;
   #inputs: Input[] = [];
   #share = 1;
@@ -37,16 +38,22 @@ export class SimVcpu implements VcpuPort {
   #orderly = false;
   #sliceOrder = 0;
 
-  constructor(instance: Instance, clients: number, live: boolean) {
+  /** `life`: of a guest that boots here; none where a copy is waited for. */
+  constructor(instance: Instance, clients: number, life: number | undefined) {
     this.#instance = instance;
     this.#clients = clients;
-    this.#mode = live ? 'live' : 'replay';
-    this.#guest = new Guest({ output: this.#output }, clients);
+    this.#mode = life === undefined ? 'replay' : 'live';
+    this.#boots = life !== undefined;
+    this.#guest = new Guest({ output: this.#output }, clients, life);
   }
 
   /** Whether this vCPU makes history, as an outsider with a profiler would see it. */
   get live(): boolean {
     return this.#mode === 'live' && this.#running && !this.#stopped;
+  }
+
+  get life(): number {
+    return this.#guest.life;
   }
 
   get count(): number {
@@ -76,6 +83,7 @@ export class SimVcpu implements VcpuPort {
       this.#beLive();
       if (this.#running) return;
       this.#running = true;
+      this.boot();
       this.#sliceSoon(0);
     });
   }
@@ -133,6 +141,12 @@ export class SimVcpu implements VcpuPort {
       this.#ending = false;
       this.#tell(() => this.#events.loaded(this.#guest.digest));
     });
+  }
+
+  /** Reads the disk, once: when the guest runs at first, so after the fence. */
+  boot(): void {
+    if (this.#boots) this.#guest.boot(this.#instance.world.disk.bootValues());
+    this.#boots = false;
   }
 
   stop(): void {

@@ -45,6 +45,8 @@ export class World {
   events = 0;
   steps = 0;
   takeovers = 0;
+  /** Guests booted. */
+  lives = 0;
   connections = 0;
   readonly faults = new Map<FaultName, number>();
   violation: Violation | undefined;
@@ -106,6 +108,37 @@ export class World {
     const backup = this.backupFor(primary);
     if (backup) primary.driver.protect(backup.name);
     for (const client of this.clients) client.start();
+    if (this.profile.restarts) this.#restartWhenLost();
+  }
+
+  /** The cluster: whoever finds the lease run out starts the VM from its disk; sometimes two do. */
+  #restartWhenLost(): void {
+    this.schedule(this.random.between(5, 30), () => this.#restartWhenLost());
+    const { arbiter } = this;
+    if (!arbiter.leaseExpired || arbiter.down) return;
+    for (const { running, driver } of this.instances.values())
+      if (running && driver.role === 'primary' && driver.state === 'START') return;
+    const rivals = this.random.chance(0.25) ? 2 : 1;
+    for (let count = 0; count < rivals; count++) {
+      const host = this.#freeHost() ?? this.random.below(this.profile.hosts);
+      if (this.#hostsDown.has(host)) return;
+      const start = {
+        kind: 'power-on',
+        expected: arbiter.record.epoch,
+        waitForBackup: false,
+        faultTolerance: true,
+      } as const;
+      this.#start(host, { kind: 'primary', start });
+    }
+  }
+
+  #freeHost(besides?: number): number | undefined {
+    const taken = new Set(this.#hostsDown);
+    if (besides !== undefined) taken.add(besides);
+    for (const instance of this.instances.values()) if (instance.running) taken.add(instance.host);
+    const free: number[] = [];
+    for (let host = 0; host < this.profile.hosts; host++) if (!taken.has(host)) free.push(host);
+    return free.length === 0 ? undefined : this.random.pick(free);
   }
 
   /** The newest that goes on as the VM; a stopped one counts as long as nobody newer does. */
@@ -124,15 +157,17 @@ export class World {
   }
 
   /** A backup on another host than that of `besides`: one that waits there already, or a new instance. */
-  backupFor(besides: Instance): Instance | undefined {
+  backupFor(besides: Instance, except: readonly string[] = []): Instance | undefined {
     for (const instance of this.instances.values())
-      if (instance.running && instance.driver.state === 'WAIT' && instance.host !== besides.host)
+      if (
+        instance.running &&
+        instance.driver.state === 'WAIT' &&
+        instance.host !== besides.host &&
+        !except.includes(instance.name)
+      )
         return instance;
-    const taken = new Set([besides.host, ...this.#hostsDown]);
-    for (const instance of this.instances.values()) if (instance.running) taken.add(instance.host);
-    const free: number[] = [];
-    for (let host = 0; host < this.profile.hosts; host++) if (!taken.has(host)) free.push(host);
-    if (free.length > 0) return this.#start(this.random.pick(free), { kind: 'backup' });
+    const free = this.#freeHost(besides.host);
+    if (free !== undefined) return this.#start(free, { kind: 'backup' });
     // No host is free: one that asks in vain, since its pair was never committed, can be copied to again.
     const { record } = this.arbiter;
     return [...this.instances.values()].find(
@@ -141,15 +176,16 @@ export class World {
         instance.driver.role === 'backup' &&
         instance.driver.state === 'ASK' &&
         instance.host !== besides.host &&
+        !except.includes(instance.name) &&
         record.backup !== instance.name,
     );
   }
 
   /** The cluster's placement: it takes a while, may have no host, and now and then offers a wrong one. */
-  findHost(asking: Instance): void {
+  findHost(asking: Instance, except: readonly string[]): void {
     asking.later(this.random.between(1, 25), () => {
       const wrong = this.random.chance(0.03);
-      const backup = wrong ? this.#start(asking.host, { kind: 'backup' }) : this.backupFor(asking);
+      const backup = wrong ? this.#start(asking.host, { kind: 'backup' }) : this.backupFor(asking, except);
       if (backup) asking.hosts.candidate(backup.name, `h${backup.host}`);
     });
   }

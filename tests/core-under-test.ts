@@ -114,7 +114,7 @@ export function committing(): CoreUnderTest {
   core.step({ kind: 'protect', address: 'b' });
   core.step({ kind: 'connected', link: L, address: 'b' });
   const envelope = { vm, generation: epoch(2), sender: instanceId('b') };
-  core.receive({ kind: 'welcome', ...envelope, version: 1, machine: 'm', loaded: false, received: 0n });
+  core.receive({ kind: 'welcome', ...envelope, version: 2, machine: 'm', loaded: false, received: 0n });
   const machine = new Uint8Array(3);
   const snapshot = { machine, count: count(0n), position: { outputs: 0n }, digest: 'd' };
   core.step({ kind: 'snapshot', snapshot });
@@ -133,9 +133,10 @@ export function loadedBackup(): CoreUnderTest {
     vm,
     generation: epoch(2),
     sender: instanceId('a'),
-    version: 1,
+    version: 2,
     machine: 'm',
     fresh: true,
+    attempt: 1,
   });
   core.receive(
     { kind: 'snapshot-begin', bytes: 1, count: count(0n), position, released: 0n, digest },

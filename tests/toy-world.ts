@@ -31,6 +31,7 @@ export const QUICK: Timing = {
   ...DEFAULT_TIMING,
   heartbeatMs: 10,
   suspicionMs: 100,
+  suspicionMinMs: 100,
   requestMs: 30,
   requestMaxMs: 60,
   commitMs: 200,

@@ -62,9 +62,10 @@ class Fed {
 const hello = (changed: object = {}): Message => ({
   kind: 'hello',
   ...ENVELOPE,
-  version: 1,
+  version: 2,
   machine: 'm',
   fresh: true,
+  attempt: 1,
   ...changed,
 });
 
@@ -195,7 +196,7 @@ function pair(): { core: Primary; fed: Fed } {
   note(fed.step({ kind: 'disks-opened', epoch: epoch(1), verdict: 'ok' }));
   note(fed.step({ kind: 'protect', address: 'b' }));
   note(fed.step({ kind: 'connected', link: fed.link, address: 'b' }));
-  const welcome = { vm, generation, sender: instanceId('b'), version: 1, machine: 'm' };
+  const welcome = { vm, generation, sender: instanceId('b'), version: 2, machine: 'm' };
   note(fed.receive({ kind: 'welcome', ...welcome, loaded: false, received: 0n }));
   const machine = new Uint8Array(3);
   const snapshot = { machine, count: instructionCount(0n), position: { outputs: 0n }, digest: HASH };

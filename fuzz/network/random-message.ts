@@ -86,7 +86,7 @@ export function randomMessage(random: Random, sequence: bigint): Message {
   const bound = { ...envelope, version: random.chance(0.9) ? 1 : 2, machine: random.chance(0.9) ? 'm' : 'n' };
   switch (random.below(14)) {
     case 0:
-      return { kind: 'hello', ...bound, fresh: random.chance(0.5) };
+      return { kind: 'hello', ...bound, fresh: random.chance(0.5), attempt: random.below(4) };
     case 1:
       return { kind: 'welcome', ...bound, loaded: random.chance(0.5), received: number(random, sequence) };
     case 2:

@@ -4,6 +4,7 @@ import { CHANNEL } from './channel.ts';
 import { DISK } from './disk.ts';
 import type { Mutant } from './mutant.ts';
 import { OUTPUT_RULE } from './output-rule.ts';
+import { RESTART } from './restart.ts';
 import { TAKEOVER } from './takeover.ts';
 
 /** Every rule of the protocol, broken; in the order of the rules. */
@@ -14,4 +15,5 @@ export const MUTANTS: readonly Mutant[] = [
   ...DISK,
   ...CHANNEL,
   ...ATTACH,
+  ...RESTART,
 ];

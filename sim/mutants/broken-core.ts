@@ -1,5 +1,6 @@
 import type { FtAction } from '../../src/ft/action.ts';
 import type { FtEvent } from '../../src/ft/event.ts';
+import type { Timing } from '../../src/ft/timing.ts';
 import type { Core, Cores } from '../../src/hypervisor/driver.ts';
 import type { Instance } from '../instance.ts';
 import type { World } from '../world.ts';
@@ -21,6 +22,10 @@ export interface Side {
  * with an instance that goes from backup to primary.
  */
 export interface Breakage {
+  /** The timers that the core is given. */
+  timing?(timing: Timing, role: 'primary' | 'backup'): Timing;
+  /** A half of the protocol begins in this process. */
+  begins?(instance: Instance): void;
   /** The event that the core gets, or none. */
   hears?(event: FtEvent, side: Side): FtEvent | undefined;
   /** The action that is done, or none. */
@@ -35,10 +40,15 @@ export function breakCores(world: World, breakage: () => Breakage): void {
   world.cores = (instance) => {
     const broken = breakage();
     const cores = sound(instance);
+    const given = (side: Parameters<Cores['backup']>[0], role: 'primary' | 'backup') => {
+      broken.begins?.(instance);
+      return broken.timing ? { ...side, timing: broken.timing(side.timing, role) } : side;
+    };
     return {
       primary: (side, start, now) =>
-        new BrokenCore(instance, 'primary', cores.primary(side, start, now), broken),
-      backup: (side, now) => new BrokenCore(instance, 'backup', cores.backup(side, now), broken),
+        new BrokenCore(instance, 'primary', cores.primary(given(side, 'primary'), start, now), broken),
+      backup: (side, now) =>
+        new BrokenCore(instance, 'backup', cores.backup(given(side, 'backup'), now), broken),
     } satisfies Cores;
   };
 }

@@ -10,10 +10,18 @@ const REPEATED = 'no output that a later state contradicts';
 export class ConsistentOutputs {
   readonly #world: World;
   /** By number. A request without content has no hash of its own; the output after it tells it. */
-  readonly #links: (number | undefined)[] = [1];
+  #links: (number | undefined)[] = [1];
+  #life = 1;
 
   constructor(world: World) {
     this.#world = world;
+  }
+
+  /** A guest that was booted again begins a history of its own. */
+  bornAgain(life: number): void {
+    if (life <= this.#life) return;
+    this.#life = life;
+    this.#links = [1];
   }
 
   get last(): number {
@@ -21,6 +29,8 @@ export class ConsistentOutputs {
   }
 
   seen(instance: Instance, number: number, before: number | undefined, link: number | undefined): void {
+    // Of an older life nothing may come any more: that is for another oracle to say.
+    if (instance.vcpu.life < this.#life) return;
     if (number > this.#links.length) {
       const missing = this.#links.length;
       this.#world.violated(

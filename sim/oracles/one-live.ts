@@ -16,8 +16,17 @@ export class OneLive {
   }
 
   wentLive(instance: Instance): void {
+    const before = this.#order.at(-1);
+    // A guest that was booted again has nothing of the older one's history.
+    const sameLife = before === undefined || before.vcpu.life === instance.vcpu.life;
+    const newer = this.#order.find((other) => other.vcpu.life > instance.vcpu.life);
+    if (newer)
+      this.#world.violated(
+        'never two live',
+        `${instance.name} goes live after the VM was restarted as ${newer.name}`,
+      );
     this.#order.push(instance);
-    this.#history.push(instance.vcpu.outputs);
+    this.#history.push(sameLife ? instance.vcpu.outputs : -1);
     if (this.#order.length > 1) this.#world.takeovers += 1;
   }
 

@@ -75,6 +75,7 @@ export class Oracles {
   }
 
   wentLive(instance: Instance): void {
+    this.#outputs.bornAgain(instance.vcpu.life);
     instance.lastLeft = this.#outputs.last;
     this.#oneLive.wentLive(instance);
   }

@@ -43,6 +43,8 @@ export class Backup {
   #pair: Pair | undefined;
   /** Connections that have not said hello carry nothing else; this one has. */
   #link: Link | undefined;
+  /** The last hello that was listened to: an earlier one of the same primary comes late. */
+  #greeted: { readonly sender: InstanceId; readonly attempt: number } | undefined;
   #reception = new SnapshotReception();
   #expectedDigest: string | undefined;
   /** Loads that the vCPU has not answered; what it says before the last answer is about an earlier try. */
@@ -214,6 +216,11 @@ export class Backup {
     const { vm, instance, machine } = this.#side;
     const fits = hello.vm === vm && hello.version === PROTOCOL_VERSION && hello.machine === machine;
     const same = this.#pair?.generation === hello.generation && this.#pair.primary === hello.sender;
+    const late = hello.sender === this.#greeted?.sender && hello.attempt <= this.#greeted.attempt;
+    if (late) {
+      this.#do({ kind: 'close', link });
+      return;
+    }
     const again = this.#state === 'ASK' && this.#early && hello.fresh;
     const open =
       this.#state === 'WAIT' || this.#state === 'LOAD' || again || (this.#state === 'BACK' && same);
@@ -225,6 +232,7 @@ export class Backup {
     }
     if (this.#link !== undefined && this.#link !== link) this.#do({ kind: 'close', link: this.#link });
     this.#link = link;
+    this.#greeted = { sender: hello.sender, attempt: hello.attempt };
     // The same generation copied anew: its commit was never asked for, and the state of the try before is another.
     const loaded = this.#state === 'BACK' && !hello.fresh;
     if (!loaded) this.#expect({ generation: hello.generation, primary: hello.sender });

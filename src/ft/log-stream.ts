@@ -39,13 +39,14 @@ export class LogStream {
     return this.base + this.#received;
   }
 
-  append(entry: LogEntry): LogEntry {
+  /** `sent`: it goes out on a connection at once; otherwise it waits for one. */
+  append(entry: LogEntry, sent: boolean): LogEntry {
     this.#end += 1n;
     assert(entry.sequence === this.base + this.#end, 'a stream gets every entry of the log');
     const own = { ...entry, sequence: this.#end };
     this.#kept.push(own);
     this.#bytes += entryBytes(own);
-    if (this.link !== undefined) this.#sent = this.#end;
+    if (sent) this.#sent = this.#end;
     return own;
   }
 

@@ -21,7 +21,7 @@ function writeBody(body: ByteWriter, message: Exclude<Message, { kind: 'entry' }
   switch (message.kind) {
     case 'hello':
       writeEnvelope(body, message).u32(message.version).bytes(encodeText(message.machine));
-      body.bool(message.fresh);
+      body.bool(message.fresh).u32(message.attempt);
       return;
     case 'welcome':
       writeEnvelope(body, message).u32(message.version).bytes(encodeText(message.machine));
@@ -82,6 +82,7 @@ function readBody(tag: number, body: ByteReader): Message | undefined {
         version: body.u32(),
         machine: readText(body),
         fresh: readBool(body),
+        attempt: body.u32(),
       };
     case FRAME_TAG.welcome:
       return {

@@ -5,7 +5,7 @@ import type { LogPosition } from '../replay/position.ts';
 import type { Epoch, InstanceId, VmId } from './identity.ts';
 
 /** Raised when a message changes its meaning. Two sides of different versions do not pair. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 
 /**
  * Who speaks, in which pair. Hello and welcome carry it and bind their connection to it, so the messages that
@@ -22,13 +22,15 @@ export type Message =
   /**
    * P to B, first on every connection. `machine` names everything that two sides must have alike. `fresh`: a
    * snapshot follows, and what B has of an earlier try of this generation is worth nothing. Otherwise the
-   * connection goes on with the log that B has.
+   * connection goes on with the log that B has. `attempt` grows with every hello of this sender: one that was held
+   * up on the way must not undo what a later one has done.
    */
   | ({
       readonly kind: 'hello';
       readonly version: number;
       readonly machine: string;
       readonly fresh: boolean;
+      readonly attempt: number;
     } & Envelope)
   /** B to P: the position of the last entry received, and whether the snapshot is loaded at all. */
   | ({

@@ -33,6 +33,8 @@ export class Partner {
   readonly lag = new ExecutionLag();
   readonly #side: Side;
   readonly #do: (action: FtAction) => void;
+  /** Counts the hellos of this primary, to whomever. */
+  readonly #attempt: () => number;
   #instance: InstanceId | undefined;
   /** From the snapshot on. */
   #stream: LogStream | undefined;
@@ -50,12 +52,14 @@ export class Partner {
     address: string,
     now: HostMilliseconds,
     perform: (action: FtAction) => void,
+    attempt: () => number,
   ) {
     this.#side = side;
     this.generation = generation;
     this.address = address;
     this.since = now;
     this.#do = perform;
+    this.#attempt = attempt;
     this.#connect();
   }
 
@@ -91,7 +95,7 @@ export class Partner {
 
   append(sequence: bigint, at: InstructionCount, payload: LogPayload, now: HostMilliseconds): void {
     if (!this.#stream || this.#cut) return;
-    const entry = this.#stream.append({ sequence, at, ...payload });
+    const entry = this.#stream.append({ sequence, at, ...payload }, this.#link !== undefined);
     if (this.#link !== undefined) this.#send(this.#link, { kind: 'entry', entry });
     if (payload.kind === 'input') this.lag.made(sequence, at, now);
   }
@@ -133,6 +137,7 @@ export class Partner {
       version: PROTOCOL_VERSION,
       machine,
       fresh: !this.#stream,
+      attempt: this.#attempt(),
     });
     this.#do({ kind: 'flush', link });
     // Until the welcome has named a position entries only pile up.

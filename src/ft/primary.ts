@@ -85,6 +85,7 @@ export class Primary {
   /** A backup that is being attached. In GATE and COMMIT its ack is a gate too. */
   #joining: Partner | undefined;
   #gatePosition: bigint | undefined;
+  #hellos = 0;
   /** An order: the pair is to get another backup. */
   #migrating = false;
   /** Fault tolerance is being turned off: by then at the latest, whether the order is in the log or not. */
@@ -351,7 +352,14 @@ export class Primary {
     if (address === undefined || address === this.#pair?.address) return;
     this.#enter('COPY', address);
     const generation = epoch(this.#epoch + 1);
-    this.#joining = new Partner(this.#side, generation, address, this.#now, (action) => this.#do(action));
+    this.#joining = new Partner(
+      this.#side,
+      generation,
+      address,
+      this.#now,
+      (action) => this.#do(action),
+      () => ++this.#hellos,
+    );
   }
 
   #snapshot(snapshot: MachineSnapshot): void {

@@ -122,7 +122,7 @@ test('One winner: asked before the commit there is no verdict, and the same ques
   forsaken.tickFor(QUICK.suspicionMs + 20);
   forsaken.answer('superseded', 1);
   const envelope = { vm, generation: epoch(2), sender: instanceId('a') };
-  forsaken.receive({ kind: 'hello', ...envelope, version: 1, machine: 'm', fresh: true });
+  forsaken.receive({ kind: 'hello', ...envelope, version: 2, machine: 'm', fresh: true, attempt: 2 });
   expect(forsaken.state).toBe('LOAD');
   expect(backup.asked()).toMatchObject({ kind: 'claim', lowest: 2, highest: 3 });
 });
@@ -244,9 +244,10 @@ test('Order: a gap, a repeat or a damaged frame ends the connection, and is neve
       vm,
       generation: epoch(2),
       sender: instanceId('a'),
-      version: 1,
+      version: 2,
       machine: 'm',
       fresh: false,
+      attempt: 2,
     };
     const resumed = core.step({ kind: 'received', link: link2, messages: [hello] });
     expect(sent(resumed)).toMatchObject([
@@ -262,15 +263,28 @@ test('a primary answers a stranger only with the epoch, and closes', () => {
     vm,
     generation: epoch(1),
     sender: instanceId('x'),
-    version: 1,
+    version: 2,
     machine: 'm',
     fresh: false,
+    attempt: 2,
   };
   const actions = core.step({ kind: 'received', link: link(9), messages: [hello] });
   expect(actions).toEqual([
     { kind: 'send', link: 9, message: { kind: 'over', epoch: 2 } },
     { kind: 'close', link: 9 },
   ]);
+});
+
+test('Order: a hello that was held up on the way does not undo what a later one has done', () => {
+  const core = loadedBackup();
+  core.receive(logged(1n));
+  const envelope = { vm, generation: epoch(2), sender: instanceId('a') };
+  const hello = { kind: 'hello', ...envelope, version: 2, machine: 'm', fresh: true, attempt: 1 } as const;
+  const late = core.step({ kind: 'received', link: link(7), messages: [hello] });
+  expect(late).toEqual([{ kind: 'close', link: 7 }]);
+  expect(core.state).toBe('BACK');
+  core.receive(logged(2n));
+  expect(core.done).toContainEqual({ kind: 'send', link: L, message: ack(2n) });
 });
 
 test('Order: a broken connection goes on after the position that the backup names', () => {
@@ -287,7 +301,7 @@ test('Order: a broken connection goes on after the position that the backup name
   const welcome: Message = {
     kind: 'welcome',
     ...envelope,
-    version: 1,
+    version: 2,
     machine: 'm',
     loaded: true,
     received: 2n,
@@ -356,7 +370,7 @@ test('Backpressure: a buffer that drains while the channel is broken is read int
   core.step({ kind: 'broken', link: L, reason: 'reset' });
   core.step({ kind: 'replayed', sequence });
   const envelope = { vm, generation: epoch(2), sender: instanceId('a') };
-  const hello: Message = { kind: 'hello', ...envelope, version: 1, machine: 'm', fresh: false };
+  const hello: Message = { kind: 'hello', ...envelope, version: 2, machine: 'm', fresh: false, attempt: 2 };
   const resumed = core.step({ kind: 'received', link: link(2), messages: [hello] });
   expect(kinds(resumed)).not.toContain('pause-reading');
 });
@@ -378,7 +392,7 @@ test('Backpressure: a backup that acks nothing, on a new connection neither, end
     const welcome = {
       kind: 'welcome',
       ...envelope,
-      version: 1,
+      version: 2,
       machine: 'm',
       loaded: true,
       received: 0n,

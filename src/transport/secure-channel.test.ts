@@ -21,9 +21,10 @@ const hello = (changed: object = {}): Message => ({
   vm,
   generation,
   sender,
-  version: 1,
+  version: 2,
   machine: 'm',
   fresh: true,
+  attempt: 1,
   ...changed,
 });
 const welcome = (changed: object = {}): Message => ({
@@ -31,7 +32,7 @@ const welcome = (changed: object = {}): Message => ({
   vm,
   generation,
   sender,
-  version: 1,
+  version: 2,
   machine: 'm',
   loaded: false,
   received: 0n,
