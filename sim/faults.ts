@@ -239,6 +239,27 @@ const ALL = [
     },
   },
   {
+    name: 'switch-over',
+    weight: 2,
+    strike: (world: World) => {
+      const { primary } = world;
+      if (!primary) return;
+      world.note(primary.name, 'is told to hand over');
+      primary.later(0, () => primary.driver.switchOver());
+    },
+  },
+  {
+    name: 'ft-off',
+    weight: 1,
+    strike: (world: World) => {
+      const { primary } = world;
+      if (!primary) return;
+      world.note(primary.name, 'is told to end fault tolerance');
+      primary.later(0, () => primary.driver.unprotect());
+      windowOf(world, 5, 150, () => world.wantProtection());
+    },
+  },
+  {
     name: 'trap',
     weight: 1,
     strike: (world: World) => {

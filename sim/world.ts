@@ -197,6 +197,15 @@ export class World {
     return new Instance(this, name, host, role);
   }
 
+  /** An operator turns fault tolerance on again, wherever the VM is now. */
+  wantProtection(): void {
+    const { primary } = this;
+    const backup = primary && this.backupFor(primary);
+    if (!primary || !backup) return;
+    this.note(primary.name, `is told to be protected by ${backup.name}`);
+    primary.later(0, () => primary.driver.protect(backup.name));
+  }
+
   // ------------------------------------------------------------------------------------------ faults
 
   /** Whether the VM outlives the loss of this instance, as far as an outsider can tell. */
@@ -239,6 +248,7 @@ export class World {
     disk.stalled = false;
     disk.failing = 0;
     this.#hostsDown.clear();
+    for (let delay = 50; delay < 600; delay += 100) this.schedule(delay, () => this.wantProtection());
     for (const instance of this.instances.values()) {
       instance.goOn();
       instance.replayMs = 0.2;

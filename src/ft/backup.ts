@@ -55,6 +55,8 @@ export class Backup {
   #outputs = new SuppressedOutputs(0n, []);
   /** The log says that fault tolerance is being ended by order. Who wins is the arbiter's to say all the same. */
   #parted = false;
+  /** The log ends with a planned takeover. */
+  #handedOver = false;
   #detector: FailureDetector;
   readonly #questions: ArbiterQuestions;
   readonly #disks: DiskOpening;
@@ -147,6 +149,7 @@ export class Backup {
       case 'candidate':
       case 'protect':
       case 'migrate-backup':
+      case 'switch-over':
       case 'unprotect':
         // A silent backup has no disks, no network and no live vCPU.
         break;
@@ -257,6 +260,7 @@ export class Backup {
     this.#pending = undefined;
     this.#early = false;
     this.#parted = false;
+    this.#handedOver = false;
     this.#questions.close();
     this.#detector = this.#newDetector();
     this.#enter('LOAD', `from ${pair.primary}, generation ${pair.generation}`);
@@ -304,15 +308,19 @@ export class Backup {
   #accept(entries: readonly LogEntry[]): void {
     if (entries.length === 0) return;
     this.#detector.heard(this.#now);
+    const replayed = entries.filter((entry) => entry.kind !== 'end' || entry.reason !== 'handed-over');
+    // A planned takeover: the log is complete, and this side goes on with it.
+    this.#handedOver ||= replayed.length < entries.length;
     for (const entry of entries) {
       if (entry.kind === 'released') this.#outputs.released(entry.output);
       if (entry.kind === 'input' && entry.input.kind === 'control')
         this.#parted ||= entry.input.action === 'end-protection';
     }
     const { reading } = this.#buffer;
-    this.#buffer.received(entries);
-    this.#do({ kind: 'vcpu-replay', entries });
+    this.#buffer.received(replayed);
+    if (replayed.length > 0) this.#do({ kind: 'vcpu-replay', entries: replayed });
     if (this.#state === 'BACK') this.#ack();
+    if (this.#handedOver) this.#suspect('the primary hands over');
     if (reading && !this.#buffer.reading && this.#link !== undefined)
       this.#do({ kind: 'pause-reading', link: this.#link });
   }
@@ -329,7 +337,7 @@ export class Backup {
     const { reading } = this.#buffer;
     this.#buffer.replayed(sequence);
     if (this.#state !== 'BACK') return;
-    if (this.#order.ended && sequence === this.#order.sequence) {
+    if (this.#order.ended && !this.#handedOver && sequence === this.#order.sequence) {
       this.#halt('the VM was powered off');
       return;
     }
@@ -343,7 +351,7 @@ export class Backup {
   #suspect(reason: string): void {
     const pair = this.#pair;
     if (this.#state !== 'BACK' || !pair) return;
-    if (this.#order.ended) {
+    if (this.#order.ended && !this.#handedOver) {
       // The log has its orderly end: there is nothing to take over.
       this.#halt('the VM was powered off');
       return;
@@ -391,8 +399,10 @@ export class Backup {
   #goLiveWhenReady(): void {
     if (this.#state !== 'OPEN' || !this.#disks.open || !this.#pending || this.#wonEpoch === undefined) return;
     if (!this.#lease.held(this.#now)) return;
-    this.#enter('LIVE', `epoch ${this.#wonEpoch}`);
     const past = this.#outputs.takeover(this.#pending);
+    const made = past.held.at(-1)?.number ?? past.released;
+    const outputs = `outputs made up to ${made}, known to have left up to ${past.released}`;
+    this.#enter('LIVE', `epoch ${this.#wonEpoch}; ${outputs}`);
     const takeover = { epoch: this.#wonEpoch, leaseUntil: this.#lease.until, ...past };
     this.#do({ kind: 'go-live', takeover });
   }

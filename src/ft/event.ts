@@ -50,4 +50,6 @@ export type FtEvent =
   | { readonly kind: 'protect'; readonly address: string }
   /** The pair gets another backup, there or wherever there is a host; the old one stays until the new one counts. */
   | { readonly kind: 'migrate-backup'; readonly address: string | undefined }
+  /** Planned takeover: the backup goes on as the primary, this side ends. */
+  | { readonly kind: 'switch-over' }
   | { readonly kind: 'unprotect' };

@@ -21,7 +21,7 @@ import type { Side } from './side.ts';
 import { VcpuPace } from './vcpu-pace.ts';
 
 /** Protocol 4. COPY, GATE and COMMIT bring a new backup to a lone primary, or later a second one to a pair. */
-export type PrimaryState = 'START' | 'SOLE' | 'PAIR' | 'ASK' | 'COPY' | 'GATE' | 'COMMIT' | 'HALT';
+export type PrimaryState = 'START' | 'SOLE' | 'PAIR' | 'ASK' | 'COPY' | 'GATE' | 'COMMIT' | 'YIELD' | 'HALT';
 
 export type PrimaryStart =
   /** Power-on: nobody may run unless the record still stands at `expected`. */
@@ -86,6 +86,8 @@ export class Primary {
   #joining: Partner | undefined;
   #gatePosition: bigint | undefined;
   #hellos = 0;
+  /** Of a planned takeover: by then the backup should have claimed. */
+  #claimAt = hostMilliseconds(0);
   /** An order: the pair is to get another backup. */
   #migrating = false;
   /** Fault tolerance is being turned off: by then at the latest, whether the order is in the log or not. */
@@ -231,6 +233,9 @@ export class Primary {
         this.#migrating = this.#state === 'PAIR';
         if (this.#migrating && event.address !== undefined) this.#search.order(event.address);
         break;
+      case 'switch-over':
+        this.#yield();
+        break;
       case 'unprotect':
         this.#unprotect();
         break;
@@ -340,6 +345,20 @@ export class Primary {
     this.#migrating = false;
     this.#enter('ASK', reason);
     this.#questions.ask({ kind: 'claim', lowest, highest }, this.#now);
+  }
+
+  /**
+   * Planned takeover: the log gets its last entry, nothing more is let out, and the backup claims at once. Until the
+   * arbiter has said who goes on this side keeps everything: it claims too, after a while, and most likely loses.
+   */
+  #yield(): void {
+    if (this.#state !== 'PAIR' || this.#endAt === undefined) return;
+    this.#append(this.#endAt, { kind: 'end', reason: 'handed-over' });
+    this.#flush();
+    this.#pair?.fallSilent();
+    this.#migrating = false;
+    this.#claimAt = hostMilliseconds(this.#now + this.#side.timing.suspicionMs);
+    this.#enter('YIELD', 'the backup takes over by order');
   }
 
   // ------------------------------------------------------------------------------------------ a new backup
@@ -561,7 +580,8 @@ export class Primary {
 
   #checkPair(): void {
     const pair = this.#pair;
-    if (!pair || this.#state === 'ASK') return;
+    if (this.#state === 'YIELD' && this.#now >= this.#claimAt) this.#suspect('the backup was to take over');
+    if (!pair || this.#state === 'ASK' || this.#state === 'YIELD') return;
     const silence = pair.check(this.#now);
     if (silence === 'silent') this.#suspect('the backup is silent');
     else if (silence === 'stuck') this.#unstick(pair);
@@ -590,7 +610,8 @@ export class Primary {
     const { streamBytes, holdBytes } = this.#side.limits;
     const unacked = Math.max(this.#pair?.bytes ?? 0, this.#joining?.bytes ?? 0);
     const fill = Math.max(this.#gate.bytes / holdBytes, unacked / streamBytes);
-    this.#pace.update(this.#state !== 'START' && !this.#waitForBackup, fill);
+    const mayRun = this.#state !== 'START' && !this.#waitForBackup;
+    this.#pace.update(mayRun, fill);
   }
 
   get #protected(): boolean {
@@ -618,7 +639,8 @@ export class Primary {
     if (this.#state !== 'HALT') {
       this.#joinWhenPossible();
       this.#commitWhenReceived();
-      if (this.#disks.open && this.#lease.held(this.#now)) this.#gate.release(this.#ackedByAll());
+      const mayLeave = this.#disks.open && this.#state !== 'YIELD' && this.#lease.held(this.#now);
+      if (mayLeave) this.#gate.release(this.#ackedByAll());
       this.#endLog();
     }
     if (this.#state !== 'HALT') this.#runOrPause();

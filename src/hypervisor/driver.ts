@@ -124,6 +124,11 @@ export class Driver {
     this.#event({ kind: 'migrate-backup', address });
   }
 
+  /** Planned takeover: the backup goes on as the primary; with `migrateBackup` before it, the VM moves [FT 3.3]. */
+  switchOver(): void {
+    this.#event({ kind: 'switch-over' });
+  }
+
   unprotect(): void {
     this.#event({ kind: 'unprotect' });
   }
@@ -382,6 +387,7 @@ export class Driver {
 function protection(state: string): Protection | undefined {
   switch (state) {
     case 'PAIR':
+    case 'YIELD':
     case 'BACK':
       return 'Protected';
     case 'START':

@@ -26,7 +26,7 @@ const OUTPUT_KIND = [
   'power',
 ] as const satisfies readonly Output['kind'][];
 const DIGEST_PARTS_MAX = 1024;
-const END_REASON = ['powered-off', 'stopped'] as const;
+const END_REASON = ['powered-off', 'stopped', 'handed-over'] as const;
 const DISK_OPERATION = ['read', 'write', 'flush'] as const;
 const POWER_STATE = ['off', 'reset', 'debug-exit', 'triple-fault'] as const;
 

@@ -25,4 +25,7 @@ export type LogPayload =
   /** `parts`: hashes of the parts of the state, which tell what differs when the digests do. */
   | { readonly kind: 'digest'; readonly digest: Digest; readonly parts?: Uint8Array }
   /** An orderly end of the log: nothing follows. */
-  | { readonly kind: 'end'; readonly reason: 'powered-off' | 'stopped' };
+  | { readonly kind: 'end'; readonly reason: EndReason };
+
+/** `handed-over`: a planned takeover; whoever has everything up to here goes on as the primary. */
+export type EndReason = 'powered-off' | 'stopped' | 'handed-over';

@@ -1,7 +1,7 @@
 import { unreachable } from '../base/assert.ts';
 import { type InstructionCount, instructionCount } from '../base/units.ts';
 import type { Input, Machine, Output, OutputSink, StopReason } from '../machine/door.ts';
-import type { LogEntry } from './log-entry.ts';
+import type { EndReason, LogEntry } from './log-entry.ts';
 import { type NumberedOutput, numberOutput } from './numbered-output.ts';
 import type { LogPosition } from './position.ts';
 
@@ -10,7 +10,7 @@ export type ReplayStep =
   | { readonly kind: 'busy' }
   /** Every entry fed so far is replayed. The machine goes no further: the next entry may come at any count. */
   | { readonly kind: 'starved' }
-  | { readonly kind: 'ended'; readonly reason: 'powered-off' | 'stopped' }
+  | { readonly kind: 'ended'; readonly reason: EndReason }
   /** The machine did something else than the log says. One line, with the count. */
   | { readonly kind: 'diverged'; readonly reason: string };
 
