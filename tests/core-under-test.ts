@@ -8,7 +8,7 @@ import { epoch, instanceId, vmId } from '../src/ft/identity.ts';
 import { link } from '../src/ft/link.ts';
 import type { Message } from '../src/ft/message.ts';
 import { Primary } from '../src/ft/primary.ts';
-import { DEFAULT_LIMITS } from '../src/ft/timing.ts';
+import { DEFAULT_LIMITS, type Timing } from '../src/ft/timing.ts';
 import { QUICK } from './toy-world.ts';
 
 /** One half of the protocol by itself: events in, actions out, and the few steps that bring it into a state. */
@@ -124,8 +124,9 @@ export function committing(): CoreUnderTest {
 }
 
 /** A backup in BACK, generation 2, with `released` outputs known to have left. */
-export function loadedBackup(): CoreUnderTest {
-  const core = new CoreUnderTest(new Backup(side('b'), at(0)));
+export function loadedBackup(timing: Partial<Timing> = {}): CoreUnderTest {
+  const own = { ...side('b'), timing: { ...QUICK, ...timing } };
+  const core = new CoreUnderTest(new Backup(own, at(0)));
   const digest = 'd'.repeat(32);
   const position = { outputs: 0n };
   core.receive({
