@@ -41,6 +41,8 @@ export class Node {
   lane: number | undefined;
   /** Bits 63:32 are known to be zero. */
   unsigned32 = false;
+  /** An address by RSP or RBP and what is known. */
+  stack = false;
   /** The low 32 bits as i32, once asked for where that stays in sight. */
   low: Node | undefined;
 
@@ -303,12 +305,16 @@ export abstract class WasmExpressions implements Semantics<Node, Node, Node> {
     if (x.constant !== undefined && y.constant !== undefined) return this.constant(x.constant + y.constant);
     if (y.constant === 0n) return x;
     if (x.constant === 0n) return y;
-    return this.#pure('i64', 'i64.add', x, y);
+    const sum = this.#pure('i64', 'i64.add', x, y);
+    sum.stack = x.stack && y.constant !== undefined;
+    return sum;
   }
 
   sub(x: Node, y: Node): Node {
     if (x.constant !== undefined && y.constant !== undefined) return this.constant(x.constant - y.constant);
-    return this.#pure('i64', 'i64.sub', x, y);
+    const difference = this.#pure('i64', 'i64.sub', x, y);
+    difference.stack = x.stack && y.constant !== undefined;
+    return difference;
   }
 
   mul(x: Node, y: Node): Node {

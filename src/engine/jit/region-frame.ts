@@ -40,6 +40,17 @@ interface Promoted {
 }
 
 /**
+ * A translation that a region found: linear page, and what to add to an address in it. While a region runs no
+ * translation changes, so it is looked up once as long as accesses stay in the page.
+ */
+interface StackPage {
+  readonly tag: number;
+  readonly addend: number;
+}
+/** What no page's address is. */
+const NO_PAGE = -1n;
+
+/**
  * Locals of one region's function, and the code before and behind its body: registers are loaded when it is entered
  * and stored when it is left, wherever that happens.
  */
@@ -74,6 +85,7 @@ export class RegionFrame {
   readonly #used: Record<ValueType, number> = { i32: 0, i64: 0, f32: 0, f64: 0, v128: 0 };
   /** Function indices of aux (flags-kind.ts), and of block-move.ts. */
   readonly functions: { readonly aux: number; readonly move: number; readonly fill: number };
+  readonly #stackPages = new Map<'readTag' | 'writeTag', StackPage>();
   readonly #exit: Label;
   usesFlags = false;
 
@@ -107,6 +119,16 @@ export class RegionFrame {
     }
     if (written) promoted.written = true;
     return promoted.local;
+  }
+
+  /** Locals of the stack's page that was last read or written. */
+  stackPage(tag: 'readTag' | 'writeTag'): StackPage {
+    let page = this.#stackPages.get(tag);
+    if (page === undefined) {
+      page = { tag: this.local('i64'), addend: this.local('i32') };
+      this.#stackPages.set(tag, page);
+    }
+    return page;
   }
 
   /** The local of a temporary: neither loaded nor stored but for exits within its instruction. */
@@ -149,6 +171,7 @@ export class RegionFrame {
       else all.memory('i64.load', offset);
       all.set(local);
     }
+    for (const { tag } of this.#stackPages.values()) all.i64(NO_PAGE).set(tag);
     if (this.usesFlags) {
       all.get(cpu).memory('i64.load', FLAGS_RESULT).set(this.result);
       all.get(cpu).memory('i64.load', FLAGS_AUX).set(this.x);

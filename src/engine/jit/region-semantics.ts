@@ -6,10 +6,12 @@ import {
   FLAGS_AUX,
   FLAGS_RESULT,
   RAX,
+  RBP,
   RCX,
   RDI,
   REMAINING,
   RSI,
+  RSP,
   type Size,
   XMM,
   ZERO,
@@ -203,6 +205,7 @@ export class RegionSemantics extends RegionFlags {
     const local = this.#local(offset, false);
     const node = new Node('i64', 'pure', [], (code) => code.get(local), undefined, true);
     node.unsigned32 = this.#narrow.has(local);
+    node.stack = offset === RSP || offset === RBP;
     this.statements.push({ kind: 'bind', node });
     return node;
   }
@@ -291,7 +294,7 @@ export class RegionSemantics extends RegionFlags {
   #load(size: Size, address: Node, tag: 'readTag' | 'writeTag'): Node {
     const leave = this.#leaving();
     const node = this.node('i64', 'fixed', [address], (code) => {
-      this.#translate(code, size, tag, leave);
+      this.#translate(code, size, tag, leave, address.stack);
       code.memory(LOAD[size], 0);
     });
     node.unsigned32 = size < 8;
@@ -303,7 +306,7 @@ export class RegionSemantics extends RegionFlags {
     this.effect(
       [address],
       (code) => {
-        this.#translate(code, size, 'writeTag', leave);
+        this.#translate(code, size, 'writeTag', leave, address.stack);
         this.push(value);
         code.memory(STORE[size], 0);
       },
@@ -314,7 +317,7 @@ export class RegionSemantics extends RegionFlags {
   loadVector(address: Node, aligned: boolean): Node {
     const leave = this.#leaving();
     return this.node('v128', 'fixed', [address], (code) => {
-      this.#translate(code, 16, 'readTag', leave, aligned);
+      this.#translate(code, 16, 'readTag', leave, address.stack, aligned);
       code.simdMemory('v128.load', 0);
     });
   }
@@ -324,7 +327,7 @@ export class RegionSemantics extends RegionFlags {
     this.effect(
       [address],
       (code) => {
-        this.#translate(code, 16, 'writeTag', leave, aligned);
+        this.#translate(code, 16, 'writeTag', leave, address.stack, aligned);
         this.push(value);
         code.simdMemory('v128.store', 0);
       },
@@ -334,31 +337,48 @@ export class RegionSemantics extends RegionFlags {
 
   /**
    * Pops a linear address and pushes its address in the wasm memory. Without a cached translation, or when it is not
-   * `aligned` as it has to be, the interpreter goes on here.
+   * `aligned` as it has to be, the interpreter goes on here. `stack`: it is likely in the page of the one before.
    */
   #translate(
     code: Code,
     size: number,
     tag: 'readTag' | 'writeTag',
     leave: (code: Code) => void,
+    stack: boolean,
     aligned = false,
   ): void {
     const { address, slot, tlb } = this.frame;
-    code.tee(address).i64(7n).op('i64.shr_u').op('i32.wrap_i64');
+    const page = stack ? this.frame.stackPage(tag) : undefined;
+    /** The page of the last byte. An aligned access does not leave its page; the bits of one that is not show. */
+    const compared = () => {
+      code.get(address);
+      if (size > 1 && !aligned) code.i64(BigInt(size - 1)).op('i64.add');
+      code.i64(aligned ? -4096n | 15n : -4096n).op('i64.and');
+    };
+    code.set(address);
+    if (page !== undefined) {
+      compared();
+      code.get(page.tag).op('i64.ne').hint('unlikely').open('if');
+    }
+    code.get(address).i64(7n).op('i64.shr_u').op('i32.wrap_i64');
     code
       .i32((this.#tlbEntries - 1) << 5)
       .op('i32.and')
       .get(tlb)
       .op('i32.add')
       .set(slot);
-    code.get(address);
-    if (size > 1 && !aligned) code.i64(BigInt(size - 1)).op('i64.add');
-    // An aligned access does not leave its page; the low bits of one that should be show in the compare.
-    code.i64(aligned ? -4096n | 15n : -4096n).op('i64.and');
+    compared();
     code.get(slot).memory('i64.load', TLB_ENTRY[tag]).op('i64.ne');
     code.hint('unlikely').open('if');
     leave(code);
     code.close();
+    if (page !== undefined) {
+      code.get(slot).memory('i64.load', TLB_ENTRY[tag]).set(page.tag);
+      code.get(slot).memory('i32.load', TLB_ENTRY.addend).set(page.addend);
+      code.close();
+      code.get(address).op('i32.wrap_i64').get(page.addend).op('i32.add');
+      return;
+    }
     code.get(address).op('i32.wrap_i64').get(slot).memory('i32.load', TLB_ENTRY.addend).op('i32.add');
   }
 
