@@ -39,6 +39,8 @@ const BLOCK_INSTRUCTIONS = 16;
 /** No instruction lowers to more records than this. */
 const RECORDS_PER_INSTRUCTION = 24;
 const GRANULE = 64;
+/** Dead headers that lead from one to the next. */
+const FORWARDS_MAX = 8;
 const KNOWN_ENTRIES = 1 << 15;
 /** No instruction is longer [SDM 2A 2.3.11]. */
 const INSTRUCTION_BYTES = 15;
@@ -71,6 +73,8 @@ export class CodeCache implements RecordWriter {
   readonly #offsets: Uint16Array;
   readonly #refunds: Uint8Array;
   readonly #lengths: Uint8Array;
+  /** For each header: how many dead ones lead to it, one to the next. */
+  readonly #forwards: Uint8Array;
   /** Next free record. */
   #next = 0;
   /** Called when a page begins or ends to hold code. */
@@ -106,6 +110,7 @@ export class CodeCache implements RecordWriter {
     this.#offsets = new Uint16Array(layout.arenaRecords);
     this.#refunds = new Uint8Array(layout.arenaRecords);
     this.#lengths = new Uint8Array(layout.arenaRecords);
+    this.#forwards = new Uint8Array(layout.arenaRecords);
     this.#pageChanged = pageChanged;
   }
 
@@ -157,9 +162,16 @@ export class CodeCache implements RecordWriter {
     return this.#i32[this.#index(header) * 4 + 2] === DEAD;
   }
 
-  /** Whoever comes to the dead header goes on at the living one, of a block at the same place and in the same mode. */
+  /**
+   * Whoever comes to the dead header goes on at the living one, of a block at the same place and in the same mode. At
+   * a place that changes again and again each header leads to the next: after a few the way is found anew each time.
+   */
   forward(dead: number, header: number): void {
     const index = this.#index(dead);
+    const before = this.#forwards[index]! + 1;
+    if (before > FORWARDS_MAX) return;
+    const living = this.#index(header);
+    this.#forwards[living] = Math.max(this.#forwards[living]!, before);
     this.#u16[index * 8] = ENGINE_OPERATION.forward;
     this.#i32[index * 4 + 3] = header;
   }
@@ -225,6 +237,7 @@ export class CodeCache implements RecordWriter {
     const codeSize: CodeSize = [16, 32, 64][mode & MODE.codeMask] as CodeSize;
     const limit = mode & (MODE.step | MODE.segments) ? 1 : BLOCK_INSTRUCTIONS;
     const header = this.#append(ENGINE_OPERATION.header, 0, 0, 0, 0n);
+    this.#forwards[this.#index(header)] = 0;
     this.#i32[this.#index(header) * 4 + 3] = mode & INTERPRETED ? NEVER_HOT : this.heat;
     const watched = (mode & MODE.breakpoints) !== 0;
     const builder = new BlockBuilder(this, codeSize, mode);

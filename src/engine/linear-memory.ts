@@ -334,8 +334,8 @@ export class LinearMemory {
     return true;
   }
 
-  /** Stores within one RAM page, with all that follows from it. */
-  #storeRam(offset: number, value: Uint8Array, at: number, length: number): void {
+  /** Stores within one RAM page, with all that follows from it. `alone`: no block goes on behind it. */
+  #storeRam(offset: number, value: Uint8Array, at: number, length: number, alone = this.stepping): void {
     const page = Math.floor(offset / PAGE);
     const flags = this.mmu.flags[page]!;
     const to = this.#layout.ram + offset;
@@ -349,7 +349,7 @@ export class LinearMemory {
         to - inPage + Math.min(PAGE, (inPage + length + 7) & ~7),
       );
       for (let index = 0; index < length; index++) this.#u8[to + index] = value[at + index]!;
-      this.mmu.tableStored(page, before, first);
+      this.mmu.tableStored(page, before, first, alone);
       return;
     }
     for (let index = 0; index < length; index++) this.#u8[to + index] = value[at + index]!;
@@ -364,7 +364,7 @@ export class LinearMemory {
         this.#u8.set(bytes.subarray(at, at + length), this.#layout.ram + offset + at);
         this.mmu.dirty[page] = 1;
       } else {
-        this.#storeRam(offset + at, bytes, at, length);
+        this.#storeRam(offset + at, bytes, at, length, true);
       }
       at += length;
     }
@@ -514,8 +514,8 @@ export class LinearMemory {
 
   /**
    * May these bytes of a watched page be stored at once? Pages of tables and code that were given up are cleared and
-   * filled like any other, so what hangs on them is dropped; but not the storing instruction, or the tables that this
-   * very access or the source's goes through: those take effect from one iteration to the next.
+   * filled like any other, so what hangs on them is dropped; but not the storing instruction, or the tables that it
+   * is fetched through, or this very access, or the source's: those take effect from one iteration to the next.
    */
   #becomesData(page: number, inPage: number, length: number): boolean {
     const flags = this.mmu.flags[page]!;
@@ -524,20 +524,30 @@ export class LinearMemory {
     if (!code && !table) return true;
     if (!this.stepping || length < BULK) return false;
     if (table && (this.mmu.walkedTables().includes(page) || this.#sourceTables.includes(page))) return false;
-    if (code && !this.#executesElsewhere(page)) return false;
-    if (table) this.mmu.letGo(page);
+    if (!this.#isFetchedElsewhere(page)) return false;
+    if (table) {
+      this.mmu.letGo(page);
+      // It may have let everything go, and there may be more to store before the instruction is fetched again.
+      this.#isFetchedElsewhere(page);
+    }
     if (code) this.code.invalidate(page, inPage, length);
     return true;
   }
 
-  /** Is it certain that the instruction before RIP has no byte in the RAM page? */
-  #executesElsewhere(page: number): boolean {
+  /**
+   * Is it certain that the instruction before RIP has no byte in the RAM page, and is not fetched through it as a
+   * table? The tables that it is fetched through are watched from now on.
+   */
+  #isFetchedElsewhere(page: number): boolean {
     if (!code64(this.#state)) return false;
     const rip = this.#state.get64(RIP);
-    const last = this.mmu.codeOffset(BigInt.asUintN(64, rip - 1n), false);
-    if (last < 0 || last === page * PAGE) return false;
-    const first = this.mmu.codeOffset(BigInt.asUintN(64, rip - INSTRUCTION_BYTES), false);
-    return first !== page * PAGE;
+    for (const back of [1n, INSTRUCTION_BYTES]) {
+      const offset = this.mmu.codeOffset(BigInt.asUintN(64, rip - back), true);
+      // Its first byte may be anywhere between: what cannot be fetched holds none.
+      if (offset < 0 && back === 1n) return false;
+      if (offset >= 0 && (offset === page * PAGE || this.mmu.walkedTables().includes(page))) return false;
+    }
+    return true;
   }
 }
 

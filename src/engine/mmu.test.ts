@@ -51,7 +51,7 @@ class Space {
     const before = new Uint8Array(8);
     new DataView(before.buffer).setBigUint64(0, this.ram.getBigUint64(table + index * 8, true), true);
     this.put(table, index, value);
-    this.mmu.tableStored(table / PAGE, before, index * 8);
+    this.mmu.tableStored(table / PAGE, before, index * 8, true);
     this.mmu.selectEpoch(MODE.code64, 0);
   }
 

@@ -461,11 +461,14 @@ export class Mmu {
     return false;
   }
 
-  /** Drops what hangs on the entries that were present before the store and differ now. */
-  tableStored(page: number, before: Uint8Array, first: number): void {
+  /**
+   * Drops what hangs on the entries that were present before the store and differ now. `alone`: no block goes on
+   * behind the store, so the page may be let go, and with it the tables of that block.
+   */
+  tableStored(page: number, before: Uint8Array, first: number, alone: boolean): void {
     const place = this.#tables.place(page);
     if (place === 0) return;
-    if (this.#tables.worn(page)) {
+    if (alone && this.#tables.worn(page)) {
       this.#release(page, place);
       return;
     }

@@ -8,14 +8,15 @@ const STORES_MAX = 128;
 export class WatchedTables {
   readonly #places: Int32Array;
   readonly #flags: Uint8Array;
-  readonly #stores: Uint8Array;
+  /** It stays at its greatest number: an instruction of a block may store many times to a page that is worn. */
+  readonly #stores: Uint8ClampedArray;
   readonly #pages = new Set<number>();
 
   constructor(buffer: SharedArrayBuffer, layout: EngineLayout) {
     const count = layout.ramBytes / PAGE;
     this.#places = new Int32Array(buffer, layout.pagePlaces, count);
     this.#flags = new Uint8Array(buffer, layout.pageFlags, count);
-    this.#stores = new Uint8Array(count);
+    this.#stores = new Uint8ClampedArray(count);
   }
 
   /** Of table-place.ts; 0 when the page is not watched. */

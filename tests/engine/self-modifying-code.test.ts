@@ -32,6 +32,17 @@ describe('a store into code', () => {
     expect(machine.register(rdx)).toBe(2n + 4n + 6n + 8n + 10n);
   });
 
+  it('changes the same block many times, and each time the one that is living runs', () => {
+    const { image } = guestWith((out) => {
+      out.set(rcx, 40).set(rax, 0).set(rdx, 0);
+      out.label('loop').op([0xfe], 0, { label: 'changed', displacement: 3 }, 1); // inc byte
+      out.jump('changed').label('changed').aluImmediate(ALU.add, rax, 0).inc(rdx);
+      out.dec(rcx).jumpIf(CONDITION.ne, 'loop').hlt();
+    });
+    const machine = expectAgreement(image, 3 + 40 * 6 + 1);
+    expect([machine.register(rax), machine.register(rdx)]).toEqual([(40n * 41n) / 2n, 40n]);
+  });
+
   it('counts through an alias of the page, and through a large page', () => {
     for (const alias of [WINDOW + (CODE & 0xfff), LARGE + CODE]) {
       const { image } = guestWith((out) => {

@@ -121,7 +121,9 @@ function enter(instruction: Instruction, out: Lowering): void {
     BigInt(operandSize | (stackBits << 8)) |
     ((immediate & 0xffffn) << 16n) |
     (BigInt(immediate2 & 31) << 32n);
-  out.call(ENTER, { b: STACK_ADDRESS_TEMP, imm });
+  // With links to copy it reads what it may have overwritten, so it must not be begun again in the middle.
+  const end = (immediate2 & 31) > 1 ? 'system' : 'call';
+  out[end](ENTER, { b: STACK_ADDRESS_TEMP, imm });
 }
 
 /** PUSHA: the eight registers, with the stack pointer as it was before. imm as for ENTER. */
