@@ -257,7 +257,6 @@ export class CodeCache implements RecordWriter {
         seen = at;
         continue;
       }
-      const before = this.#next;
       let bytes = this.#u8.subarray(ram + at, ram + Math.min(pageEnd, at + 15));
       let result = decode(bytes, codeSize, this.#map);
       if (result === 'truncated') {
@@ -286,6 +285,7 @@ export class CodeCache implements RecordWriter {
       } else {
         length = result.instruction.length;
         builder.begin(length);
+        const before = this.#next;
         this.#lower(result.instruction, result.row, builder, mode);
         if (length <= KEPT_BYTES && secondPage === -1 && !builder.placed)
           this.#keep(ram + at, length, mode, before, builder);
