@@ -36,6 +36,8 @@ const REPLAY_STEP_ENTRIES = 256;
  */
 const INTERPRETED_COUNTS = 5_000_000n;
 const QUEUED_FRAMES_MAX = 1024;
+/** Entries of a busy guest that nobody waits for travel together for so long: each crossing costs both hosts. */
+const FLUSH_EVERY_MS = 7;
 /** A slowed vCPU rests for so long at once: a host's timers are no finer. */
 const REST_MIN_MS = 0.5;
 
@@ -64,6 +66,7 @@ export class VcpuLoop implements VcpuPort {
   #slice: { readonly since: HostMilliseconds; readonly count: InstructionCount } | undefined;
   #digestAt = Number.NEGATIVE_INFINITY;
   #unflushed = false;
+  #flushedAt = Number.NEGATIVE_INFINITY;
   #snapshotWanted = false;
   #ending = false;
   #released = 0n;
@@ -231,7 +234,9 @@ export class VcpuLoop implements VcpuPort {
       this.#digestWhenDue(recorder, now);
     }
     for (const input of this.#inputs.splice(0)) recorder.apply(input);
-    if (clockDue) this.#flush();
+    // A guest that wakes for a moment flushes when it halts again.
+    if (halted) this.#flushedAt = now;
+    if (clockDue && now - this.#flushedAt >= FLUSH_EVERY_MS) this.#flush(now);
     this.#slice = { since: now, count: machine.count };
     const reason = recorder.run(instructionCount(machine.count + clock.sliceCounts()));
     if (reason === 'powered-off' && machine.awaitsRestart === true) {
@@ -292,7 +297,8 @@ export class VcpuLoop implements VcpuPort {
     return { kind: 'idle', until, heldBack };
   }
 
-  #flush(): void {
+  #flush(now?: HostMilliseconds): void {
+    if (now !== undefined) this.#flushedAt = now;
     if (!this.#unflushed) return;
     this.#unflushed = false;
     this.#events.flush();

@@ -11,8 +11,11 @@ import { MessageStream } from './message-stream.ts';
 import { OutgoingQueue } from './outgoing-queue.ts';
 import type { HeartbeatKeys } from './secure-session.ts';
 
-/** Entries that nobody waits for travel together for so long at most. */
-const BATCH_MS = 2;
+/**
+ * What nobody flushes waits for so long at most: what was replayed, and which outputs have left. Usually it travels
+ * with the next ack or entry.
+ */
+const BATCH_MS = 10;
 const GREETING_MS = 3000;
 const CLOSING_MS = 1000;
 /** Strangers that have not greeted yet; more are turned away. */
