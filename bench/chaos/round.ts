@@ -43,13 +43,22 @@ export interface RoundResult extends RedisJudgement {
 /** When a host came to which state, by the clock that all processes share. */
 class Timeline {
   readonly times: { readonly what: string; readonly ms: number }[] = [];
+  #last: StatusLine | undefined;
 
   constructor(host: HostView) {
     host.process.listen((line: StatusLine) => {
       const ms = Number(line.ms);
+      if (line.kind === 'figures') this.#last = line;
       if (line.kind === 'state') this.times.push({ what: String(line.state), ms });
       if (line.kind === 'event') this.times.push({ what: String(line.what), ms });
     });
+  }
+
+  /** For whoever has to find out what went wrong. */
+  toString(): string {
+    const { waits: _, roundTripsMs: __, ...figures } = this.#last ?? { kind: 'none' };
+    const times = this.times.slice(-20).map(({ what, ms }) => `${what} ${ms.toFixed(0)}`);
+    return `${times.join(', ')}; ${JSON.stringify(figures)}`;
   }
 
   /** The first time after `ms` that it was there. */
@@ -143,7 +152,7 @@ async function underLoad(
     DECISION_MS_MAX,
     () => clients.leastAnsweredSince(since) >= ANSWERS_AFTER || clients.connectionsLost > 0,
   );
-  if (!served) wrong.push('a client got no answers after the fault');
+  if (!served) wrong.push(`a client got no answers after the fault; host A: ${lines.a}; host B: ${lines.b}`);
   await pause(WATCH_AFTER_MS);
   if (alone(lines.a) !== undefined && alone(lines.b) !== undefined) wrong.push('both hosts went on');
   const loser = survivor === 'A' ? b : a;

@@ -31,10 +31,10 @@ export interface VcpuOptions {
 const REPLAY_STEP_COUNTS = 400_000n;
 const REPLAY_STEP_ENTRIES = 256;
 /**
- * Interpreted by a survivor from the end of the log on: more than a primary can execute between two entries, which
- * are 5 ms apart at most.
+ * Interpreted by a survivor from the end of the log on: as much as a primary of 200 MIPS executes between two
+ * entries, which are 5 ms apart at most. Much more would be felt by clients.
  */
-const INTERPRETED_COUNTS = 5_000_000n;
+const INTERPRETED_COUNTS = 1_000_000n;
 const QUEUED_FRAMES_MAX = 1024;
 /** Entries of a busy guest that nobody waits for travel together for so long: each crossing costs both hosts. */
 const FLUSH_EVERY_MS = 7;
