@@ -227,7 +227,7 @@ export class Instance {
         listen: (events) => {
           this.heartbeats = events;
         },
-        send: (heartbeat) => this.act(() => world.network.heartbeat(this, heartbeat)),
+        send: (heartbeat, to) => this.act(() => world.network.heartbeat(this, heartbeat, to)),
       },
       hosts: {
         listen: (events) => {

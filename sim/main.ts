@@ -45,6 +45,8 @@ function simulate({ seeds, first, json, lines }: Options): number {
         say(`\nseed ${seed}:\n${timeline(runSeed(seed, { traced: true }).lines)}`);
       say(`seed ${seed}: ${outcome.violation.property}: ${outcome.violation.what}`);
     } else if (lines) say(timeline(runSeed(seed, { traced: true }).lines));
+    const done = seed - first + 1;
+    if (done % 10_000 === 0) console.error(`${done} seeds, ${failures.length} violations`);
   }
   const seconds = Number(process.hrtime.bigint() - clock) / 1e9;
   const { user, system } = process.cpuUsage(started);

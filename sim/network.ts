@@ -84,9 +84,11 @@ export class Network {
     });
   }
 
-  heartbeat(from: Instance, heartbeat: Heartbeat): void {
+  /** To one instance, or to whoever it ever had a connection with. */
+  heartbeat(from: Instance, heartbeat: Heartbeat, to: string | undefined): void {
     const { random } = this.#world;
-    for (const peer of from.peers) {
+    const named = to === undefined ? undefined : this.#world.instances.get(to);
+    for (const peer of named ? [named] : from.peers) {
       if (this.isCut(from.host, peer.host) || random.chance(this.loss)) continue;
       const arrive = (): void => peer.heartbeats.heartbeat(heartbeat);
       const delay = this.delay(from.host, peer.host);

@@ -29,7 +29,8 @@ export type FtAction =
   | { readonly kind: 'pause-reading'; readonly link: Link }
   | { readonly kind: 'resume-reading'; readonly link: Link }
   | { readonly kind: 'send-snapshot'; readonly link: Link; readonly snapshot: Uint8Array }
-  | { readonly kind: 'heartbeat'; readonly heartbeat: Heartbeat }
+  /** `to`: the partner's address, where this side knows it. */
+  | { readonly kind: 'heartbeat'; readonly heartbeat: Heartbeat; readonly to?: string }
   | { readonly kind: 'vcpu-run' }
   | { readonly kind: 'vcpu-pause' }
   | { readonly kind: 'vcpu-input'; readonly input: Input }

@@ -261,7 +261,7 @@ export class Partner {
     const received = this.#stream?.end ?? 0n;
     const replayed = this.#stream?.replayed ?? 0n;
     const heartbeat = { vm, generation: this.generation, sender: instance, received, replayed };
-    this.#do({ kind: 'heartbeat', heartbeat });
+    this.#do({ kind: 'heartbeat', heartbeat, to: this.address });
   }
 
   /** Called every heartbeat interval while its silence matters. */

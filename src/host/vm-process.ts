@@ -32,6 +32,7 @@ import { isControlOrder, parseControlOrder } from './control-order.ts';
 import { FirstFrame } from './first-frame.ts';
 import { readBootImage } from './guest-files.ts';
 import { HostClock, sharedMs } from './host-clock.ts';
+import { ReportedHosts } from './reported-hosts.ts';
 import { restoreInto } from './restored-vcpu.ts';
 import { readSnapshotFile, writeSnapshotFile } from './snapshot-file.ts';
 import { VcpuThread } from './vcpu-thread.ts';
@@ -42,6 +43,8 @@ import { parseVmProcessConfig, type VmProcessConfig } from './vm-process-config.
  * path of one); it reports on standard output and takes orders on standard input, one JSON object per line.
  *
  *   orders: {"order":"protect","address":"host:port"} {"order":"unprotect"} {"order":"save","file":"..."}
+ *           {"order":"candidate","address":"host:port","host":"..."} answers a line {"kind":"find-host","except":[...]}
+ *           {"order":"migrate-backup","address":"host:port"} {"order":"switch-over"}
  *           {"order":"console","port":0,"text":"..."} and those of ./control-order.ts
  */
 
@@ -180,6 +183,7 @@ async function start(config: VmProcessConfig): Promise<void> {
         say: (detail) => report({ kind: 'event', what: 'disk', detail }),
       }),
   );
+  const hosts = new ReportedHosts(report);
   const ports = {
     vcpu,
     disks: new ServedDiskPort(clients),
@@ -193,8 +197,7 @@ async function start(config: VmProcessConfig): Promise<void> {
     arbiter: arbiterOf(config),
     channel,
     heartbeats,
-    // Orders alone say where a backup may be.
-    hosts: { listen: () => {}, find: () => {} },
+    hosts,
     clock: new HostClock(),
     entropy: { bytes: (length: number) => new Uint8Array(randomBytes(length)) },
     status: {
@@ -238,10 +241,9 @@ async function start(config: VmProcessConfig): Promise<void> {
       report({ kind: 'event', what: 'protect', detail: 'this process was started without "channel"' });
       return;
     }
-    heartbeats.setPeer(peer.value);
     driver.protect(address);
   };
-  obeyStandardInput(driver, console, protect);
+  obeyStandardInput(driver, console, hosts, protect);
   reportFigures(driver, vcpu, channel, config.figuresEveryMs);
 
   const go = (): void => {
@@ -254,18 +256,27 @@ async function start(config: VmProcessConfig): Promise<void> {
   else channel.accept(listen, (port) => heartbeats.bind({ host: listen.host, port }, go, refuse), refuse);
 }
 
-function obeyStandardInput(driver: Driver, console: StatusConsole, protect: (address: string) => void): void {
+function obeyStandardInput(
+  driver: Driver,
+  console: StatusConsole,
+  hosts: ReportedHosts,
+  protect: (address: string) => void,
+): void {
   createInterface({ input: process.stdin }).on('line', (line) => {
     try {
       const order = JSON.parse(line) as {
         order?: unknown;
         address?: unknown;
+        host?: unknown;
         port?: unknown;
         text?: unknown;
         file?: unknown;
       };
       if (order.order === 'protect') protect(String(order.address));
       else if (order.order === 'unprotect') driver.unprotect();
+      else if (order.order === 'candidate') hosts.offer(String(order.address), String(order.host));
+      else if (order.order === 'migrate-backup') driver.migrateBackup(optionalAddress(order.address));
+      else if (order.order === 'switch-over') driver.switchOver();
       else if (isControlOrder(order.order)) control(driver, order);
       else if (order.order === 'save') save(driver, String(order.file));
       else if (order.order === 'console') console.type(Number(order.port ?? 0), String(order.text ?? ''));
@@ -274,6 +285,10 @@ function obeyStandardInput(driver: Driver, console: StatusConsole, protect: (add
       report({ kind: 'event', what: 'order', detail: 'an order is one JSON object on one line' });
     }
   });
+}
+
+function optionalAddress(address: unknown): string | undefined {
+  return address === undefined ? undefined : String(address);
 }
 
 function control(driver: Driver, order: object): void {

@@ -295,7 +295,7 @@ export class Driver {
         channel.resumeReading(action.link);
         break;
       case 'heartbeat':
-        heartbeats.send(action.heartbeat);
+        heartbeats.send(action.heartbeat, action.to);
         break;
       case 'vcpu-run':
         vcpu.run();

@@ -121,7 +121,8 @@ export interface ChannelEvents {
 /** Datagrams between the two sides of a pair; they may be lost. */
 export interface HeartbeatPort {
   listen(events: HeartbeatEvents): void;
-  send(heartbeat: Heartbeat): void;
+  /** To this address; without one, to where the last heartbeat of this VM came from. */
+  send(heartbeat: Heartbeat, to: string | undefined): void;
 }
 
 export interface HeartbeatEvents {

@@ -190,12 +190,11 @@ test('heartbeats reach the other side, and are answered where they came from', a
     b.bind({ host: '127.0.0.1', port: 0 }, resolve, reject),
   );
   await new Promise((resolve, reject) => a.bind({ host: '127.0.0.1', port: 0 }, resolve, reject));
-  a.setPeer({ host: '127.0.0.1', port });
   const answered = new Promise<Heartbeat>((resolve) => {
     a.listen({ heartbeat: resolve });
-    b.listen({ heartbeat: (received) => b.send({ ...received, sender: instanceId('b') }) });
+    b.listen({ heartbeat: (received) => b.send({ ...received, sender: instanceId('b') }, undefined) });
   });
-  a.send(heartbeat);
+  a.send(heartbeat, `127.0.0.1:${port}`);
   expect(await answered).toEqual({ ...heartbeat, sender: 'b' });
   a.close();
   b.close();
@@ -209,13 +208,11 @@ test('a stranger with a heartbeat does not turn away the one who was told its pa
     new Promise((resolve, reject) => end.bind({ host: '127.0.0.1', port: 0 }, resolve, reject));
   const [primary, backup] = [await bind(a), await bind(b)];
   await bind(stranger);
-  a.setPeer({ host: '127.0.0.1', port: backup });
-  stranger.setPeer({ host: '127.0.0.1', port: primary });
   const deceived = new Promise<void>((resolve) => a.listen({ heartbeat: () => resolve() }));
-  stranger.send(heartbeat);
+  stranger.send(heartbeat, `127.0.0.1:${primary}`);
   await deceived;
   const reached = new Promise<Heartbeat>((resolve) => b.listen({ heartbeat: resolve }));
-  a.send(heartbeat);
+  a.send(heartbeat, `127.0.0.1:${backup}`);
   expect(await reached).toEqual(heartbeat);
   for (const end of [a, b, stranger]) end.close();
 });

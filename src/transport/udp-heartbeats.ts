@@ -2,7 +2,7 @@ import { createSocket, type Socket } from 'node:dgram';
 import type { Epoch, VmId } from '../ft/identity.ts';
 import type { Heartbeat } from '../ft/message.ts';
 import type { HeartbeatEvents, HeartbeatPort } from '../hypervisor/ports.ts';
-import type { HostPort } from './address.ts';
+import { type HostPort, parseHostPort } from './address.ts';
 import { HeartbeatSeal } from './heartbeat-seal.ts';
 import type { HeartbeatKeys } from './secure-session.ts';
 
@@ -15,9 +15,9 @@ export class UdpHeartbeats implements HeartbeatPort {
   readonly #socket: Socket;
   readonly #seal: HeartbeatSeal;
   #events: HeartbeatEvents | undefined;
-  #peer: HostPort | undefined;
-  /** Who was told its partner does not learn another from datagrams. */
-  #told = false;
+  /** Where the last one came from. */
+  #from: HostPort | undefined;
+  readonly #addresses = new Map<string, HostPort | undefined>();
   #closed = false;
 
   constructor(vm: VmId, security: 'sealed' | 'none', family: 'udp4' | 'udp6' = 'udp4') {
@@ -44,20 +44,24 @@ export class UdpHeartbeats implements HeartbeatPort {
     this.#events = events;
   }
 
-  setPeer(peer: HostPort): void {
-    this.#peer = peer;
-    this.#told = true;
-  }
-
   /** The keys of a session of this generation; the heartbeats of earlier sessions stay good for a while. */
   useKeys(generation: Epoch, keys: HeartbeatKeys, end: 'client' | 'server'): void {
     this.#seal.useKeys(generation, keys, end);
   }
 
-  send(heartbeat: Heartbeat): void {
-    if (!this.#peer || this.#closed) return;
+  send(heartbeat: Heartbeat, to: string | undefined): void {
+    const peer = to === undefined ? this.#from : this.#addressOf(to);
+    if (!peer || this.#closed) return;
     const datagram = this.#seal.close(heartbeat);
-    if (datagram) this.#socket.send(datagram, this.#peer.port, this.#peer.host, () => {});
+    if (datagram) this.#socket.send(datagram, peer.port, peer.host, () => {});
+  }
+
+  #addressOf(text: string): HostPort | undefined {
+    if (!this.#addresses.has(text)) {
+      const parsed = parseHostPort(text);
+      this.#addresses.set(text, parsed.ok ? parsed.value : undefined);
+    }
+    return this.#addresses.get(text);
   }
 
   close(): void {
@@ -70,7 +74,7 @@ export class UdpHeartbeats implements HeartbeatPort {
     if (this.#closed) return;
     const heartbeat = this.#seal.open(datagram);
     if (!heartbeat) return;
-    if (!this.#told) this.#peer = from;
+    this.#from = from;
     this.#events?.heartbeat(heartbeat);
   }
 }
