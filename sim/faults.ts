@@ -81,6 +81,23 @@ const ALL = [
     },
   },
   {
+    name: 'ambush',
+    weight: 2,
+    // The next primary that gates on a new backup: the way there is cut, and it dies soon after.
+    strike: (world: World) => {
+      const { primary } = world;
+      if (world.random.chance(0.7)) primary?.later(0, () => primary.driver.migrateBackup());
+      world.whenGating = (gating) => {
+        const joining = world.partner;
+        if (!joining || world.healed) return;
+        if (world.random.chance(0.7)) cut(world, gating.host, joining.host);
+        gating.afterActions(1 + world.random.below(120), () => {
+          if (!world.healed && world.mayDie(gating)) world.crash(gating, world.random.chance(0.4));
+        });
+      };
+    },
+  },
+  {
     name: 'cut-one-way',
     weight: 2,
     strike: (world: World) => {
@@ -204,6 +221,22 @@ const ALL = [
     },
   },
   {
+    name: 'lose-all',
+    weight: 1,
+    // Both sides die with writes under way, and the disk takes longer with those than the lease lasts.
+    strike: (world: World) => {
+      if (!world.profile.restarts) return;
+      world.disk.stalled = true;
+      windowOf(world, 200, 500, () => {
+        world.disk.stalled = false;
+      });
+      windowOf(world, 1, 15, () => {
+        for (const instance of world.instances.values())
+          if (instance.running && !world.healed) world.crash(instance, world.random.chance(0.4));
+      });
+    },
+  },
+  {
     name: 'disk-failing',
     weight: 1,
     strike: (world: World) => {
@@ -256,6 +289,7 @@ const ALL = [
       if (!primary) return;
       world.note(primary.name, 'is told to end fault tolerance');
       primary.later(0, () => primary.driver.unprotect());
+      world.unprotected = true;
       windowOf(world, 5, 150, () => world.wantProtection());
     },
   },

@@ -243,6 +243,11 @@ export class Instance {
   #report(status: StatusReport): void {
     if (status.kind === 'state') {
       this.state = status.state;
+      if (status.state === 'GATE') {
+        const then = this.world.whenGating;
+        this.world.whenGating = undefined;
+        then?.(this);
+      }
       this.world.note(this.name, `${status.state}: ${status.detail}`);
     } else if (status.kind === 'halted') {
       this.world.note(this.name, `halts: ${status.reason}`);

@@ -31,6 +31,7 @@ const TIMING: Timing = {
   commitMs: 150,
   reconnectMs: 5,
   findMs: 40,
+  reachMs: 100,
   copyMs: 400,
   lagHighMs: 60,
   lagLowMs: 30,

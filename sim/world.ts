@@ -54,6 +54,10 @@ export class World {
   healed = false;
   cores: (instance: Instance) => Cores;
   readonly #hostsDown = new Set<number>();
+  /** Fault tolerance was turned off by order, and has to be turned on by one. */
+  unprotected = false;
+  /** Called once, by a primary that begins to gate on a new backup. */
+  whenGating: ((primary: Instance) => void) | undefined;
   #names = 0;
 
   constructor(seed: number, options: WorldOptions = {}) {
@@ -201,7 +205,8 @@ export class World {
   wantProtection(): void {
     const { primary } = this;
     const backup = primary && this.backupFor(primary);
-    if (!primary || !backup) return;
+    if (!primary || !backup || !this.unprotected) return;
+    this.unprotected = false;
     this.note(primary.name, `is told to be protected by ${backup.name}`);
     primary.later(0, () => primary.driver.protect(backup.name));
   }
@@ -248,7 +253,7 @@ export class World {
     disk.stalled = false;
     disk.failing = 0;
     this.#hostsDown.clear();
-    for (let delay = 50; delay < 600; delay += 100) this.schedule(delay, () => this.wantProtection());
+    for (let delay = 50; delay < 600; delay += 50) this.schedule(delay, () => this.wantProtection());
     for (const instance of this.instances.values()) {
       instance.goOn();
       instance.replayMs = 0.2;

@@ -37,6 +37,7 @@ export const QUICK: Timing = {
   commitMs: 200,
   reconnectMs: 5,
   findMs: 50,
+  reachMs: 100,
   copyMs: 2000,
   lagHighMs: 50,
   lagLowMs: 20,

@@ -4,6 +4,7 @@ import { CHANNEL } from './channel.ts';
 import { DISK } from './disk.ts';
 import type { Mutant } from './mutant.ts';
 import { OUTPUT_RULE } from './output-rule.ts';
+import { PLANNED } from './planned.ts';
 import { RESTART } from './restart.ts';
 import { TAKEOVER } from './takeover.ts';
 
@@ -15,5 +16,6 @@ export const MUTANTS: readonly Mutant[] = [
   ...DISK,
   ...CHANNEL,
   ...ATTACH,
+  ...PLANNED,
   ...RESTART,
 ];

@@ -239,10 +239,13 @@ export class Primary {
       case 'unprotect':
         this.#unprotect();
         break;
+      case 'diverged':
+        // Found in its last stretch as a backup: its vCPU stands still for good.
+        this.#halt(event.reason);
+        break;
       case 'loaded':
       case 'replayed':
       case 'replayed-to-end':
-      case 'diverged':
         // A primary does not replay; what comes late from before its go-live means nothing.
         break;
       default:
@@ -563,7 +566,7 @@ export class Primary {
     if (this.#state === 'COPY' || this.#state === 'GATE') {
       const waited = this.#now - joining.since;
       // The first backup of a VM may still be starting; any other that does not even answer is given up soon.
-      const patience = this.#waitForBackup ? this.#side.timing.copyMs : this.#side.timing.suspicionMs;
+      const patience = this.#waitForBackup ? this.#side.timing.copyMs : this.#side.timing.reachMs;
       if (silence === 'silent' && joining.connected) this.#joiningLost('it is silent');
       // In GATE outputs wait for it already.
       else if (silence === 'stuck' && this.#state === 'GATE') this.#joiningLost('nothing is acked');

@@ -151,6 +151,13 @@ test('No ack after go-live: a backup that diverged, or whose vCPU died, stops ac
   }
 });
 
+test('No ack after go-live: a divergence that comes to light in the moment of go-live halts the survivor', () => {
+  const takeover = { epoch: epoch(3), leaseUntil: at(0), released: 0n, held: [], started: [] };
+  const core = new CoreUnderTest(new Primary(side('b'), { kind: 'takeover', takeover }, at(0)));
+  core.step({ kind: 'diverged', reason: 'divergence at count 7' });
+  expect(core.state).toBe('HALT');
+});
+
 test('Nothing lost: go-live issues started disk operations and unreleased outputs again, in order', () => {
   const core = loadedBackup();
   const request = (id: number) => ({
@@ -417,7 +424,7 @@ test('Redundancy: after any loss a new backup is made on another host without a 
   expect(joined).toContainEqual({ kind: 'connect', address: 'c', generation: 4 });
   expect(core.state).toBe('COPY');
   // One that cannot be reached is given up, and another one is asked for.
-  const lost = core.tickFor(QUICK.suspicionMs + 20);
+  const lost = core.tickFor(QUICK.reachMs + 20);
   expect(core.state).toBe('SOLE');
   expect(kinds(lost)).toContain('find-host');
   core.step({ kind: 'candidate', address: 'd', host: 'h3' });

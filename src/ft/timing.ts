@@ -11,6 +11,8 @@ export interface Timing {
   readonly reconnectMs: number;
   /** A host for a backup is asked for this often while there is none. */
   readonly findMs: number;
+  /** A candidate that has not answered by then is given up. */
+  readonly reachMs: number;
   /** A backup that has not loaded by then is dropped. */
   readonly copyMs: number;
   /** The execution lag above which the primary is slowed further and further, and below which it is let go. */
@@ -31,6 +33,7 @@ export const DEFAULT_TIMING: Timing = {
   commitMs: 5000,
   reconnectMs: 50,
   findMs: 1000,
+  reachMs: 5000,
   copyMs: 60_000,
   leaseMs: 0,
   lagHighMs: 1000,
