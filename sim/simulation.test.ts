@@ -41,7 +41,9 @@ test('a seed is the same again, byte for byte, in this process and in another on
     expect(timeline(again.lines)).toBe(timeline(once.lines));
     expect(once.lines.length).toBeGreaterThan(20);
     const command = ['dist/sim/main.js', '--seeds', '1', '--seed', String(seed), '--json'];
-    const elsewhere = JSON.parse(execFileSync(process.execPath, command, { encoding: 'utf8' }));
+    const elsewhere = JSON.parse(
+      execFileSync(process.execPath, command, { encoding: 'utf8', stdio: 'pipe' }),
+    );
     expect(elsewhere.hash).toBe(once.hash);
   }
   expect(runSeed(4).hash).not.toBe(runSeed(5).hash);
