@@ -20,6 +20,8 @@ const AWAY_MAX_MS = 2000;
 const FIRST_NS_PER_COUNT = 20;
 const NS_PER_COUNT_MIN = 0.25;
 const NS_PER_COUNT_MAX = 20_000;
+/** A slice that seems to be slower by more than this was interrupted, most likely. */
+const INTERRUPTED_FACTOR = 8;
 const FIXED_POINT = 2 ** 32;
 
 /**
@@ -65,8 +67,12 @@ export class GuestClock {
   measured(counts: bigint, elapsedMs: number): void {
     if (counts <= 0n || elapsedMs <= 0) return;
     const ns = (elapsedMs * 1e6) / Number(counts);
+    const before = this.#nsPerCount;
+    // A slice that was interrupted by the host looks slow, and so does a short one, which is mostly its own overhead:
+    // believing either makes the next one shorter still. Nothing looks faster than it is.
     const weight = counts < 1000n ? 0.02 : 0.25;
-    const mixed = this.#nsPerCount + (ns - this.#nsPerCount) * weight;
+    const slower = before + (Math.min(ns, before * INTERRUPTED_FACTOR) - before) * weight;
+    const mixed = ns < before ? Math.max(ns, before / 2) : slower;
     this.#nsPerCount = Math.min(NS_PER_COUNT_MAX, Math.max(NS_PER_COUNT_MIN, mixed));
   }
 
