@@ -1,10 +1,9 @@
 import { assert, unreachable } from '../base/assert.ts';
 import { type HostMilliseconds, hostMilliseconds, type InstructionCount } from '../base/units.ts';
-import type { DiskRequestOutput } from '../machine/door.ts';
 import type { LogPayload } from '../replay/log-entry.ts';
 import type { NumberedOutput } from '../replay/numbered-output.ts';
 import { outputMark } from '../replay/recorder.ts';
-import type { FtAction, Takeover } from './action.ts';
+import type { FtAction } from './action.ts';
 import type { ArbiterAnswer } from './arbiter.ts';
 import { ArbiterQuestions } from './arbiter-questions.ts';
 import { DiskOpening } from './disk-opening.ts';
@@ -16,50 +15,11 @@ import type { Link } from './link.ts';
 import type { Heartbeat, Message } from './message.ts';
 import { OutputGate } from './output-gate.ts';
 import type { WaitSamples } from './output-waits.ts';
-import { Partner } from './partner.ts';
+import type { Partner } from './partner.ts';
+import { Partners } from './partners.ts';
+import type { PrimaryFigures, PrimaryStart, PrimaryState } from './primary-state.ts';
 import type { Side } from './side.ts';
 import { VcpuPace } from './vcpu-pace.ts';
-
-/** Protocol 4. COPY, GATE and COMMIT bring a new backup to a lone primary, or later a second one to a pair. */
-export type PrimaryState = 'START' | 'SOLE' | 'PAIR' | 'ASK' | 'COPY' | 'GATE' | 'COMMIT' | 'YIELD' | 'HALT';
-
-export type PrimaryStart =
-  /** Power-on: nobody may run unless the record still stands at `expected`. */
-  | {
-      readonly kind: 'power-on';
-      readonly expected: Epoch;
-      readonly waitForBackup: boolean;
-      /** A host for a backup is looked for without an order. */
-      readonly faultTolerance?: boolean;
-      /** When the guest goes on from a saved state instead of its boot. */
-      readonly resumed?: Resumed;
-    }
-  | { readonly kind: 'takeover'; readonly takeover: Takeover };
-
-/** A saved state's past: outputs made until then have left, but disk operations without a completion go again. */
-export interface Resumed {
-  readonly outputs: bigint;
-  readonly started: readonly DiskRequestOutput[];
-}
-
-export interface PrimaryFigures {
-  readonly state: PrimaryState;
-  readonly lagMs: number;
-  readonly lagCounts: bigint;
-  /** For how long the backup has had what it has not replayed. */
-  readonly backlogMs: number;
-  /** Silence of the backup for so long is suspicion; 0 without a backup. */
-  readonly timeoutMs: number;
-  readonly share: number;
-  readonly heldOutputs: number;
-  /** What fills the buffers, in bytes: outputs that wait, and entries that the backup has not acked. */
-  readonly heldBytes: number;
-  readonly unackedBytes: number;
-  readonly released: bigint;
-  readonly logEntries: bigint;
-  /** How far the guest got, as the log tells. */
-  readonly count: bigint;
-}
 
 /**
  * The primary's half of the protocol: events in, actions out. It decides in which state the VM is protected, by
@@ -80,12 +40,7 @@ export class Primary {
   readonly #lease: Lease;
   readonly #search: HostSearch;
   readonly #pace: VcpuPace;
-  /** The backup of the pair: its ack is the gate. After suspicion it stays until the verdict. */
-  #pair: Partner | undefined;
-  /** A backup that is being attached. In GATE and COMMIT its ack is a gate too. */
-  #joining: Partner | undefined;
-  #gatePosition: bigint | undefined;
-  #hellos = 0;
+  readonly #partners: Partners;
   /** Of a planned takeover: by then the backup should have claimed. */
   #claimAt = hostMilliseconds(0);
   /** An order: the pair is to get another backup. */
@@ -113,6 +68,7 @@ export class Primary {
     const wanted = start.kind === 'takeover' || start.faultTolerance === true;
     this.#search = new HostSearch(side, wanted, perform);
     this.#pace = new VcpuPace(side.timing, perform);
+    this.#partners = new Partners(side, perform);
     if (start.kind === 'power-on') {
       this.#epoch = start.expected;
       this.#resumed = resumed !== undefined;
@@ -130,17 +86,18 @@ export class Primary {
   }
 
   figures(now: HostMilliseconds): PrimaryFigures {
-    const lag = (this.#pair ?? this.#joining)?.lag;
+    const { followed } = this.#partners;
+    const lag = followed?.lag;
     return {
       state: this.#state,
       lagMs: lag?.milliseconds(now) ?? 0,
       lagCounts: lag?.counts() ?? 0n,
       backlogMs: lag?.backlogMs(now) ?? 0,
-      timeoutMs: (this.#pair ?? this.#joining)?.timeoutMs ?? 0,
+      timeoutMs: followed?.timeoutMs ?? 0,
       share: this.#pace.share,
       heldOutputs: this.#gate.length,
       heldBytes: this.#gate.bytes,
-      unackedBytes: Math.max(this.#pair?.bytes ?? 0, this.#joining?.bytes ?? 0),
+      unackedBytes: this.#partners.bytes,
       released: this.#gate.released,
       logEntries: this.#end,
       count: this.#endAt ?? 0n,
@@ -209,7 +166,7 @@ export class Primary {
         this.#output(event.output);
         break;
       case 'flush':
-        this.#flush();
+        this.#partners.flush();
         break;
       case 'snapshot':
         this.#snapshot(event.snapshot);
@@ -259,30 +216,15 @@ export class Primary {
   #output(output: NumberedOutput): void {
     this.#append(output.at, outputMark(output));
     this.#gate.hold(output, this.#end);
-    if (this.#pair) this.#gate.measure(output, this.#end, this.#now);
+    if (this.#partners.pair) this.#gate.measure(output, this.#end, this.#now);
     // An output that waits flushes at once (design 4).
-    this.#flush();
-  }
-
-  /** How far in the log every gate has received everything. Acks received stay valid in ASK. */
-  #ackedByAll(): bigint {
-    let acked = this.#end;
-    if (this.#pair && this.#pair.acked < acked) acked = this.#pair.acked;
-    if (this.#gatePosition !== undefined && this.#joining && this.#joining.acked < acked)
-      acked = this.#joining.acked;
-    return acked;
+    this.#partners.flush();
   }
 
   #append(at: InstructionCount, payload: LogPayload): void {
     this.#end += 1n;
     this.#endAt = at;
-    this.#pair?.append(this.#end, at, payload, this.#now);
-    this.#joining?.append(this.#end, at, payload, this.#now);
-  }
-
-  #flush(): void {
-    this.#pair?.flush();
-    this.#joining?.flush();
+    this.#partners.append(this.#end, at, payload, this.#now);
   }
 
   // ------------------------------------------------------------------------------------------ arbiter and disks
@@ -320,10 +262,7 @@ export class Primary {
       return;
     }
     // Won: nobody else may run this VM. The partner's gate falls only now.
-    this.#pair?.cut(this.#epoch);
-    this.#pair = undefined;
-    this.#joining = undefined;
-    this.#gatePosition = undefined;
+    this.#partners.dropAll(this.#epoch);
     this.#gate.forgetWaits();
     this.#disks.ask(this.#epoch, this.#now);
     if (request.kind === 'claim') this.#enter('SOLE', 'won the test-and-set');
@@ -338,8 +277,8 @@ export class Primary {
     const lowest = this.#epoch;
     // While a commit may still take effect, the epoch must move before a gate is dropped.
     const highest = this.#state === 'COMMIT' ? epoch(lowest + 1) : lowest;
-    if (this.#state !== 'COMMIT') this.#dropJoining();
-    for (const partner of [this.#pair, this.#joining]) {
+    if (this.#state !== 'COMMIT') this.#partners.dropJoining();
+    for (const partner of [this.#partners.pair, this.#partners.joining]) {
       if (then === undefined) partner?.cut();
       else partner?.fallSilent();
       if (partner) this.#search.retire(partner.address);
@@ -357,8 +296,8 @@ export class Primary {
   #yield(): void {
     if (this.#state !== 'PAIR' || this.#endAt === undefined) return;
     this.#append(this.#endAt, { kind: 'end', reason: 'handed-over' });
-    this.#flush();
-    this.#pair?.fallSilent();
+    this.#partners.flush();
+    this.#partners.pair?.fallSilent();
     this.#migrating = false;
     this.#claimAt = hostMilliseconds(this.#now + this.#side.timing.suspicionMs);
     this.#enter('YIELD', 'the backup takes over by order');
@@ -371,69 +310,50 @@ export class Primary {
     const alone = this.#state === 'SOLE' && this.#search.wanted && this.#disks.open;
     if (!alone && !(this.#state === 'PAIR' && this.#migrating)) return;
     const address = this.#search.next(this.#now);
-    if (address === undefined || address === this.#pair?.address) return;
+    if (address === undefined || address === this.#partners.pair?.address) return;
     this.#enter('COPY', address);
-    const generation = epoch(this.#epoch + 1);
-    this.#joining = new Partner(
-      this.#side,
-      generation,
-      address,
-      this.#now,
-      (action) => this.#do(action),
-      () => ++this.#hellos,
-    );
+    this.#partners.attach(epoch(this.#epoch + 1), address, this.#now);
   }
 
   #snapshot(snapshot: MachineSnapshot): void {
-    if (this.#state === 'COPY')
-      this.#joining?.copy(snapshot, this.#end, this.#gate.released, this.#gate.outputs);
+    if (this.#state !== 'COPY') return;
+    this.#partners.joining?.copy(snapshot, this.#end, this.#gate.released, this.#gate.outputs);
   }
 
   /** The first ack says that the snapshot is loaded: from the end of the log on, the new backup is a gate. */
-  #startGate(joining: Partner): void {
-    this.#gatePosition = this.#end;
-    joining.watch(this.#now);
+  #startGate(): void {
+    this.#partners.startGate(this.#end, this.#now);
     this.#enter('GATE', `gate at position ${this.#end}`);
   }
 
   #commitWhenReceived(): void {
-    const backup = this.#joining?.instance;
-    if (this.#state !== 'GATE' || !this.#joining || backup === undefined) return;
-    if (this.#gatePosition === undefined || this.#joining.acked < this.#gatePosition) return;
+    const backup = this.#partners.joining?.instance;
+    if (this.#state !== 'GATE' || backup === undefined || !this.#partners.gatePassed) return;
     this.#enter('COMMIT', backup);
     this.#questions.ask({ kind: 'commit', expected: this.#epoch, backup }, this.#now);
   }
 
   #committed(): void {
-    const old = this.#pair;
-    old?.cut(this.#epoch);
+    const old = this.#partners.pair;
     if (old) this.#search.retire(old.address);
-    this.#pair = this.#joining;
-    this.#joining = undefined;
-    this.#gatePosition = undefined;
+    this.#partners.promote(this.#epoch, this.#now);
     this.#waitForBackup = false;
     this.#migrating = false;
-    this.#pair?.watch(this.#now);
-    this.#enter('PAIR', `protected by ${this.#pair?.instance}`);
+    this.#enter('PAIR', `protected by ${this.#partners.pair?.instance}`);
     if (!this.#search.wanted) this.#suspect('fault tolerance was turned off');
   }
 
   /** A backup that is lost before the commit was asked for costs nothing: no claim is needed. */
   #joiningLost(reason: string): void {
-    this.#dropJoining();
+    this.#partners.dropJoining();
     // A VM that was to wait for its first backup goes on without: it says so, and keeps trying.
     this.#waitForBackup = false;
     this.#migrating = false;
-    this.#enter(this.#pair ? 'PAIR' : 'SOLE', `the new backup was lost: ${reason}`);
+    const { pair } = this.#partners;
+    this.#enter(pair ? 'PAIR' : 'SOLE', `the new backup was lost: ${reason}`);
     // Soon enough that a backup that is still there has not suspected by then.
     const rest = hostMilliseconds(this.#now + this.#side.timing.suspicionMs / 4);
-    if (this.#search.wanted && !this.#pair) this.#search.rest(rest, this.#now);
-  }
-
-  #dropJoining(): void {
-    this.#joining?.cut();
-    this.#joining = undefined;
-    this.#gatePosition = undefined;
+    if (this.#search.wanted && !pair) this.#search.rest(rest, this.#now);
   }
 
   #unprotect(): void {
@@ -451,23 +371,18 @@ export class Primary {
   #part(): void {
     if (this.#partBy === undefined || this.#state !== 'PAIR') return;
     this.#partBy = undefined;
-    this.#flush();
+    this.#partners.flush();
     this.#suspect('fault tolerance was turned off', 'tell the partner');
   }
 
   // ------------------------------------------------------------------------------------------ the channel
 
-  #partnerOf(link: Link): Partner | undefined {
-    return [this.#joining, this.#pair].find((partner) => partner?.owns(link));
-  }
-
   #connected(link: Link, address: string): void {
-    const wanted = [this.#joining, this.#pair].some((partner) => partner?.accept(link, address));
-    if (!wanted) this.#do({ kind: 'close', link });
+    if (!this.#partners.accept(link, address)) this.#do({ kind: 'close', link });
   }
 
   #received(link: Link, message: Message): void {
-    const partner = this.#partnerOf(link);
+    const partner = this.#partners.of(link);
     if (!partner) {
       this.#stranger(link, message);
       return;
@@ -481,23 +396,24 @@ export class Primary {
         this.#do({ kind: 'vcpu-snapshot' });
         return;
       case 'acked':
-        if (partner === this.#pair) this.#gate.acked(partner.acked, this.#now);
-        if (partner === this.#joining && this.#state === 'COPY') this.#startGate(partner);
+        if (partner === this.#partners.pair) this.#gate.acked(partner.acked, this.#now);
+        if (partner === this.#partners.joining && this.#state === 'COPY') this.#startGate();
         return;
       case 'broken':
         this.#breakLink(partner, link, news.reason);
         return;
       case 'forgot':
         this.#breakLink(partner, link, news.reason);
-        if (partner === this.#pair || this.#state === 'COMMIT')
+        if (partner === this.#partners.pair || this.#state === 'COMMIT')
           this.#suspect('the backup has lost its state');
         return;
       case 'over':
-        if (partner === this.#pair) this.#suspect(`the partner says that epoch ${news.epoch} has come`);
+        if (partner === this.#partners.pair)
+          this.#suspect(`the partner says that epoch ${news.epoch} has come`);
         return;
       case 'diverged':
         this.#do({ kind: 'state', state: 'diverged', detail: news.reason });
-        if (partner === this.#joining && this.#state !== 'COMMIT') this.#joiningLost(news.reason);
+        if (partner === this.#partners.joining && this.#state !== 'COMMIT') this.#joiningLost(news.reason);
         else this.#suspect(`the backup diverged: ${news.reason}`);
         return;
       default:
@@ -520,11 +436,10 @@ export class Primary {
   #broken(link: Link | undefined, reason: string): void {
     if (link === undefined) {
       // A connection could not be made at all: whoever waits for one tries again.
-      this.#joining?.reconnectSoon(this.#now);
-      if (this.#state !== 'ASK') this.#pair?.reconnectSoon(this.#now);
+      if (this.#state !== 'ASK') this.#partners.reconnectSoon(this.#now);
       return;
     }
-    const partner = this.#partnerOf(link);
+    const partner = this.#partners.of(link);
     if (!partner) return;
     partner.broken(link, this.#now, false);
     this.#lostLink(partner, reason);
@@ -532,7 +447,7 @@ export class Primary {
 
   #lostLink(partner: Partner, reason: string): void {
     this.#do({ kind: 'state', state: 'channel-broken', detail: reason, protected: this.#protected });
-    const joins = partner === this.#joining && (this.#state === 'COPY' || this.#state === 'GATE');
+    const joins = partner === this.#partners.joining && (this.#state === 'COPY' || this.#state === 'GATE');
     if (joins) this.#joiningLost(reason);
     else if (this.#state !== 'ASK') partner.reconnectSoon(this.#now);
   }
@@ -540,8 +455,7 @@ export class Primary {
   // ------------------------------------------------------------------------------------------ time
 
   #heartbeat(heartbeat: Heartbeat): void {
-    this.#pair?.heartbeat(heartbeat, this.#now);
-    this.#joining?.heartbeat(heartbeat, this.#now);
+    this.#partners.heartbeat(heartbeat, this.#now);
   }
 
   #tick(): void {
@@ -549,18 +463,16 @@ export class Primary {
     this.#disks.tick(this.#now);
     if (this.#state !== 'START' && this.#state !== 'ASK' && this.#state !== 'COMMIT')
       this.#lease.tick(this.#now, this.#epoch);
-    this.#joining?.tick(this.#now);
-    this.#pair?.tick(this.#now);
+    this.#partners.tick(this.#now);
     this.#checkJoining();
     this.#checkPair();
     if (this.#partBy !== undefined && this.#now >= this.#partBy) this.#part();
-    this.#pair?.beat();
-    this.#joining?.beat();
-    this.#pace.throttle(this.#pair?.lag, this.#now);
+    this.#partners.beat();
+    this.#pace.throttle(this.#partners.pair?.lag, this.#now);
   }
 
   #checkJoining(): void {
-    const joining = this.#joining;
+    const { joining } = this.#partners;
     if (!joining) return;
     const silence = joining.check(this.#now);
     if (this.#state === 'COPY' || this.#state === 'GATE') {
@@ -582,7 +494,7 @@ export class Primary {
   }
 
   #checkPair(): void {
-    const pair = this.#pair;
+    const { pair } = this.#partners;
     if (this.#state === 'YIELD' && this.#now >= this.#claimAt) this.#suspect('the backup was to take over');
     if (!pair || this.#state === 'ASK' || this.#state === 'YIELD') return;
     const silence = pair.check(this.#now);
@@ -604,21 +516,20 @@ export class Primary {
     if (!this.#poweredOff || !this.#gate.empty) return;
     if (this.#endAt !== undefined && this.#state !== 'ASK') {
       this.#append(this.#endAt, { kind: 'end', reason: 'powered-off' });
-      this.#flush();
+      this.#partners.flush();
     }
     this.#halt('powered off');
   }
 
   #runOrPause(): void {
     const { streamBytes, holdBytes } = this.#side.limits;
-    const unacked = Math.max(this.#pair?.bytes ?? 0, this.#joining?.bytes ?? 0);
-    const fill = Math.max(this.#gate.bytes / holdBytes, unacked / streamBytes);
+    const fill = Math.max(this.#gate.bytes / holdBytes, this.#partners.bytes / streamBytes);
     const mayRun = this.#state !== 'START' && !this.#waitForBackup;
     this.#pace.update(mayRun, fill);
   }
 
   get #protected(): boolean {
-    return this.#pair !== undefined && this.#state !== 'ASK';
+    return this.#partners.pair !== undefined && this.#state !== 'ASK';
   }
 
   #enter(state: PrimaryState, detail: string): void {
@@ -627,8 +538,7 @@ export class Primary {
   }
 
   #halt(reason: string): void {
-    this.#pair?.cut();
-    this.#joining?.cut();
+    this.#partners.cut();
     this.#enter('HALT', reason);
     this.#do({ kind: 'halt', reason });
   }
@@ -643,11 +553,11 @@ export class Primary {
       this.#joinWhenPossible();
       this.#commitWhenReceived();
       const mayLeave = this.#disks.open && this.#state !== 'YIELD' && this.#lease.held(this.#now);
-      if (mayLeave) this.#gate.release(this.#ackedByAll());
+      if (mayLeave) this.#gate.release(this.#partners.ackedByAll(this.#end));
       this.#endLog();
     }
     if (this.#state !== 'HALT') this.#runOrPause();
-    assert(this.#state !== 'PAIR' || this.#pair !== undefined, 'a pair has a backup');
+    assert(this.#state !== 'PAIR' || this.#partners.pair !== undefined, 'a pair has a backup');
     const actions = this.#actions;
     this.#actions = [];
     return actions;

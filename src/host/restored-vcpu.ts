@@ -1,6 +1,6 @@
 import { failed, ok, type Result } from '../base/result.ts';
 import type { MachineSnapshot } from '../ft/event.ts';
-import type { Resumed } from '../ft/primary.ts';
+import type { Resumed } from '../ft/primary-state.ts';
 import type { VcpuPort } from '../hypervisor/ports.ts';
 
 /**
