@@ -12,6 +12,8 @@ export class Arbiter {
   decide: typeof decide = decide;
   /** When the lease was last renewed. */
   renewedAt = 0;
+  /** Of the lease, after which it counts as run out. Changed by mutants. */
+  leaseShare = 1;
   down = false;
   slowMs = 0;
   loss = 0;
@@ -50,7 +52,7 @@ export class Arbiter {
   /** The owner's lease has surely run out: the VM may be restarted. */
   get leaseExpired(): boolean {
     const { leaseMs } = this.#world.profile.timing;
-    return leaseMs > 0 && this.#world.now - this.renewedAt > leaseRunsOutMs(leaseMs);
+    return leaseMs > 0 && this.#world.now - this.renewedAt > leaseRunsOutMs(leaseMs) * this.leaseShare;
   }
 
   #answer(from: Instance, answer: ArbiterAnswer, answered: (answer: ArbiterAnswer) => void): void {

@@ -145,6 +145,7 @@ export class Instance {
   goOn(): void {
     if (!this.#paused) return;
     this.world.note(this.name, 'goes on');
+    if (this.world.clocksStop) this.clock.stoodStill(this.world.now - this.stoppedAt);
     this.#paused = false;
     this.world.schedule(0, () => {
       while (!this.#paused && this.running) {
@@ -265,7 +266,7 @@ export class Instance {
 /** A host's monotonic clock: it begins anywhere and runs a little fast or slow. */
 class SimClock implements ClockPort {
   readonly #instance: Instance;
-  readonly #offset: number;
+  #offset: number;
   readonly #rate: number;
   readonly #timers = new Map<string, number>();
   #events!: ClockEvents;
@@ -279,6 +280,10 @@ class SimClock implements ClockPort {
 
   listen(events: ClockEvents): void {
     this.#events = events;
+  }
+
+  stoodStill(milliseconds: number): void {
+    this.#offset -= milliseconds * this.#rate;
   }
 
   now(): HostMilliseconds {

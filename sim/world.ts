@@ -45,6 +45,8 @@ export class World {
   events = 0;
   steps = 0;
   takeovers = 0;
+  /** Switched by a mutant: a stopped process has a clock that stands still. */
+  clocksStop = false;
   /** Guests booted. */
   lives = 0;
   connections = 0;

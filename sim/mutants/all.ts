@@ -2,6 +2,7 @@ import { ARBITER } from './arbiter.ts';
 import { ATTACH } from './attach.ts';
 import { CHANNEL } from './channel.ts';
 import { DISK } from './disk.ts';
+import { LEASE } from './lease.ts';
 import type { Mutant } from './mutant.ts';
 import { OUTPUT_RULE } from './output-rule.ts';
 import { PLANNED } from './planned.ts';
@@ -18,4 +19,5 @@ export const MUTANTS: readonly Mutant[] = [
   ...ATTACH,
   ...PLANNED,
   ...RESTART,
+  ...LEASE,
 ];
