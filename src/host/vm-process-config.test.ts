@@ -71,3 +71,21 @@ test('the error names all that is wrong, on one line', () => {
   expect(error).not.toContain('\n');
   expect(parseVmProcessConfig('{')).toMatchObject({ ok: false });
 });
+
+test('an arbiter beside the disk server is etcd or a directory, and anything else is one line', () => {
+  const arbiter = (value: unknown) => {
+    const parsed = parseVmProcessConfig(JSON.stringify({ ...primary, arbiter: value }));
+    return parsed.ok ? parsed.value.arbiter : parsed.error;
+  };
+  const etcd = { kind: 'etcd', endpoints: ['http://10.0.0.1:2379', 'https://10.0.0.2:2379'] };
+  expect(arbiter(etcd)).toEqual(etcd);
+  expect(arbiter({ kind: 'directory', path: '/srv/lockstep' })).toEqual({
+    kind: 'directory',
+    path: '/srv/lockstep',
+  });
+  expect(arbiter(undefined)).toBeUndefined();
+  expect(arbiter({ kind: 'etcd', endpoints: ['10.0.0.1:2379'] })).toMatch(/etcd needs the URLs/);
+  expect(arbiter({ kind: 'etcd' })).toMatch(/etcd needs the URLs/);
+  expect(arbiter({ kind: 'directory', path: 'here' })).toMatch(/a directory needs its path/);
+  expect(arbiter({ kind: 'zookeeper' })).toMatch(/kind is "etcd" or "directory"/);
+});

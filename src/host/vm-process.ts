@@ -6,6 +6,7 @@ import { unreachable } from '../base/assert.ts';
 import { decodeText } from '../base/text.ts';
 import { Backup } from '../ft/backup.ts';
 import { epoch, instanceId, vmId } from '../ft/identity.ts';
+import { leaseRunsOutMs } from '../ft/lease.ts';
 import { Primary } from '../ft/primary.ts';
 import { Driver, type Role } from '../hypervisor/driver.ts';
 import type {
@@ -116,14 +117,16 @@ function loneArbiter(): ArbiterPort {
   };
 }
 
-function arbiterOf({ arbiter, storage }: VmProcessConfig): ArbiterPort {
+function arbiterOf({ arbiter, storage, timing }: VmProcessConfig): ArbiterPort {
+  // A restart elsewhere waits longer than an owner without an answer goes on.
+  const lease = timing.leaseMs > 0 ? { leaseMs: leaseRunsOutMs(timing.leaseMs) } : {};
   const asked = (connection: ArbiterConnection) =>
     new AskedArbiter(connection, (detail) => report({ kind: 'event', what: 'arbiter', detail }));
   switch (arbiter?.kind) {
     case 'etcd':
-      return asked(new EtcdArbiter(arbiter));
+      return asked(new EtcdArbiter({ ...arbiter, ...lease }));
     case 'directory':
-      return asked(new DirectoryArbiter(arbiter));
+      return asked(new DirectoryArbiter({ ...arbiter, ...lease }));
     case undefined:
       return storage
         ? asked(new DiskServerArbiter({ ...storage.address, disk: storage.disks[0]! }))
