@@ -2,6 +2,7 @@ import { sharedMs } from '../../src/host/host-clock.ts';
 import { CuttableRelay } from '../../tests/cuttable-relay.ts';
 import type { StatusLine } from '../../tools/pair/json-process.ts';
 import type { HostView, ProtectedGuest } from '../../tools/pair/protected-guest.ts';
+import { RedisConnection } from '../../tools/pair/redis-connection.ts';
 import { withPair } from '../../tools/pair/with-pair.ts';
 import { type Ground, pause, reaches } from '../pair-rounds.ts';
 import { Dice } from './dice.ts';
@@ -19,6 +20,8 @@ const SETTLE_MS = 500;
 const DECISION_MS_MAX = 30_000;
 const ANSWERS_AFTER = 5;
 const WATCH_AFTER_MS = 500;
+const PROBE_MS = 10_000;
+const ANSWERING_MS_MAX = 60_000;
 
 export interface RoundResult extends RedisJudgement {
   readonly fault: string;
@@ -86,6 +89,7 @@ export async function chaosRound(
       await reaches(guest, 'PAIR');
       const lines = { a: new Timeline(guest.hosts[0]), b: new Timeline(guest.hosts[1]) };
       await pause(SETTLE_MS);
+      await answering(guest.redisPort);
       clients = await RedisClients.open(guest.redisPort, CLIENTS, THINK_MS);
       clients.start(seed);
       await warmUp(guest, clients, warmMsMax);
@@ -97,6 +101,19 @@ export async function chaosRound(
   }
 }
 
+/** Until the guest answers at all: a cold one on a busy host may take longer than passt waits for a connection. */
+async function answering(port: number): Promise<void> {
+  const deadline = performance.now() + ANSWERING_MS_MAX;
+  for (;;) {
+    const connection = await RedisConnection.open(port);
+    const reply = await Promise.race([connection.call(['PING']).catch(() => undefined), pause(PROBE_MS)]);
+    connection.close();
+    if (reply) return;
+    if (performance.now() > deadline)
+      throw new Error('the guest did not answer before anything was done to it');
+  }
+}
+
 /** Until the pair keeps up with the clients, or there is no more patience. */
 async function warmUp(guest: ProtectedGuest, clients: RedisClients, msMax: number): Promise<void> {
   const deadline = performance.now() + msMax;
@@ -105,8 +122,10 @@ async function warmUp(guest: ProtectedGuest, clients: RedisClients, msMax: numbe
     await pause(WARM.forMs);
     const rate = ((clients.answered - before) / WARM.forMs) * 1000;
     const lagMs = Number(guest.hosts[0].figures?.lagMs ?? Number.POSITIVE_INFINITY);
-    if (rate >= WARM.requestsPerSecond && lagMs < WARM.lagMs) return;
+    if (rate >= WARM.requestsPerSecond && lagMs < WARM.lagMs) break;
   }
+  // Whoever waits for a first answer now waits for no takeover.
+  await until(ANSWERING_MS_MAX, () => clients.leastAnsweredSince(0) > 0);
 }
 
 /** A pair that ended before anything was done to it: one side got no processor for a second, most likely. */
