@@ -7,7 +7,8 @@ import { commandOf, type RedisAction, type RedisOperation } from './redis-histor
 const TEXTS = 8;
 const NUMBERS = 4;
 const LISTS = 2;
-const ANSWER_MS_MAX = 15_000;
+/** Without an answer by then its outcome is unknown. */
+const ANSWER_MS_MAX = 60_000;
 
 interface Recorded {
   readonly operation: Omit<RedisOperation, 'answer'>;
