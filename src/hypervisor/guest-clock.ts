@@ -22,7 +22,8 @@ const NS_PER_COUNT_MIN = 0.25;
 const NS_PER_COUNT_MAX = 20_000;
 /** A slice that seems to be slower by more than this was interrupted, most likely. */
 const INTERRUPTED_FACTOR = 8;
-const FIXED_POINT = 2 ** 32;
+/** Rates are 32.32 fixed point; sixteen fractional bits are enough, and shorter in the log. */
+const FRACTION_BITS = 16;
 
 /**
  * Makes guest time follow host time (design 2). It measures how fast the guest's instructions really are and lays
@@ -91,7 +92,7 @@ export class GuestClock {
     // By the next entry the lead, or the arrears, should be gone.
     const slope = Math.min(1.5, Math.max(1 / 64, 1 - left / (ENTRY_EVERY_MS * 1e6)));
     this.#guestNsPerCount = this.#nsPerCount * slope;
-    const rate = BigInt(Math.round(this.#guestNsPerCount * FIXED_POINT));
+    const rate = BigInt(Math.round(this.#guestNsPerCount * 2 ** FRACTION_BITS)) << BigInt(32 - FRACTION_BITS);
     return { kind: 'clock', guestTime: guestNanoseconds(from), rate, cap: guestNanoseconds(from + CAP_NS) };
   }
 

@@ -26,6 +26,9 @@ const OUTPUT_KIND = [
   'power',
 ] as const satisfies readonly Output['kind'][];
 const DIGEST_PARTS_MAX = 1024;
+/** A live machine's rates have sixteen fractional bits, its caps lie whole milliseconds ahead. */
+const RATE_UNIT = 1n << 16n;
+const CAP_UNIT = 1_000_000n;
 const END_REASON = ['powered-off', 'stopped', 'handed-over'] as const;
 const DISK_OPERATION = ['read', 'write', 'flush'] as const;
 const POWER_STATE = ['off', 'reset', 'debug-exit', 'triple-fault'] as const;
@@ -68,10 +71,9 @@ function writeInput(body: ByteWriter, input: Input): number {
   switch (input.kind) {
     case 'clock':
       // The cap lies a little above guest time, so the difference is shorter.
-      body
-        .varint(input.guestTime)
-        .varint(input.rate)
-        .varint(input.cap - input.guestTime);
+      body.varint(input.guestTime);
+      writeMultiple(body, input.rate, RATE_UNIT);
+      writeMultiple(body, BigInt.asUintN(64, input.cap - input.guestTime), CAP_UNIT);
       return FRAME_TAG.clock;
     case 'frame':
       body.u8(input.nic).bytes(input.frame);
@@ -92,6 +94,24 @@ function writeInput(body: ByteWriter, input: Input): number {
     default:
       return unreachable(input);
   }
+}
+
+/** Numbers that are usually multiples: how many units, plus one; or a zero and the number itself. */
+function writeMultiple(body: ByteWriter, value: bigint, unit: bigint): void {
+  if (value % unit === 0n) body.varint(value / unit + 1n);
+  else body.varint(0n).varint(value);
+}
+
+function readMultiple(body: ByteReader, unit: bigint): bigint {
+  const units = body.varint();
+  if (units > 0n) {
+    const value = (units - 1n) * unit;
+    if (value >= 1n << 64n) throw new TruncatedError('integer out of range');
+    return value;
+  }
+  const value = body.varint();
+  if (value % unit === 0n) throw new TruncatedError('a multiple is not written as one');
+  return value;
 }
 
 export function decodeEntry(frame: Frame): Result<LogEntry> {
@@ -148,8 +168,8 @@ function readInput(tag: number, body: ByteReader): Input | undefined {
   switch (tag) {
     case FRAME_TAG.clock: {
       const guestTime = guestNanoseconds(body.varint());
-      const rate = body.varint();
-      const cap = guestNanoseconds(BigInt.asUintN(64, guestTime + body.varint()));
+      const rate = readMultiple(body, RATE_UNIT);
+      const cap = guestNanoseconds(BigInt.asUintN(64, guestTime + readMultiple(body, CAP_UNIT)));
       return { kind: 'clock', guestTime, rate, cap };
     }
     case FRAME_TAG.frame:
