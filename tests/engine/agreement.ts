@@ -1,4 +1,5 @@
 import { expect } from 'vitest';
+import { JIT_DEFAULTS } from '../../src/engine/jit/jit.ts';
 import type { EngineOptions } from '../../src/machine/config.ts';
 import { type GuestImage, GuestMachine } from './small-guest.ts';
 
@@ -14,6 +15,9 @@ export function machineWith(options: EngineOptions): GuestMachine {
   }
   return machine;
 }
+
+/** What runs twice is compiled. */
+export const EAGER = { ...JIT_DEFAULTS, threshold: 2, batch: 1, patience: 0 };
 
 export interface Trace {
   /** The digest at each count from 0 on. */

@@ -233,6 +233,18 @@ export class GuestMachine {
     this.clock(0n, 1n << 40n);
   }
 
+  /** Everything is overwritten by a device and written anew: nothing that was cached of it is left. */
+  forget(): void {
+    const { memory } = this.machine;
+    const blank = new Uint8Array(PAGE);
+    for (let at = 0; at < RAM_BYTES; at += PAGE) {
+      const page = memory.read(at, PAGE)!.slice();
+      if (page.every((byte) => byte === 0)) continue;
+      memory.write(at, blank);
+      memory.write(at, page);
+    }
+  }
+
   clock(guestTime: bigint, cap: bigint, rate = 10n << 32n): void {
     this.machine.apply({
       kind: 'clock',
