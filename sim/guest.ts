@@ -48,6 +48,7 @@ export class Guest {
   count = 0;
   outputs = 0;
   #life: number;
+  #off = false;
   #chain = 1;
   #link = 1;
   #guestTime = 0;
@@ -60,6 +61,11 @@ export class Guest {
     this.#life = life;
     this.#sink = sink;
     this.#clients = Array.from({ length: clients }, newlyServed);
+  }
+
+  /** Switched off by order: nothing runs any more. */
+  get off(): boolean {
+    return this.#off;
   }
 
   get life(): number {
@@ -83,6 +89,7 @@ export class Guest {
 
   /** Runs to exactly `until`, before any input there. */
   run(until: number): void {
+    if (this.#off) return;
     while (this.#consoleAt < until) {
       this.count = this.#consoleAt;
       this.#consoleAt += CONSOLE_EVERY;
@@ -106,6 +113,9 @@ export class Guest {
         return true;
       case 'disk-completed':
         return this.#completed(input.request, input.status, input.data);
+      case 'control':
+        if (input.action === 'power-off') this.#powerOff();
+        return true;
       case 'entropy':
         for (const word of wordsOf(input.seed)) this.#chain = stirred(this.#chain, word);
         return true;
@@ -116,7 +126,7 @@ export class Guest {
 
   snapshot(): Uint8Array {
     const words = [this.count, this.outputs, this.#chain, this.#link, this.#guestTime, this.#consoleAt];
-    words.push(this.#life, this.#pending.length);
+    words.push(this.#off ? -this.#life : this.#life, this.#pending.length);
     for (const { stage, id, value, disk, lastId, lastValue, counter, cached } of this.#clients)
       words.push(stage, id, value, disk, lastId, lastValue, counter, cached);
     for (const { request, operation, offset, length, data } of this.#pending)
@@ -140,7 +150,8 @@ export class Guest {
     guest.#link = words[3]!;
     guest.#guestTime = words[4]!;
     guest.#consoleAt = words[5]!;
-    guest.#life = words[6]!;
+    guest.#life = Math.abs(words[6]!);
+    guest.#off = words[6]! < 0;
     let at = FIXED_WORDS;
     for (const served of guest.#clients) {
       served.stage = words[at]!;
@@ -163,6 +174,13 @@ export class Guest {
       at += size;
     }
     return guest;
+  }
+
+  #powerOff(): void {
+    this.#off = true;
+    const number = ++this.outputs;
+    this.#link = stirred(this.#link, number);
+    this.#sink.output(number, this.count, { kind: 'power', state: 'off', value: 0 }, this.#link);
   }
 
   #serve(request: Int32Array): void {

@@ -250,6 +250,9 @@ export class Instance {
         then?.(this);
       }
       this.world.note(this.name, `${status.state}: ${status.detail}`);
+    } else if (status.kind === 'power') {
+      this.world.note(this.name, 'the guest is off');
+      this.world.poweredOff = true;
     } else if (status.kind === 'halted') {
       this.world.note(this.name, `halts: ${status.reason}`);
       this.#end(status.reason);

@@ -5,6 +5,8 @@ import { type Violation, World, type WorldOptions } from './world.ts';
 /** So long everything may take once faults have stopped, in milliseconds. */
 const QUIET_MS = 2500;
 const PEACE_MS = 400;
+/** A switched-off guest is off by then, also through a takeover. */
+const OFF_MS = 700;
 
 export interface Outcome {
   readonly seed: number;
@@ -48,6 +50,7 @@ export function runSeed(seed: number, options: WorldOptions = {}): Outcome {
   }
   const { lost } = oracles.progress;
   if (missing !== undefined && !lost) world.violated('progress when faults stop', missing);
+  if (!world.violation && !lost && random.chance(0.3)) switchOff(world);
   return {
     seed,
     violation: world.violation,
@@ -63,4 +66,23 @@ export function runSeed(seed: number, options: WorldOptions = {}): Outcome {
     hash: world.trace.hash,
     lines: world.trace.lines,
   };
+}
+
+/**
+ * The guest is switched off by order, and sometimes its host dies over it. Then either it is off, says so, and nobody
+ * takes over; or the order was lost with the host, and the VM goes on.
+ */
+function switchOff(world: World): void {
+  const { primary, random } = world;
+  if (!primary) return;
+  world.note(primary.name, 'is told to switch the guest off');
+  primary.driver.control({ kind: 'control', action: 'power-off' });
+  const dies = random.chance(0.5);
+  if (dies) primary.afterActions(1 + random.below(30), () => world.crash(primary, random.chance(0.4)));
+  const endAt = world.now + OFF_MS;
+  while (!world.violation && world.now < endAt && world.step());
+  const live = [...world.instances.values()].some((instance) => instance.live);
+  if (live && world.poweredOff) world.violated('power-off', 'the guest is off, and somebody is live');
+  if (live && !dies) world.violated('power-off', 'the order was lost, and nobody had died');
+  if (!live && !world.poweredOff) world.violated('power-off', 'nobody is live, and the guest never went off');
 }

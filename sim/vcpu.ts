@@ -84,6 +84,7 @@ export class SimVcpu implements VcpuPort {
       if (this.#running) return;
       this.#running = true;
       this.boot();
+      this.#stopWhenOff();
       this.#sliceSoon(0);
     });
   }
@@ -186,7 +187,8 @@ export class SimVcpu implements VcpuPort {
     guest.run(guest.count + 1 + Math.floor((60 + random.below(200)) * this.#share));
     const now = guestNanoseconds(BigInt(Math.floor(this.#instance.clock.now() * 1e3)));
     this.#apply({ kind: 'clock', guestTime: now, rate: RATE, cap: now });
-    for (const input of this.#inputs.splice(0)) this.#apply(input);
+    for (const input of this.#inputs.splice(0)) if (!guest.off) this.#apply(input);
+    this.#stopWhenOff();
     if (++this.#slices % DIGEST_EVERY_SLICES === 0) {
       const { digest } = guest;
       const at = instructionCount(BigInt(guest.count));
@@ -194,6 +196,12 @@ export class SimVcpu implements VcpuPort {
     }
     this.#tell(() => this.#events.flush());
     this.#sliceSoon(SLICE_MS * random.between(0.7, 1.3));
+  }
+
+  #stopWhenOff(): void {
+    if (!this.#guest.off) return;
+    this.#stopped = true;
+    this.#tell(() => this.#events.stopped('powered off', false));
   }
 
   #apply(input: Input): void {

@@ -52,6 +52,8 @@ export class World {
   connections = 0;
   readonly faults = new Map<FaultName, number>();
   violation: Violation | undefined;
+  /** A guest that was switched off has said so. */
+  poweredOff = false;
   /** Faults have stopped. */
   healed = false;
   cores: (instance: Instance) => Cores;
@@ -121,7 +123,8 @@ export class World {
   #restartWhenLost(): void {
     this.schedule(this.random.between(5, 30), () => this.#restartWhenLost());
     const { arbiter } = this;
-    if (!arbiter.leaseExpired || arbiter.down) return;
+    // Who was switched off stays off: the cluster was told.
+    if (!arbiter.leaseExpired || arbiter.down || this.poweredOff) return;
     for (const { running, driver } of this.instances.values())
       if (running && driver.role === 'primary' && driver.state === 'START') return;
     const rivals = this.random.chance(0.25) ? 2 : 1;

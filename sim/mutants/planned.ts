@@ -85,4 +85,14 @@ export const PLANNED: readonly Mutant[] = [
         },
       })),
   },
+  {
+    name: 'off and live',
+    rule: 'power-off',
+    broken: 'a primary whose guest was switched off stays',
+    property: 'power-off',
+    apply: (world) =>
+      breakCores(world, () => ({
+        hears: (event) => (event.kind === 'vcpu-stopped' && !event.failed ? undefined : event),
+      })),
+  },
 ];
