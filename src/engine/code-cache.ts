@@ -34,7 +34,7 @@ const DEAD = 0x7fff_ffff;
 /** Heat of blocks that are never compiled. */
 const NEVER_HOT = 0x7fff_ffff;
 /** Blocks of these modes are never compiled. */
-const INTERPRETED = MODE.step | MODE.breakpoints | MODE.interpreted | MODE.segments;
+const INTERPRETED = MODE.step | MODE.breakpoints | MODE.segments;
 const BLOCK_INSTRUCTIONS = 16;
 /** No instruction lowers to more records than this. */
 const RECORDS_PER_INSTRUCTION = 24;

@@ -13,15 +13,13 @@ export const MODE = {
   mmxUndefined: 128,
   /** There are breakpoints on instructions: blocks end before the offsets in CodeCache.stops. */
   breakpoints: 256,
-  /** Never compiled, whatever is compiled of the same code for other modes. */
-  interpreted: 512,
   /** Accesses through segments, and fetches, are checked (x86/system/segment-check.ts); blocks of one instruction. */
-  segments: 1024,
-  nullFs: 2048,
-  nullGs: 4096,
+  segments: 512,
+  nullFs: 1024,
+  nullGs: 2048,
   /** SS.B is not CS.D. */
-  otherStack: 8192,
+  otherStack: 4096,
 } as const;
 
 /** Number of mode keys. */
-export const MODES = 16384;
+export const MODES = 8192;

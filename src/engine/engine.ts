@@ -164,9 +164,6 @@ export class Engine implements Cpu, SlowPaths {
     this.#compiler = compiler;
   }
 
-  /** Compiled code is left alone from the next run on. Nothing that a guest sees depends on it. */
-  interpreted = false;
-
   // ------------------------------------------------------------------------------------------ running
 
   /** Counts used by the present run up to (not including) the instruction that is executing. */
@@ -416,7 +413,6 @@ export class Engine implements Cpu, SlowPaths {
     if (em || ts) mode |= MODE.x87Unavailable;
     if (ts && cr0 & 2) mode |= MODE.waitUnavailable;
     if (instructionBreakpoints(state) !== 0) mode |= MODE.breakpoints;
-    if (this.interpreted) mode |= MODE.interpreted;
     return (mode & MODE.codeMask) === MODE.code64 ? mode : mode | this.#segmentMode();
   }
 

@@ -292,13 +292,13 @@ export class LockstepMachine implements Machine {
 
   interpretUntil(count: InstructionCount): void {
     this.#interpretedUntil = count;
-    this.#engine.interpreted = true;
+    if (this.#jit) this.#jit.suspended = true;
   }
 
   #leaveInterpreter(): void {
     if (this.#interpretedUntil === undefined || this.#count < this.#interpretedUntil) return;
     this.#interpretedUntil = undefined;
-    this.#engine.interpreted = false;
+    if (this.#jit) this.#jit.suspended = false;
   }
 
   #runEngine(budget: number, exact: boolean): void {

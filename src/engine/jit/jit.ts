@@ -83,6 +83,7 @@ export class Jit {
   /** Compiled, but not yet to be entered: only when shaken. */
   readonly #arriving: { region: LiveRegion; compiled: unknown }[] = [];
   #shaken: number;
+  #suspended = false;
   /** Runs of the engine since the first of them came. */
   #age = 0;
   #next = 1;
@@ -120,6 +121,10 @@ export class Jit {
 
   /** The block at BLOCK_PC has been interpreted often. */
   hot(header: number): void {
+    if (this.#suspended) {
+      this.#setHeat(header, this.#options.threshold);
+      return;
+    }
     const seed = this.#code.blockAt(header);
     this.#setHeat(header, COLD);
     // A block that crosses pages is one instruction; what follows it is compiled.
@@ -137,7 +142,8 @@ export class Jit {
 
   /** A run of the engine begins: regions do not wait for others for ever. */
   begin(): void {
-    if (this.#shaken !== 0) this.#shake();
+    if (this.#shaken !== 0 && !this.#suspended) this.#shake();
+    if (this.#suspended) return;
     if (this.#pending.length > 0 && ++this.#age > this.#options.patience) this.#compile();
   }
 
@@ -237,6 +243,20 @@ export class Jit {
 
   #setHeat(header: number, heat: number): void {
     this.#i32[(header + RECORD.high) >>> 2] = heat;
+  }
+
+  /** While it is, everything is interpreted and nothing compiled; what is compiled stays, and is used afterwards. */
+  set suspended(suspended: boolean) {
+    if (this.#suspended === suspended) return;
+    this.#suspended = suspended;
+    for (const region of this.#live.values()) {
+      const left = new Set(region.owned);
+      region.blocks.forEach(({ block, delta }) => {
+        if (!left.delete(block)) return;
+        this.#setHeat(block.header, suspended ? COLD : delta);
+        this.#i32[(block.header + HEADER_REGION) >>> 2] = suspended ? 0 : region.number;
+      });
+    }
   }
 
   /** May the region be entered from the header, at BLOCK_PC? Notes the answer for this epoch. */
