@@ -66,6 +66,8 @@ const CR4_USER = 0x1_06a0;
 /** SCE, LME, LMA, NXE. */
 const EFER_USER = 0xd01;
 const DATA_ACCESS = 0xc0f3;
+/** The stack is as wide as the code. */
+const STACK_ACCESS = { 64: DATA_ACCESS, 32: DATA_ACCESS, 16: 0x80f3 } as const;
 const FLAT_SEGMENTS = [SEGMENT.es, SEGMENT.cs, SEGMENT.ss, SEGMENT.ds, SEGMENT.fs, SEGMENT.gs] as const;
 /** As Linux names its segments. */
 const CODE_SELECTOR = { 64: 0x33, 32: 0x23, 16: 0x23 } as const;
@@ -273,7 +275,8 @@ export class EngineStep implements StepEngine {
       const unnamed = index === SEGMENT.fs || index === SEGMENT.gs;
       state.set32(SEGMENT_SELECTOR + index * 4, unnamed ? 0 : code ? CODE_SELECTOR[given.mode] : 0x2b);
       state.set32(SEGMENT_LIMIT + index * 4, 0xffff_ffff);
-      state.set32(SEGMENT_ACCESS + index * 4, code ? CODE_ACCESS[given.mode] : DATA_ACCESS);
+      const data = index === SEGMENT.ss ? STACK_ACCESS[given.mode] : DATA_ACCESS;
+      state.set32(SEGMENT_ACCESS + index * 4, code ? CODE_ACCESS[given.mode] : data);
     }
     const { x87 } = given;
     state.view.setUint16(FCW, x87.fcw, true);
