@@ -10,14 +10,17 @@
  *          -DFALSE_SUSPECT=n wrong time-outs (default 2)   -DLOSS=n lost arbiter answers (default 1)
  *          -DATTACH  re-protection with host 2 (second generation)
  *          -DMIG     also: make-before-break migration of the backup to host 2
+ *          -DPLAN    also: planned takeover of any pair, once
  *          -DHA      HA restart on host 2, at any time, also against paused owners (excludes ATTACH)
  *
- * Mutants, all caught but M2 and M5B:  M1 no ack awaited   M1B ack of the entries before the mark   M2 vCPU stalls (safe, slow)
+ * Mutants, all caught but M2, M5B and PX1B:  M1 no ack awaited   M1B ack of the entries before the mark   M2 vCPU stalls (safe, slow)
  *   M3 last entry not replayed   M4A/M4B primary/backup does not claim   M4C no answer = won   M4D loser runs   M4E claim not idempotent
  *   M5 acks after closing   M5B receives, acks and replays until go-live (safe)   M6A/M6B no re-issue/re-send   M6C released before leaving
  *   M7 no fence   M7B fence without drain   M8 gap applied   M9 full buffer drops
  *   with ATTACH: M4F one flag for the VM's life   M10 no re-protection   X1 gate only after commit   X2 commit before the ack of the gate position
  *     X3 gate dropped while a commit may take effect   X4 copy without unreleased outputs   X5 ack without generation   X6 claim without membership
+ *   with PLAN: PX1 outputs made after the last entry leave ungated   PX1B acked outputs leave after it (safe)
+ *     PX2 the old primary halts before it knows   PX3 it goes on without a claim   PX4 the target does not claim
  *   with HA: HX1 no lease at release   HX2 disk read before the fence   HX3 old "won" believed after the record moved on
  *
  * Time is not modelled: a pause is a process that is not scheduled, a time-out may fire at any moment
@@ -76,6 +79,7 @@
 #define COMW   10  /* commit sent, answer not known */
 #define HALT   11
 #define DEAD   12
+#define YIELD  13  /* planned takeover: log closed with its last entry, lets nothing out, waits for who goes on */
 #define PAIR   1
 #define LONE   2
 
@@ -89,6 +93,9 @@ int wr[3]; byte ws[3]; byte se[3];                            /* disk write slot
 byte dfence; byte dgen; int dval; byte liveE; byte liveH; int liveHist;
 int wmax; byte crashes, fs, losses; int gatepos; bool attached; bool flagset; byte liveN;
 bool leaseOut; byte ha; bool done;
+#ifdef PLAN
+byte plans = 1;
+#endif
 
 c_code {
 #define HH now.hist
@@ -113,7 +120,17 @@ static int gate(int h) { int p = NX(h);
 #endif
   return (!(now.gm[h] & 1) || pfx(p, now.ack[0])) && (!(now.gm[h] & 2) || pfx(p, now.ack[1])); }
 }
-#define running(h) (st[h] >= PRIM && st[h] <= COMW)
+#define logging(h) (st[h] >= PRIM && st[h] <= COMW)
+#if defined(PX1) || defined(PX1B)
+#define running(h) (logging(h) || st[h] == YIELD)  /* may let outputs out */
+#else
+#define running(h) logging(h)
+#endif
+#ifdef PLAN
+#define executing(h) (logging(h) || st[h] == YIELD)
+#else
+#define executing(h) running(h)
+#endif
 
 inline logit(h) {
   if :: lm[h] & 1 -> wire[0] = hist[h] :: else fi;
@@ -136,17 +153,17 @@ proctype Host(byte h) {
   do
   /* ---- vCPU: runs on while outputs wait (gate, not stall) ---- */
 #ifdef M2
-#define vrun(h) (running(h) && c_expr{(!nxtout(now.rel[PHost->h], HH[PHost->h]))})
+#define vrun(h) (executing(h) && c_expr{(!nxtout(now.rel[PHost->h], HH[PHost->h]))})
 #else
-#define vrun(h) running(h)
+#define vrun(h) executing(h)
 #endif
   :: d_step { vrun(h) && c_expr{(dcount(HH[PHost->h],0,2) < MAXIN)} ->
        hist[h] = hist[h]*8 + h; logit(h); printf("host %d input -> %o\n", h, hist[h]) }
   :: d_step { vrun(h) && c_expr{(nextExec(HH[PHost->h]))} ->
        c_code { HH[PHost->h] = HH[PHost->h]*8 + nextExec(HH[PHost->h]); }; logit(h); printf("host %d out -> %o\n", h, hist[h]) }
-  :: d_step { running(h) && ws[h] == 3 && c_expr{(pendD(HH[PHost->h]) == now.wr[PHost->h])} ->
+  :: d_step { executing(h) && ws[h] == 3 && c_expr{(pendD(HH[PHost->h]) == now.wr[PHost->h])} ->
        hist[h] = hist[h]*8 + 5; ws[h] = 0; wr[h] = 0; logit(h); printf("host %d completion -> %o\n", h, hist[h]) }
-  :: d_step { running(h) && ws[h] == 4 -> st[h] = HALT; printf("host %d fenced, halts\n", h) }
+  :: d_step { executing(h) && ws[h] == 4 -> st[h] = HALT; printf("host %d fenced, halts\n", h) }
   /* ---- outputs: decide, then (perhaps much later) emit ---- */
 #define isN c_expr{( NX(PHost->h) && (NX(PHost->h) & 7) == 3 && gate(PHost->h) )}
 #define isD c_expr{( NX(PHost->h) && (NX(PHost->h) & 7) == 4 && gate(PHost->h) )}
@@ -197,11 +214,14 @@ proctype Host(byte h) {
        c_code { now.recv[PHost->h] = nxt(now.recv[PHost->h], now.wire[now.gi[PHost->h]]); }; ack[gi[h]] = recv[h]; printf("host %d receives, acks %o while asking\n", h, recv[h]) }
 #endif
   /* ---- suspicion: final for this generation. The log is closed before the arbiter is asked ---- */
-  :: d_step { st[h] == BACK && (fs || (st[gp[gi[h]]] > COMW) || !(lm[gp[gi[h]]] & (1 << gi[h]))) ->
+  :: d_step { st[h] == BACK && (fs || (st[gp[gi[h]]] > COMW) /* dead, halted, or handing over */ || !(lm[gp[gi[h]]] & (1 << gi[h]))) ->
        if :: fs && st[gp[gi[h]]] <= COMW && (lm[gp[gi[h]]] & (1 << gi[h])) -> fs-- :: else fi;
        st[h] = CLOSED; relr[h] = relw[gi[h]]; lo[h] = pe[h]; hi[h] = pe[h]; printf("host %d (backup) closes its log at %o\n", h, recv[h]);
 #ifdef M4B
        st[h] = WON
+#endif
+#ifdef PX4
+       if :: st[gp[gi[h]]] == YIELD -> st[h] = WON :: else fi
 #endif
        }
   :: d_step { (st[h] == PRIM || (st[h] == ATT && (gm[h] & 1))) && (fs || st[gb[gi[h]]] != BACK) ->
@@ -212,6 +232,23 @@ proctype Host(byte h) {
        st[h] = SOLE; gm[h] = 0; lm[h] = 0
 #endif
        }
+#ifdef PLAN
+  /* ---- planned takeover: what the log has is its end. The backup closes its log as after a suspicion, above ---- */
+  :: d_step { plans && st[h] == PRIM -> plans--; st[h] = YIELD; lm[h] = 0; printf("host %d hands over at %o\n", h, hist[h]);
+#ifdef PX1
+       gm[h] = 0;
+#endif
+#ifdef PX2
+       st[h] = HALT
+#endif
+     }
+  :: d_step { st[h] == YIELD -> /* the arbiter has the last word */
+#ifdef PX3
+       st[h] = SOLE; gm[h] = 0; printf("host %d takes back what it handed over\n", h) }
+#else
+       st[h] = ASKP; lo[h] = pe[h]; hi[h] = pe[h]; printf("host %d (handed over) asks\n", h) }
+#endif
+#endif
   /* ---- claim: idempotent per caller ---- */
   :: d_step { (st[h] == CLOSED || st[h] == ASKP) && rq[h] == 0 && an[h] == 0 -> rq[h] = 1 }
   :: d_step { st[h] == CLOSED && an[h] == 1 -> st[h] = WON; an[h] = 0; printf("host %d learns it won\n", h) }
@@ -427,7 +464,7 @@ init { atomic {
   gb[0] = 1; gp[0] = 0; gb[1] = 9; gp[1] = 9;
   rec_e = 1; rec_mode = PAIR; rec_p = 0; rec_b = 1; se[0] = 1; dfence = 1; dgen = 1; dval = 1; wmax = 1; liveH = 9; liveHist = 1;
   crashes = CRASH; losses = LOSS;
-  if :: fs = 0 :: fs = 1 :: fs = FALSE_SUSPECT fi;
+  if :: fs = 0 :: fs = (FALSE_SUSPECT > 0 -> 1 : 0) :: fs = FALSE_SUSPECT fi;
   run Host(0); run Host(1);
 #ifdef ATTACH
   run Host(2);

@@ -22,7 +22,7 @@ bad=0
 broken() {
   case $1 in
     *'(1001==0)'*) echo S1 ;; *'(1002==0)'*) echo S2 ;; *'(1003==0)'*) echo S3 ;; *'(1004==0)'*) echo S4 ;;
-    *'(1005==0)'*) echo S5 ;; *'(2001==0)'*) echo L1 ;; *'(2002==0)'*) echo L2 ;; *) echo unknown ;;
+    *'(1005==0)'*) echo S5 ;; *'(1006==0)'*) echo S6 ;; *'(2001==0)'*) echo L1 ;; *'(2002==0)'*) echo L2 ;; *) echo unknown ;;
   esac
 }
 
