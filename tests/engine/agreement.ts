@@ -59,6 +59,8 @@ export function expectAgreement(image: GuestImage, total: number): GuestMachine 
     [{ tlbEntries: 16 }, total],
     [{ tlbEntries: 8192 }, 64],
     [{ tlbEntries: 8192 }, total],
+    [{ tlbEntries: 64, jit: EAGER }, total],
+    [{ tlbEntries: 16, jit: EAGER }, 50],
   ];
   for (const [options, piece] of whole) {
     const machine = machineWith(options);
