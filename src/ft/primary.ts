@@ -47,6 +47,8 @@ export class Primary {
   #migrating = false;
   /** Fault tolerance is being turned off: by then at the latest, whether the order is in the log or not. */
   #partBy: HostMilliseconds | undefined;
+  /** The disks were opened anew: started operations are issued again, before anything else leaves and as it may. */
+  #issueAgain = false;
   /** The guest waits for its first backup before its first instruction. */
   #waitForBackup = false;
   #resumed = false;
@@ -233,7 +235,7 @@ export class Primary {
     const answer = this.#disks.answered(opened, verdict);
     if (answer === 'refused') this.#halt('the disks are opened by a newer generation');
     if (answer !== 'ok') return;
-    this.#gate.issueAgain();
+    this.#issueAgain = true;
     if (this.#state !== 'START') return;
     this.#enter('SOLE', 'powered on');
     this.#do({ kind: 'open-network', epoch: this.#epoch });
@@ -553,6 +555,10 @@ export class Primary {
       this.#joinWhenPossible();
       this.#commitWhenReceived();
       const mayLeave = this.#disks.open && this.#state !== 'YIELD' && this.#lease.held(this.#now);
+      if (mayLeave && this.#issueAgain) {
+        this.#issueAgain = false;
+        this.#gate.issueAgain();
+      }
       if (mayLeave) this.#gate.release(this.#partners.ackedByAll(this.#end));
       this.#endLog();
     }

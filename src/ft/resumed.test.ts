@@ -36,10 +36,10 @@ test('a saved guest asks for its generation first; then what its disks owe it is
   expect(primary.step({ kind: 'answered', answer }, now).map(({ kind }) => kind)).toEqual(['open-disks']);
   const opened = primary.step({ kind: 'disks-opened', epoch: epoch(1), verdict: 'ok' }, now);
   expect(opened.map(({ kind }) => kind)).toEqual([
-    'issue-again',
     'state',
     'open-network',
     'announce',
+    'issue-again',
     'vcpu-run',
   ]);
 
@@ -57,4 +57,29 @@ test('a saved guest asks for its generation first; then what its disks owe it is
   const completed = { kind: 'disk-completed', completion } as const;
   expect(primary.step(completed, now)).toEqual([{ kind: 'vcpu-input', input: completion }]);
   expect(primary.step(completed, now)).toEqual([]);
+});
+
+test('what its disks owe it is not issued again before the lease is valid', () => {
+  const timing = { ...QUICK, leaseMs: 400 };
+  const start = {
+    kind: 'power-on',
+    expected: epoch(0),
+    waitForBackup: false,
+    resumed: { outputs: 7n, started: [write] },
+  } as const;
+  const primary = new Primary({ ...side, timing }, start, now);
+  const [ask] = primary.start(now);
+  if (ask?.kind !== 'ask') throw new Error('nothing was asked');
+  const answer = { nonce: ask.request.nonce, verdict: 'won', epoch: epoch(1) } as const;
+  primary.step({ kind: 'answered', answer }, now);
+  // It was stopped meanwhile: whoever restarts the VM may have won already.
+  const late = hostMilliseconds(1000);
+  const opened = primary.step({ kind: 'disks-opened', epoch: epoch(1), verdict: 'ok' }, late);
+  const issued = (actions: typeof opened) => actions.filter(({ kind }) => kind === 'issue-again');
+  expect(issued(opened)).toEqual([]);
+  const renewal = primary.step({ kind: 'tick' }, late).find(({ kind }) => kind === 'ask');
+  if (renewal?.kind !== 'ask') throw new Error('nothing was renewed');
+  const renewed = { nonce: renewal.request.nonce, verdict: 'won', epoch: epoch(1) } as const;
+  expect(issued(primary.step({ kind: 'answered', answer: renewed }, late))).toHaveLength(1);
+  expect(issued(primary.step({ kind: 'tick' }, late))).toEqual([]);
 });
