@@ -1,15 +1,30 @@
 import { defineConfig } from 'vitest/config';
 
+/** Whole systems in real time: nothing else runs beside them. */
+const ALONE = [
+  'tests/{arbiter-takeover,arbiters,chaos,control,demo,divergence,faulty-side,logging-channel}.test.ts',
+  'tests/{migration,one-request,services,stopped-primary,takeover}.test.ts',
+];
+
 export default defineConfig({
   test: {
-    include: [
-      'src/**/*.test.ts',
-      'sim/**/*.test.ts',
-      'tests/**/*.test.ts',
-      'tools/**/*.test.ts',
-      'bench/**/*.test.ts',
-    ],
     testTimeout: 60_000,
     pool: 'forks',
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: 'together',
+          include: ['src', 'sim', 'tests', 'tools', 'bench'].map((folder) => `${folder}/**/*.test.ts`),
+          exclude: ALONE,
+          maxWorkers: 2,
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        extends: true,
+        test: { name: 'alone', include: ALONE, maxWorkers: 1, sequence: { groupOrder: 2 } },
+      },
+    ],
   },
 });
