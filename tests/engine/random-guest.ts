@@ -47,8 +47,9 @@ const SPARE_TABLES = [DATA + 4 * PAGE, DATA + 5 * PAGE];
 const FAULTS = 0xe020;
 const { rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi } = REG;
 /** Registers that hold data; RSP and the pointers are apart. */
-const GENERAL = [rax, rcx, rdx, rbp, 8, 9, 10, 11, 12, 13];
-const POINTERS = [rbx, rsi, rdi, 14, 15];
+const GENERAL = [rax, rcx, rdx, 8, 9, 10, 11, 12, 13];
+/** RBP twice: compiled code keeps what its page translates to. */
+const POINTERS = [rbx, rbp, rbp, rsi, rdi, 14, 15];
 const SIZES: OperandSize[] = [1, 2, 4, 8];
 
 export function randomGuest(seed: number): GuestImage {

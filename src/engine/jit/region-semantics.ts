@@ -337,7 +337,8 @@ export class RegionSemantics extends RegionFlags {
 
   /**
    * Pops a linear address and pushes its address in the wasm memory. Without a cached translation, or when it is not
-   * `aligned` as it has to be, the interpreter goes on here. `stack`: it is likely in the page of the one before.
+   * `aligned` as it has to be, the interpreter goes on here. `stack`: it is likely in the page of the one before, and
+   * aligned by its size, so that it does not leave the page.
    */
   #translate(
     code: Code,
@@ -357,7 +358,10 @@ export class RegionSemantics extends RegionFlags {
     };
     code.set(address);
     if (page !== undefined) {
-      compared();
+      code
+        .get(address)
+        .i64(-4096n | BigInt(size - 1))
+        .op('i64.and');
       code.get(page.tag).op('i64.ne').hint('unlikely').open('if');
     }
     code.get(address).i64(7n).op('i64.shr_u').op('i32.wrap_i64');
