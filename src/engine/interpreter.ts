@@ -46,7 +46,7 @@ export const EXIT = {
   system: 5,
   /** EXIT_RECORD raises FAULT_VECTOR. */
   fault: 6,
-  /** The block of the header EXIT_RECORD has been interpreted often; it was not entered. */
+  /** The block of the header EXIT_RECORD has been interpreted often, or its region entered; it was not entered. */
   hot: 7,
   /** The block of the header EXIT_RECORD is compiled, and whether it may be entered here has to be found out. */
   permit: 8,
@@ -260,6 +260,12 @@ export function buildInterpreter(table: OperationTable, layout: EngineLayout): U
     code.get(record).memory('i32.load', RECORD.high).i32(1).op('i32.sub').tee(left);
     code.memory('i32.store', RECORD.high);
     code.get(left).branchIf(interpret);
+    leave(EXIT.hot, record);
+    code.close();
+    code.get(entry).i32(2).op('i32.shl').tee(from);
+    code.get(from).memory('i32.load', layout.regionHeat).i32(1).op('i32.sub').tee(left);
+    code.memory('i32.store', layout.regionHeat);
+    code.get(left).op('i32.eqz').hint('unlikely').open('if');
     leave(EXIT.hot, record);
     code.close();
     code.get(cpu).get(remaining).memory('i32.store', REMAINING);

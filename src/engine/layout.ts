@@ -15,6 +15,8 @@ export interface EngineLayout {
   readonly jumpCache: number;
   /** REGIONS * PERMIT.count permits. */
   readonly permits: number;
+  /** For each region an i32: so often it is entered until it is grown anew. */
+  readonly regionHeat: number;
   readonly arena: number;
   readonly arenaRecords: number;
   /** For each RAM page one byte of PAGE_FLAG. */
@@ -90,7 +92,8 @@ export function engineLayout(ramBytes: number, tlbEntries: number, arenaRecords 
   // Compiled code keeps marks in the low four bits of records' addresses.
   const jumpCache = Math.ceil((tlbTouched + tlbBytes / TLB_CHUNK) / RECORD.size) * RECORD.size;
   const permits = jumpCache + JUMP_ENTRIES * JUMP_ENTRY.size;
-  const arena = permits + REGIONS * PERMIT.count * PERMIT.size;
+  const regionHeat = permits + REGIONS * PERMIT.count * PERMIT.size;
+  const arena = regionHeat + REGIONS * 4;
   assert(arena % RECORD.size === 0, 'records are aligned');
   const ramPages = ramBytes / PAGE;
   const pagePlaces = arena + arenaRecords * RECORD.size;
@@ -106,6 +109,7 @@ export function engineLayout(ramBytes: number, tlbEntries: number, arenaRecords 
     tlbTouched,
     jumpCache,
     permits,
+    regionHeat,
     arena,
     arenaRecords,
     pageFlags,

@@ -17,7 +17,7 @@ export function machineWith(options: EngineOptions): GuestMachine {
 }
 
 /** What runs twice is compiled. */
-export const EAGER = { ...JIT_DEFAULTS, threshold: 2, batch: 1, patience: 0 };
+export const EAGER = { ...JIT_DEFAULTS, threshold: 2, batch: 1, patience: 0, regrow: 3 };
 
 export interface Trace {
   /** The digest at each count from 0 on. */

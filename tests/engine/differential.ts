@@ -15,7 +15,7 @@ interface Way {
 
 const HUGE = 1 << 20;
 /** Everything that runs twice is compiled. */
-const EAGER = { threshold: 2, batch: 2, patience: 0 };
+const EAGER = { threshold: 2, batch: 2, patience: 0, regrow: 4 };
 const WAYS: readonly Way[] = [
   { name: 'single steps', options: { engine: 'interpreter', tlbEntries: 1024 }, piece: 1, every: 2 },
   { name: 'compiled', options: { engine: 'jit', jit: { ...EAGER, batch: 1 } }, piece: HUGE, every: 8 },

@@ -24,6 +24,8 @@ export interface JitOptions {
   /** Regions that make a module, and runs of the engine that the first of them waits for the others. */
   readonly batch: number;
   readonly patience: number;
+  /** Times that a region is entered before it is grown anew. */
+  readonly regrow: number;
   /** Regions kept at a time; the oldest make room, a few at once. */
   readonly live: number;
   /**
@@ -39,13 +41,17 @@ export const JIT_DEFAULTS: JitOptions = {
   maxRecords: 400,
   batch: 8,
   patience: 100,
+  regrow: 50_000,
   live: REGIONS - 1,
 };
 
 /** Heat of a block that is not to be compiled on its own (again). */
 const COLD = 0x7fff_ffff;
-/** A block is compiled at most this often: what keeps changing is interpreted. */
-const COMPILES_MAX = 8;
+/** A block is compiled until its regions have been dropped this often: what stands beside changing code is interpreted. */
+const DROPS_MAX = 8;
+/** A region is grown anew at most this often, each time after so many times more entries. */
+const GROWTHS_MAX = 3;
+const REGROW_FACTOR = 4;
 /** A return compares its target with this many places at most. */
 const RETURN_SITES_MAX = 8;
 /** So many times hotter than others a block must be that is in a region, but is entered elsewhere. */
@@ -57,6 +63,8 @@ interface LiveRegion extends Region {
   readonly number: number;
   /** Positions whose headers lead here. */
   readonly owned: Set<Block>;
+  /** How often it was asked whether it could grow. */
+  looked: number;
 }
 
 /** Finds hot blocks, compiles them together with what they lead to, and keeps the compiled regions. */
@@ -74,7 +82,8 @@ export class Jit {
   readonly #u16: Uint16Array;
   readonly #owner = new Map<Block, LiveRegion>();
   readonly #members = new Map<Block, Set<LiveRegion>>();
-  readonly #compiles = new Map<Block, number>();
+  /** How often a region of the block was dropped because another block of it changed. */
+  readonly #drops = new Map<Block, number>();
   readonly #live = new Map<number, LiveRegion>();
   readonly #free: number[] = [];
   /** Regions to be compiled, and their blocks. */
@@ -121,6 +130,10 @@ export class Jit {
 
   /** The block at BLOCK_PC has been interpreted often. */
   hot(header: number): void {
+    if (this.#regionOf(header) !== 0) {
+      this.#enteredOften(header);
+      return;
+    }
     if (this.#suspended) {
       this.#setHeat(header, this.#options.threshold);
       return;
@@ -128,16 +141,43 @@ export class Jit {
     const seed = this.#code.blockAt(header);
     this.#setHeat(header, COLD);
     // A block that crosses pages is one instruction; what follows it is compiled.
-    if (seed === undefined || seed.secondPage !== -1 || (this.#compiles.get(seed) ?? 0) >= COMPILES_MAX)
-      return;
+    if (seed === undefined || seed.secondPage !== -1 || (this.#drops.get(seed) ?? 0) >= DROPS_MAX) return;
     if (this.#waiting.has(seed)) {
       this.#setHeat(header, this.#options.threshold);
       return;
     }
-    const region = this.#grow(seed);
+    this.#await(this.#grow(seed, 0));
+  }
+
+  /**
+   * The region has been entered often, this time at the header. When it was grown, what it leads to was not yet warm,
+   * or where its indirect jumps go not known; now they may be within it.
+   */
+  #enteredOften(header: number): void {
+    const region = this.#live.get(this.#regionOf(header))!;
+    region.looked++;
+    this.#setRegionHeat(region);
+    const seed = this.#code.blockAt(header);
+    if (seed === undefined || region.growth === GROWTHS_MAX || this.#waiting.has(seed)) return;
+    const grown = this.#grow(seed, region.growth + 1);
+    const known = new Set(region.blocks.map(({ block }) => block));
+    if (grown.blocks.every(({ block }) => known.has(block))) return;
+    this.#await(grown);
+  }
+
+  #await(region: Region): void {
     this.#pending.push(region);
     for (const { block } of region.blocks) this.#waiting.add(block);
     if (this.#pending.length >= this.#options.batch) this.#compile();
+  }
+
+  #regionOf(header: number): number {
+    return this.#i32[(header + HEADER_REGION) >>> 2]!;
+  }
+
+  #setRegionHeat({ number, looked }: LiveRegion): void {
+    const heat = this.#options.regrow * REGROW_FACTOR ** looked;
+    this.#i32[(this.#layout.regionHeat >>> 2) + number] = Math.min(heat, COLD);
   }
 
   /** A run of the engine begins: regions do not wait for others for ever. */
@@ -192,7 +232,7 @@ export class Jit {
     for (const region of this.#pending) {
       if (!this.#isAlive(region)) continue;
       const number = this.#number();
-      batch.set(number, { ...region, number, owned: new Set() });
+      batch.set(number, { ...region, number, owned: new Set(), looked: region.growth });
     }
     this.#pending.length = 0;
     this.#waiting.clear();
@@ -213,6 +253,7 @@ export class Jit {
   #install(region: LiveRegion, compiled: unknown): void {
     this.#regions.set(region.number, compiled);
     this.#live.set(region.number, region);
+    this.#setRegionHeat(region);
     const permits = this.#layout.permits + region.number * PERMIT.count * PERMIT.size;
     this.#i32.fill(0, permits >>> 2, (permits + PERMIT.count * PERMIT.size) >>> 2);
     const entries = new Set(region.entries);
@@ -220,7 +261,6 @@ export class Jit {
       const members = this.#members.get(block);
       if (members === undefined) this.#members.set(block, new Set([region]));
       else members.add(region);
-      this.#compiles.set(block, (this.#compiles.get(block) ?? 0) + 1);
       if (!entries.has(position)) {
         if (this.#owner.get(block) === undefined)
           this.#setHeat(block.header, this.#options.threshold * MEMBER_HEAT);
@@ -261,7 +301,7 @@ export class Jit {
 
   /** May the region be entered from the header, at BLOCK_PC? Notes the answer for this epoch. */
   permit(header: number): void {
-    const number = this.#i32[(header + HEADER_REGION) >>> 2]!;
+    const number = this.#regionOf(header);
     const region = this.#live.get(number)!;
     const delta = this.#i32[(header + RECORD.high) >>> 2]!;
     const base = BigInt.asUintN(64, this.#state.get64(BLOCK_PC) - BigInt(delta));
@@ -283,7 +323,7 @@ export class Jit {
   // ------------------------------------------------------------------------------------------ growing
 
   /** The region around a block that begins at BLOCK_PC. */
-  #grow(seed: Block): Region {
+  #grow(seed: Block, growth: number): Region {
     const { maxRecords } = this.#options;
     const maxBlocks = this.#shaken !== 0 && this.#chance(2) ? 2 : this.#options.maxBlocks;
     const start = this.#state.get64(BLOCK_PC);
@@ -304,7 +344,7 @@ export class Jit {
       const at = offset + ((((inPage + delta) % PAGE) + PAGE) % PAGE);
       const block = known ?? this.#code.find(at, seed.mode, () => -3);
       if (block === undefined || block.secondPage !== -1) return undefined;
-      if (block !== seed && !this.#warm(block)) return undefined;
+      if (block !== seed && !this.#warm(block, growth)) return undefined;
       records += (block.recordsEnd - block.header) / RECORD.size;
       pages.set(page, offset);
       const entry = { block, delta };
@@ -327,13 +367,16 @@ export class Jit {
       }
       if (site !== undefined && chosen.has(site)) returns.add(site);
     }
-    return this.#ordered(chosen, returns, pages, start);
+    return this.#ordered(chosen, returns, pages, start, growth);
   }
 
-  /** Has the block run often enough to be worth compiling along? */
-  #warm(block: Block): boolean {
-    if ((this.#compiles.get(block) ?? 0) >= COMPILES_MAX) return false;
-    if (this.#i32[(block.header + HEADER_REGION) >>> 2] !== 0) return true;
+  /**
+   * Has the block run often enough to be worth compiling along? One that is in a region already is compiled again
+   * only into a region that lacks it.
+   */
+  #warm(block: Block, growth: number): boolean {
+    if ((this.#drops.get(block) ?? 0) >= DROPS_MAX) return false;
+    if (growth > 0 ? this.#members.has(block) : this.#regionOf(block.header) !== 0) return true;
     const heat = this.#i32[(block.header + RECORD.high) >>> 2]!;
     return heat === COLD || heat <= this.#options.threshold - this.#options.threshold / 16;
   }
@@ -358,6 +401,7 @@ export class Jit {
     returns: ReadonlySet<number>,
     pages: Map<number, number>,
     start: bigint,
+    growth: number,
   ): Region {
     const order: RegionBlock[] = [];
     const seen = new Set<number>();
@@ -411,6 +455,7 @@ export class Jit {
       entries: [...entries],
       returnSites: returnSites.slice(0, RETURN_SITES_MAX),
       predicted,
+      growth,
       pages,
     };
   }
@@ -418,8 +463,11 @@ export class Jit {
   // ------------------------------------------------------------------------------------------ dropping
 
   #killed(block: Block): void {
-    for (const region of this.#members.get(block) ?? []) this.#drop(region);
-    this.#compiles.delete(block);
+    for (const region of this.#members.get(block) ?? []) {
+      for (const { block: other } of region.blocks) this.#drops.set(other, (this.#drops.get(other) ?? 0) + 1);
+      this.#drop(region);
+    }
+    this.#drops.delete(block);
   }
 
   /** The region is not to be entered any more: one of its blocks has changed. */
@@ -453,6 +501,6 @@ export class Jit {
     for (const { region } of this.#arriving.splice(0)) this.#free.push(region.number);
     this.#owner.clear();
     this.#members.clear();
-    this.#compiles.clear();
+    this.#drops.clear();
   }
 }

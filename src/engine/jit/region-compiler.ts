@@ -75,6 +75,8 @@ export class RegionCompiler {
         const predicted = region.predicted.get(current);
         if (predicted !== undefined)
           this.#goTo(code, frame, target, blocks[predicted]!.delta, () => layout.jump(writer, predicted));
+        const last = blocks[current]!.block.recordsEnd - RECORD.size;
+        if (this.#notes(last)) code.i32(last).get(target).op('i32.wrap_i64').memory('i32.store', RECORD.high);
         code.get(target).set(frame.base);
         frame.leave(code, 0, 0);
       },
@@ -168,10 +170,15 @@ export class RegionCompiler {
   /** Low half of the linear address that the indirect jump at the block's end went to last, if that is noted. */
   noted({ block }: RegionBlock): number | undefined {
     const last = block.recordsEnd - RECORD.size;
-    const number = this.#code.operation(last);
-    if (number !== this.#table.number(JUMP) && number !== this.#table.number(CALL_INDIRECT)) return undefined;
+    if (!this.#notes(last)) return undefined;
     const low = Number(this.#code.fields(last).immediate >> 32n);
     return low === 0 ? undefined : low;
+  }
+
+  /** Is it an indirect jump or call, whose record keeps where it went? */
+  #notes(record: number): boolean {
+    const number = this.#code.operation(record);
+    return number === this.#table.number(JUMP) || number === this.#table.number(CALL_INDIRECT);
   }
 
   #returns({ block }: RegionBlock): boolean {

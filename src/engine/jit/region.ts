@@ -17,6 +17,8 @@ export interface Region {
   readonly returnSites: readonly number[];
   /** Position of a block that ends with an indirect jump or call -> position of the block it went to last. */
   readonly predicted: ReadonlyMap<number, number>;
+  /** How often it was grown anew. */
+  readonly growth: number;
   /** Linear page from that of the first block -> RAM offset of the page. More than one need a permit. */
   readonly pages: ReadonlyMap<number, number>;
 }
