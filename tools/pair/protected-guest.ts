@@ -190,6 +190,11 @@ export class ProtectedGuest {
     this.hosts[0].process.order({ order: 'protect', address: this.#channel });
   }
 
+  /** Ends the pair in order: host A goes on alone, host B halts. */
+  unprotect(): void {
+    this.hosts[0].process.order({ order: 'unprotect' });
+  }
+
   /** Types on the guest's console. */
   type(text: string): void {
     this.primary?.process.order({ order: 'console', port: 0, text });
