@@ -37,7 +37,7 @@ const REPLAY_STEP_ENTRIES = 256;
 const INTERPRETED_COUNTS = 1_000_000n;
 const QUEUED_FRAMES_MAX = 1024;
 /** Entries of a busy guest that nobody waits for travel together for so long: each crossing costs both hosts. */
-const FLUSH_EVERY_MS = 7;
+const FLUSH_EVERY_MS = 15;
 /** A slowed vCPU rests for so long at once: a host's timers are no finer. */
 const REST_MIN_MS = 0.5;
 
