@@ -6,7 +6,7 @@ import type { OpcodeMap } from '../x86/opcode-map.ts';
 import type { MicroOperation } from '../x86/semantics.ts';
 import { ZERO } from '../x86/state.ts';
 import { BlockBuilder, type RecordWriter } from './block-builder.ts';
-import { MODE, MODES } from './code-mode.ts';
+import { INTERPRETED, MODE, MODES } from './code-mode.ts';
 import { type EngineLayout, PAGE, RECORD } from './layout.ts';
 import { KEPT, KEPT_BYTES, LoweredInstructions, NO_RECORDS, UNKNOWN } from './lowered-instructions.ts';
 import { ENGINE_OPERATION, type OperationTable } from './operation-table.ts';
@@ -33,8 +33,6 @@ export interface Block {
 const DEAD = 0x7fff_ffff;
 /** Heat of blocks that are never compiled. */
 const NEVER_HOT = 0x7fff_ffff;
-/** Blocks of these modes are never compiled. */
-const INTERPRETED = MODE.step | MODE.breakpoints | MODE.segments;
 const BLOCK_INSTRUCTIONS = 16;
 /** No instruction lowers to more records than this. */
 const RECORDS_PER_INSTRUCTION = 24;

@@ -21,5 +21,8 @@ export const MODE = {
   otherStack: 4096,
 } as const;
 
+/** Blocks of these modes are never compiled. */
+export const INTERPRETED = MODE.step | MODE.breakpoints | MODE.segments;
+
 /** Number of mode keys. */
 export const MODES = 8192;

@@ -4,7 +4,7 @@ import { CALL, CALL_INDIRECT } from '../../x86/micro-operations/control.ts';
 import type { CpuState } from '../../x86/state.ts';
 import { BLOCK_PC, EPOCH, EPOCH_HIGH } from '../../x86/state.ts';
 import type { Block, CodeCache } from '../code-cache.ts';
-import { MODE } from '../code-mode.ts';
+import { INTERPRETED, MODE } from '../code-mode.ts';
 import { type EngineLayout, HEADER_REGION, PAGE, PERMIT, RECORD, REGIONS } from '../layout.ts';
 import type { Mmu } from '../mmu.ts';
 import type { OperationTable } from '../operation-table.ts';
@@ -49,13 +49,15 @@ export const JIT_DEFAULTS: JitOptions = {
 const COLD = 0x7fff_ffff;
 /** A block is compiled until its regions have been dropped this often: what stands beside changing code is interpreted. */
 const DROPS_MAX = 8;
-/** A region is grown anew at most this often, each time after so many times more entries. */
+/** Growing anew goes on from what was grown anew at most this often; each time takes four times as many entries. */
 const GROWTHS_MAX = 3;
-const REGROW_FACTOR = 4;
+const REGROW_SHIFT = 2;
 /** A return compares its target with this many places at most. */
 const RETURN_SITES_MAX = 8;
 /** So many times hotter than others a block must be that is in a region, but is entered elsewhere. */
 const MEMBER_HEAT = 3;
+/** When shaken: so many compiled regions wait at most. */
+const ARRIVING_MAX = 64;
 /** Regions evicted to make room for one. */
 const EVICTED_AT_ONCE = 8;
 
@@ -63,8 +65,8 @@ interface LiveRegion extends Region {
   readonly number: number;
   /** Positions whose headers lead here. */
   readonly owned: Set<Block>;
-  /** How often it was asked whether it could grow. */
-  looked: number;
+  /** Entries until it is asked the next time whether it can grow. */
+  heat: number;
 }
 
 /** Finds hot blocks, compiles them together with what they lead to, and keeps the compiled regions. */
@@ -141,7 +143,8 @@ export class Jit {
     const seed = this.#code.blockAt(header);
     this.#setHeat(header, COLD);
     // A block that crosses pages is one instruction; what follows it is compiled.
-    if (seed === undefined || seed.secondPage !== -1 || (this.#drops.get(seed) ?? 0) >= DROPS_MAX) return;
+    if (seed === undefined || (seed.mode & INTERPRETED) !== 0 || seed.secondPage !== -1) return;
+    if ((this.#drops.get(seed) ?? 0) >= DROPS_MAX) return;
     if (this.#waiting.has(seed)) {
       this.#setHeat(header, this.#options.threshold);
       return;
@@ -155,7 +158,7 @@ export class Jit {
    */
   #enteredOften(header: number): void {
     const region = this.#live.get(this.#regionOf(header))!;
-    region.looked++;
+    region.heat = Math.min(region.heat * (1 << REGROW_SHIFT), COLD);
     this.#setRegionHeat(region);
     const seed = this.#code.blockAt(header);
     if (seed === undefined || region.growth === GROWTHS_MAX || this.#waiting.has(seed)) return;
@@ -175,9 +178,8 @@ export class Jit {
     return this.#i32[(header + HEADER_REGION) >>> 2]!;
   }
 
-  #setRegionHeat({ number, looked }: LiveRegion): void {
-    const heat = this.#options.regrow * REGROW_FACTOR ** looked;
-    this.#i32[(this.#layout.regionHeat >>> 2) + number] = Math.min(heat, COLD);
+  #setRegionHeat({ number, heat }: LiveRegion): void {
+    this.#i32[(this.#layout.regionHeat >>> 2) + number] = heat;
   }
 
   /** A run of the engine begins: regions do not wait for others for ever. */
@@ -189,13 +191,17 @@ export class Jit {
 
   #shake(): void {
     if (this.#chance(4) && this.#pending.length > 0) this.#compile();
-    if (this.#chance(4)) {
-      const arrived = this.#arriving.shift();
-      if (arrived !== undefined && this.#isAlive(arrived.region))
-        this.#install(arrived.region, arrived.compiled);
-      else if (arrived !== undefined) this.#free.push(arrived.region.number);
-    }
+    if (this.#chance(4)) this.#arrive();
     if (this.#chance(64)) this.#evict(1);
+    // They hold numbers.
+    while (this.#arriving.length > ARRIVING_MAX) this.#arrive();
+  }
+
+  #arrive(): void {
+    const arrived = this.#arriving.shift();
+    if (arrived === undefined) return;
+    if (this.#isAlive(arrived.region)) this.#install(arrived.region, arrived.compiled);
+    else this.#free.push(arrived.region.number);
   }
 
   /** True once in `times`, by the seed. */
@@ -211,19 +217,24 @@ export class Jit {
     return region.blocks.every(({ block }) => this.#code.blockAt(block.header) === block);
   }
 
-  /** A number for one more region. */
-  #number(): number {
-    if (this.#live.size >= this.#options.live) this.#evict(EVICTED_AT_ONCE);
+  /** A number for one more region, beside those that live and `held` that do not yet. */
+  #number(held: number): number {
+    if (this.#live.size + held >= this.#options.live) this.#evict(EVICTED_AT_ONCE);
     return this.#free.pop() ?? this.#next++;
   }
 
-  /** Drops the oldest regions: their blocks are interpreted again until they are hot again. */
+  /** Drops the oldest regions: their blocks are interpreted again until they are hot again, a few times. */
   #evict(count: number): void {
     let left = count;
     for (const region of this.#live.values()) {
       if (left-- === 0) return;
+      for (const block of region.owned) this.#countDrop(block);
       this.#drop(region);
     }
+  }
+
+  #countDrop(block: Block): void {
+    this.#drops.set(block, (this.#drops.get(block) ?? 0) + 1);
   }
 
   /** Compiles what waits, as one module: each costs a good deal by itself. */
@@ -231,8 +242,9 @@ export class Jit {
     const batch = new Map<number, LiveRegion>();
     for (const region of this.#pending) {
       if (!this.#isAlive(region)) continue;
-      const number = this.#number();
-      batch.set(number, { ...region, number, owned: new Set(), looked: region.growth });
+      const number = this.#number(batch.size + this.#arriving.length);
+      const heat = this.#options.regrow * (1 << (region.growth * REGROW_SHIFT));
+      batch.set(number, { ...region, number, owned: new Set(), heat });
     }
     this.#pending.length = 0;
     this.#waiting.clear();
@@ -464,7 +476,7 @@ export class Jit {
 
   #killed(block: Block): void {
     for (const region of this.#members.get(block) ?? []) {
-      for (const { block: other } of region.blocks) this.#drops.set(other, (this.#drops.get(other) ?? 0) + 1);
+      for (const { block: other } of region.blocks) this.#countDrop(other);
       this.#drop(region);
     }
     this.#drops.delete(block);
