@@ -1,5 +1,6 @@
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { isJournal, oneJournal, pair, type Vm } from './journal-pair.ts';
+import { folder, isJournal, oneJournal, pair, Vm } from './journal-pair.ts';
 
 /** Control operations enter on the primary, travel in its log, and hold for whoever goes on [FT 3.3]. */
 
@@ -104,4 +105,28 @@ test('fault tolerance that is turned off: the backup ends at once, and knows why
   await c.is('SOLE');
   await c.writes(5);
   expect(oneJournal(a.console, c.console)).toBeDefined();
+});
+
+test('an order that cannot be done says why, and changes nothing', async () => {
+  const alone = { memoryBytes: 16 * 1024 * 1024, disks: [], nics: [], startEpochSeconds: 1_700_000_000 };
+  const machine = { ...alone, seed: '00'.repeat(32), debugExit: false };
+  const a = new Vm({ role: 'primary', boot: { kernel: join(folder, 'journal') }, machine });
+  await a.is('SOLE');
+  const orders: [unknown, RegExp][] = [
+    // Two processes that are each their own arbiter would both win.
+    [{ order: 'protect', address: '127.0.0.1:9' }, /without an arbiter/],
+    [{ order: 'console', port: 256, text: 'x' }, /port is 0, the serial port, or 1/],
+    [{ order: 'console', port: 'x', text: 'x' }, /port is 0, the serial port, or 1/],
+    [{ order: 'jump' }, /unknown order/],
+    [7, /an order is one JSON object/],
+  ];
+  for (const [order, reason] of orders) {
+    const before = a.reports.length;
+    a.order(order as object);
+    await a.until(
+      () => a.reports.slice(before).some(({ detail }) => reason.test(detail ?? '')),
+      String(reason),
+    );
+  }
+  expect(a.reports.filter(({ kind }) => kind === 'state').at(-1)?.state).toBe('SOLE');
 });

@@ -1,5 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { createWriteStream, readFileSync } from 'node:fs';
+import { isIPv6 } from 'node:net';
 import { hostname } from 'node:os';
 import { createInterface } from 'node:readline';
 import { unreachable } from '../base/assert.ts';
@@ -24,7 +25,7 @@ import { DiskClient } from '../storage/disk-client.ts';
 import { ServedDiskPort } from '../storage/disk-port.ts';
 import { DiskServerArbiter } from '../storage/disk-server-arbiter.ts';
 import { EtcdArbiter } from '../storage/etcd-arbiter.ts';
-import { parseHostPort } from '../transport/address.ts';
+import { type HostPort, parseHostPort } from '../transport/address.ts';
 import { TcpChannel } from '../transport/tcp-channel.ts';
 import { UdpHeartbeats } from '../transport/udp-heartbeats.ts';
 import { buildIdentity } from './build-identity.ts';
@@ -117,6 +118,18 @@ function loneArbiter(): ArbiterPort {
   };
 }
 
+/** What a process lacks to have a partner. */
+function missingFor({ storage, arbiter }: VmProcessConfig, security: unknown): string | undefined {
+  if (security === undefined) return 'this process was started without "channel"';
+  // A lone process is its own arbiter; two of them would both win.
+  if (!storage && !arbiter) return 'this process was started without an arbiter ("storage" or "arbiter")';
+  return undefined;
+}
+
+function addressFamily(address: HostPort | undefined): 'udp4' | 'udp6' {
+  return address !== undefined && isIPv6(address.host) ? 'udp6' : 'udp4';
+}
+
 function arbiterOf({ arbiter, storage, timing }: VmProcessConfig): ArbiterPort {
   // A restart elsewhere waits longer than an owner without an answer goes on.
   const lease = timing.leaseMs > 0 ? { leaseMs: leaseRunsOutMs(timing.leaseMs) } : {};
@@ -167,7 +180,9 @@ async function start(config: VmProcessConfig): Promise<void> {
     refuse(resumed.error);
     return;
   }
-  const heartbeats = new UdpHeartbeats(vm, security.value === 'none' ? 'none' : 'sealed');
+  const partner = config.protect === undefined ? undefined : parseHostPort(config.protect);
+  const family = addressFamily(config.listen ?? (partner?.ok ? partner.value : undefined));
+  const heartbeats = new UdpHeartbeats(vm, security.value === 'none' ? 'none' : 'sealed', family);
   const channel = new TcpChannel({
     vm,
     security: security.value ?? 'none',
@@ -240,11 +255,15 @@ async function start(config: VmProcessConfig): Promise<void> {
       report({ kind: 'event', what: 'protect', detail: peer.error });
       return;
     }
-    if (security.value === undefined) {
-      report({ kind: 'event', what: 'protect', detail: 'this process was started without "channel"' });
-      return;
-    }
-    driver.protect(address);
+    const missing = missingFor(config, security.value);
+    if (missing !== undefined) report({ kind: 'event', what: 'protect', detail: missing });
+    else if (addressFamily(peer.value) !== family)
+      report({
+        kind: 'event',
+        what: 'protect',
+        detail: `this process's heartbeats are not of ${peer.value.host}'s family`,
+      });
+    else driver.protect(address);
   };
   obeyStandardInput(driver, console, hosts, protect);
   reportFigures(driver, vcpu, channel, config.figuresEveryMs);
@@ -255,7 +274,7 @@ async function start(config: VmProcessConfig): Promise<void> {
     if (config.protect !== undefined) protect(config.protect);
   };
   const { listen } = config;
-  if (!listen) heartbeats.bind({ host: '0.0.0.0', port: 0 }, go, refuse);
+  if (!listen) heartbeats.bind({ host: family === 'udp6' ? '::' : '0.0.0.0', port: 0 }, go, refuse);
   else channel.accept(listen, (port) => heartbeats.bind({ host: listen.host, port }, go, refuse), refuse);
 }
 
@@ -266,28 +285,44 @@ function obeyStandardInput(
   protect: (address: string) => void,
 ): void {
   createInterface({ input: process.stdin }).on('line', (line) => {
-    try {
-      const order = JSON.parse(line) as {
-        order?: unknown;
-        address?: unknown;
-        host?: unknown;
-        port?: unknown;
-        text?: unknown;
-        file?: unknown;
-      };
-      if (order.order === 'protect') protect(String(order.address));
-      else if (order.order === 'unprotect') driver.unprotect();
-      else if (order.order === 'candidate') hosts.offer(String(order.address), String(order.host));
-      else if (order.order === 'migrate-backup') driver.migrateBackup(optionalAddress(order.address));
-      else if (order.order === 'switch-over') driver.switchOver();
-      else if (isControlOrder(order.order)) control(driver, order);
-      else if (order.order === 'save') save(driver, String(order.file));
-      else if (order.order === 'console') console.type(Number(order.port ?? 0), String(order.text ?? ''));
-      else report({ kind: 'event', what: 'order', detail: `unknown order: ${line.slice(0, 100)}` });
-    } catch {
-      report({ kind: 'event', what: 'order', detail: 'an order is one JSON object on one line' });
-    }
+    const order = orderIn(line);
+    if (!order) report({ kind: 'event', what: 'order', detail: 'an order is one JSON object on one line' });
+    else if (order.order === 'protect') protect(String(order.address));
+    else if (order.order === 'unprotect') driver.unprotect();
+    else if (order.order === 'candidate') hosts.offer(String(order.address), String(order.host));
+    else if (order.order === 'migrate-backup') driver.migrateBackup(optionalAddress(order.address));
+    else if (order.order === 'switch-over') driver.switchOver();
+    else if (isControlOrder(order.order)) control(driver, order);
+    else if (order.order === 'save') save(driver, String(order.file));
+    else if (order.order === 'console') type(console, order.port ?? 0, String(order.text ?? ''));
+    else report({ kind: 'event', what: 'order', detail: `unknown order: ${line.slice(0, 100)}` });
   });
+}
+
+interface Order {
+  readonly order?: unknown;
+  readonly address?: unknown;
+  readonly host?: unknown;
+  readonly port?: unknown;
+  readonly text?: unknown;
+  readonly file?: unknown;
+}
+
+/** Only reading may fail: what an order does wrong has to end this process, not vanish. */
+function orderIn(line: string): Order | undefined {
+  try {
+    const order: unknown = JSON.parse(line);
+    return typeof order === 'object' && order !== null ? order : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The log has one byte for the port, and both sides must read the same one. */
+function type(console: StatusConsole, port: unknown, text: string): void {
+  if (port === 0 || port === 1) console.type(port, text);
+  else
+    report({ kind: 'event', what: 'order', detail: 'port is 0, the serial port, or 1, the virtio console' });
 }
 
 function optionalAddress(address: unknown): string | undefined {

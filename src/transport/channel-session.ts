@@ -14,6 +14,8 @@ import {
 
 const CONNECT_MS = 2000;
 const HANDSHAKE_MS = 3000;
+/** Addresses of partners that are kept; the oldest make room. */
+const KNOWN_MAX = 64;
 
 /** A connection on which messages may cross. */
 export interface Session {
@@ -31,7 +33,7 @@ export interface SessionOptions {
 }
 
 export interface AcceptEvents {
-  /** May one more stranger begin? Told how many are in their handshake. */
+  /** May one more stranger begin? Told how many like it are in their handshake. */
   admits(handshakes: number): boolean;
   isOver(generation: Epoch): boolean;
   session(session: Session): void;
@@ -72,8 +74,12 @@ function secureServer({ vm, security }: SessionOptions, events: AcceptEvents): S
   });
   /** Sockets in their handshake, by where they come from. */
   const shaking = new Map<string, Socket>();
+  /** Where sessions came from: strangers elsewhere must not keep a partner from coming back. */
+  const known = new Set<string | undefined>();
   const server = createServer({ noDelay: true }, (wire) => {
-    if (!events.admits(shaking.size)) {
+    const isKnown = known.has(wire.remoteAddress);
+    const alike = [...shaking.values()].filter(({ remoteAddress }) => known.has(remoteAddress) === isKnown);
+    if (!events.admits(alike.length)) {
       wire.destroy();
       return;
     }
@@ -98,6 +104,8 @@ function secureServer({ vm, security }: SessionOptions, events: AcceptEvents): S
       events.stranger(`the other side ${what}`);
       return;
     }
+    known.add(socket.remoteAddress);
+    if (known.size > KNOWN_MAX) known.delete([...known][0]);
     events.session({ socket, wire, generation, keys: heartbeatKeys(socket, 'server') });
   });
   return server;

@@ -194,3 +194,18 @@ test('strangers in their handshake are counted: the seventeenth is turned away a
   await b.until(() => b.broken.length >= 16);
   await greet(side(ours), b, port);
 });
+
+test('strangers at other addresses do not keep a partner from coming back', async () => {
+  const b = side(ours);
+  const port = await b.accept();
+  const first = side(ours);
+  await greet(first, b, port);
+  first.channel.shutDown();
+  const { connect } = await import('node:net');
+  const sockets = Array.from({ length: 16 }, () =>
+    connect({ port, host: '127.0.0.1', localAddress: '127.0.0.2' }).on('error', () => {}),
+  );
+  await Promise.all(sockets.map((socket) => new Promise((resolve) => socket.once('connect', resolve))));
+  await greet(side(ours), b, port);
+  for (const socket of sockets) socket.destroy();
+});
