@@ -5,7 +5,10 @@ import type { ProtectedGuest } from '../tools/pair/protected-guest.ts';
 import { withPair } from '../tools/pair/with-pair.ts';
 import { CountingNameServer } from './counting-name-server.ts';
 
-/** What the guest asks the world: on the wire once, and both sides hold the same answer. */
+/**
+ * What the guest asks the world: on the wire once, and both sides hold the same answer. And a cable pulled out by
+ * order stays out on the survivor.
+ */
 
 const MINUTES = 60_000;
 const missing = ['passt'].filter((program) => !existsSync(`/usr/bin/${program}`));
@@ -45,8 +48,17 @@ test.skipIf(missing.length > 0)(
         expect(server.questions).toHaveLength(3);
         expect(new Set(server.questions).size).toBe(3);
 
+        const cable = async (mark: string) =>
+          /[01]/.exec(await shell(guest, mark, 'cat /sys/class/net/e*/carrier'))?.[0];
+        expect(await cable('in')).toBe('1');
+        a.process.order({ order: 'disconnect', nic: 0 });
+        expect(await cable('out')).toBe('0');
+
         a.process.kill();
         await until(() => b.state === 'SOLE');
+        expect(await cable('still-out')).toBe('0');
+        b.process.order({ order: 'connect', nic: 0 });
+        expect(await cable('in-again')).toBe('1');
         const told = await shell(guest, 'told', 'cat /run/answers');
         for (const [index, question] of server.questions.entries()) {
           const asked = Buffer.from(question, 'hex').subarray(13, 25).toString();

@@ -228,3 +228,20 @@ test('a limited vCPU rests for its share, a paused one takes orders only', () =>
     now += 1;
   }
 });
+
+test('a cable that was pulled out stays out when the guest is switched on again, and in a snapshot', () => {
+  const wired = { ...config, nics: [{ mac: '020000000001' }] };
+  const machine = () => made(OrderedMachine.create(wired, image, { output() {} }, options));
+  const cable = (action: 'disconnect' | 'connect'): ControlInput => ({ kind: 'control', action, nic: 0 });
+  const again = (one: OrderedMachine) => {
+    for (const action of ['reset', 'restart'] as const) one.apply(control(action));
+  };
+  const [pulled, never] = [machine(), machine()];
+  pulled.apply(cable('disconnect'));
+  const restored = made(OrderedMachine.restore(pulled.snapshot(), { output() {} }, options));
+  for (const one of [pulled, restored, never]) again(one);
+  expect(restored.digest()).toBe(pulled.digest());
+  // Putting in what is in changes nothing; here it was out, and the driver is told of a change.
+  for (const one of [pulled, never]) one.apply(cable('connect'));
+  expect(pulled.digest()).not.toBe(never.digest());
+});

@@ -46,6 +46,8 @@ function randomInput(random: Random): Input {
     case 4:
       return { kind: 'entropy', seed: randomBytes(random, 32) };
     default:
+      if (random.chance(0.2))
+        return { kind: 'control', action: random.pick(['disconnect', 'connect']), nic: random.below(4) };
       return random.chance(0.3)
         ? { kind: 'control', action: 'limit', cpuPercent: 1 + random.below(100) }
         : {

@@ -265,7 +265,7 @@ async function start(config: VmProcessConfig): Promise<void> {
       });
     else driver.protect(address);
   };
-  obeyStandardInput(driver, console, hosts, protect);
+  obeyStandardInput(driver, console, hosts, config.machine.nics.length, protect);
   reportFigures(driver, vcpu, channel, config.figuresEveryMs);
 
   const go = (): void => {
@@ -282,6 +282,7 @@ function obeyStandardInput(
   driver: Driver,
   console: StatusConsole,
   hosts: ReportedHosts,
+  nics: number,
   protect: (address: string) => void,
 ): void {
   createInterface({ input: process.stdin }).on('line', (line) => {
@@ -292,7 +293,7 @@ function obeyStandardInput(
     else if (order.order === 'candidate') hosts.offer(String(order.address), String(order.host));
     else if (order.order === 'migrate-backup') driver.migrateBackup(optionalAddress(order.address));
     else if (order.order === 'switch-over') driver.switchOver();
-    else if (isControlOrder(order.order)) control(driver, order);
+    else if (isControlOrder(order.order)) control(driver, order, nics);
     else if (order.order === 'save') save(driver, String(order.file));
     else if (order.order === 'console') type(console, order.port ?? 0, String(order.text ?? ''));
     else report({ kind: 'event', what: 'order', detail: `unknown order: ${line.slice(0, 100)}` });
@@ -329,8 +330,8 @@ function optionalAddress(address: unknown): string | undefined {
   return address === undefined ? undefined : String(address);
 }
 
-function control(driver: Driver, order: object): void {
-  const parsed = parseControlOrder(order);
+function control(driver: Driver, order: object, nics: number): void {
+  const parsed = parseControlOrder(order, nics);
   if (!parsed.ok) report({ kind: 'event', what: 'order', detail: parsed.error });
   else if (driver.role === 'primary') driver.control(parsed.value);
   else report({ kind: 'event', what: 'order', detail: 'a backup takes no orders: give them to the primary' });

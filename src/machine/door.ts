@@ -48,7 +48,9 @@ export interface EntropyInput {
 export type ControlInput =
   | { readonly kind: 'control'; readonly action: ControlAction }
   /** The processor gets this share of its host's time at most, in percent, 1 to 100. */
-  | { readonly kind: 'control'; readonly action: 'limit'; readonly cpuPercent: number };
+  | { readonly kind: 'control'; readonly action: 'limit'; readonly cpuPercent: number }
+  /** The cable of a network card is pulled out, or put in again. */
+  | { readonly kind: 'control'; readonly action: 'disconnect' | 'connect'; readonly nic: number };
 
 export type ControlAction =
   | 'power-button'

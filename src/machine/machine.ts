@@ -429,6 +429,8 @@ export class LockstepMachine implements Machine {
         if (input.action === 'power-button') this.#platform.acpiPower.pressPowerButton();
         else if (input.action === 'power-off') this.#powered({ kind: 'power', state: 'off', value: 0 });
         else if (input.action === 'reset') this.#powered({ kind: 'power', state: 'reset', value: 0 });
+        else if (input.action === 'disconnect' || input.action === 'connect')
+          this.#nics[input.nic]?.setLink(input.action === 'connect');
         return;
     }
   }

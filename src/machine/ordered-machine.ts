@@ -22,7 +22,7 @@ import type {
 } from './door.ts';
 import { type BootImage, createMachine, type LockstepMachine, restoreMachine } from './machine.ts';
 
-const APPENDIX_MAGIC = 0x5246_4c4c;
+const APPENDIX_MAGIC = 0x5246_4c4d;
 const APPENDIX_FOOT_BYTES = 8;
 const NO_ORDERS: Orders = { paused: false, cpuPercent: 100 };
 
@@ -49,13 +49,15 @@ export class OrderedMachine implements Machine {
   #requests: number[];
   #orders: Orders;
   #awaitsRestart: boolean;
+  /** Network cards without their cable; it stays out when the guest is switched on again. */
+  readonly #disconnected: Set<number>;
 
   private constructor(
     config: MachineConfig,
     image: BootImage,
     sink: OutputSink,
     options: EngineOptions | undefined,
-    past: { before: Before; requests: readonly number[]; orders: Orders; awaitsRestart: boolean },
+    past: Past,
   ) {
     this.#config = config;
     this.#image = image;
@@ -65,6 +67,7 @@ export class OrderedMachine implements Machine {
     this.#requests = [...past.requests];
     this.#orders = past.orders;
     this.#awaitsRestart = past.awaitsRestart;
+    this.#disconnected = new Set(past.disconnected);
   }
 
   static create(
@@ -75,7 +78,7 @@ export class OrderedMachine implements Machine {
   ): Result<OrderedMachine> {
     const none = config.disks.map(() => 0);
     const before = { count: 0n, time: 0n, requests: none };
-    const past = { before, requests: none, orders: NO_ORDERS, awaitsRestart: false };
+    const past = { before, requests: none, orders: NO_ORDERS, awaitsRestart: false, disconnected: [] };
     const made = new OrderedMachine(config, image, sink, options, past);
     const booted = made.#boot();
     return booted.ok ? ok(made) : booted;
@@ -183,6 +186,7 @@ export class OrderedMachine implements Machine {
     writer.u64(before.count).u64(before.time);
     for (const disk of this.#config.disks.keys())
       writer.uint(before.requests[disk] ?? 0).uint(this.#requests[disk] ?? 0);
+    for (const nic of this.#config.nics.keys()) writer.bool(this.#disconnected.has(nic));
     return writer.bool(this.#orders.paused).u8(this.#orders.cpuPercent).bool(this.#awaitsRestart);
   }
 
@@ -200,6 +204,12 @@ export class OrderedMachine implements Machine {
         return;
       case 'end-protection':
         return;
+      case 'disconnect':
+      case 'connect':
+        if (input.action === 'disconnect') this.#disconnected.add(input.nic);
+        else this.#disconnected.delete(input.nic);
+        this.#machine.apply(input);
+        return;
       default:
         // Who switches it off does not want it to wait.
         if (input.action !== 'power-button') this.#orders = { ...this.#orders, paused: false };
@@ -214,6 +224,7 @@ export class OrderedMachine implements Machine {
     const booted = this.#boot();
     // It fitted the first time.
     if (!booted.ok) throw new Error(`the guest cannot be booted again: ${booted.error}`);
+    for (const nic of this.#disconnected) this.#machine.apply({ kind: 'control', action: 'disconnect', nic });
   }
 
   #boot(): Result<undefined> {
@@ -253,14 +264,19 @@ function laterSeed(seed: string, count: bigint): string {
   return half('first') + half('second');
 }
 
-interface Appendix {
-  readonly machineBytes: number;
-  readonly config: MachineConfig;
-  readonly image: BootImage;
+/** What a machine that is made again goes on from. */
+interface Past {
   readonly before: Before;
   readonly requests: readonly number[];
   readonly orders: Orders;
   readonly awaitsRestart: boolean;
+  readonly disconnected: Iterable<number>;
+}
+
+interface Appendix extends Past {
+  readonly machineBytes: number;
+  readonly config: MachineConfig;
+  readonly image: BootImage;
 }
 
 /** The state that lies behind the machine's own in a snapshot, found from the end. */
@@ -279,6 +295,7 @@ function readAppendix(snapshot: Uint8Array): Result<Appendix> {
     const image = { kernel, initrd: hasInitrd ? initrd : undefined, commandLine: decodeText(reader.bytes()) };
     const [count, time] = [reader.u64(), reader.u64()];
     const disks = config.disks.map(() => ({ before: reader.uint(), last: reader.uint() }));
+    const disconnected = [...config.nics.keys()].filter(() => reader.bool());
     return ok({
       machineBytes,
       config,
@@ -287,6 +304,7 @@ function readAppendix(snapshot: Uint8Array): Result<Appendix> {
       requests: disks.map(({ last }) => last),
       orders: { paused: reader.bool(), cpuPercent: reader.u8() },
       awaitsRestart: reader.bool(),
+      disconnected,
     });
   } catch (error) {
     return failed(`the snapshot is damaged: ${error instanceof Error ? error.message : String(error)}`);

@@ -36,6 +36,11 @@ const input: fc.Arbitrary<Input> = fc.oneof(
     kind: fc.constant('control' as const),
     action: fc.constantFrom('power-button' as const, 'power-off' as const, 'reset' as const),
   }),
+  fc.record({
+    kind: fc.constant('control' as const),
+    action: fc.constantFrom('disconnect' as const, 'connect' as const),
+    nic: byte,
+  }),
 );
 
 const payload: fc.Arbitrary<LogPayload> = fc.oneof(

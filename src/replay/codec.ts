@@ -18,6 +18,8 @@ const CONTROL_ACTION = [
   'restart',
   'end-protection',
   'limit',
+  'disconnect',
+  'connect',
 ] as const satisfies readonly ControlInput['action'][];
 const OUTPUT_KIND = [
   'frame',
@@ -90,6 +92,7 @@ function writeInput(body: ByteWriter, input: Input): number {
     case 'control':
       body.u8(CONTROL_ACTION.indexOf(input.action));
       if (input.action === 'limit') body.u8(input.cpuPercent);
+      else if (input.action === 'disconnect' || input.action === 'connect') body.u8(input.nic);
       return FRAME_TAG.control;
     default:
       return unreachable(input);
@@ -195,6 +198,7 @@ function readInput(tag: number, body: ByteReader): Input | undefined {
 
 function readControl(body: ByteReader): ControlInput {
   const action = choice(body, CONTROL_ACTION);
+  if (action === 'disconnect' || action === 'connect') return { kind: 'control', action, nic: body.u8() };
   if (action !== 'limit') return { kind: 'control', action };
   const cpuPercent = body.u8();
   if (cpuPercent < 1 || cpuPercent > 100) throw new TruncatedError(`${cpuPercent} is no share in percent`);
