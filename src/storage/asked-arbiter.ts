@@ -54,33 +54,38 @@ export class AskedArbiter implements ArbiterPort {
     this.#connection.close();
   }
 
+  /** What the protocol core throws at an answer ends the process: it is no fault of the arbiter's. */
   async #work(): Promise<void> {
     this.#working = true;
     while (this.#wanted.size > 0) {
       const [request] = this.#wanted.values();
-      const answered = await this.#ask(request!);
-      if (!answered && !this.#closed) await this.#pauseFor(AGAIN_MS);
+      const answer = await this.#ask(request!);
+      if (this.#closed) break;
+      if (answer !== undefined) this.#answered(request!, answer);
+      else await this.#pauseFor(AGAIN_MS);
     }
     this.#working = false;
   }
 
-  async #ask(request: ArbiterRequest): Promise<boolean> {
+  #answered(request: ArbiterRequest, answer: ArbiterAnswer): void {
+    if (this.#wanted.get(request.kind)?.nonce === request.nonce) this.#wanted.delete(request.kind);
+    if (this.#complaint !== '') this.#say('the arbiter answers again');
+    this.#complaint = '';
+    this.#events?.answered(answer);
+  }
+
+  async #ask(request: ArbiterRequest): Promise<ArbiterAnswer | undefined> {
     try {
       const answer = await this.#connection.ask(request, AbortSignal.timeout(ANSWER_MS_MAX));
       if (answer.nonce !== request.nonce) throw new Error('it answers another question');
-      if (this.#closed) return false;
-      if (this.#wanted.get(request.kind)?.nonce === request.nonce) this.#wanted.delete(request.kind);
-      if (this.#complaint !== '') this.#say('the arbiter answers again');
-      this.#complaint = '';
-      this.#events?.answered(answer);
-      return true;
+      return answer;
     } catch (error) {
       const timedOut = (error as Error).name === 'TimeoutError' || (error as Error).name === 'AbortError';
       const reason = timedOut ? `nothing within ${ANSWER_MS_MAX} ms` : (error as Error).message;
       if (reason !== this.#complaint && !this.#closed)
         this.#say(`no decision: the arbiter does not answer (${reason}); asking until it does`);
       this.#complaint = reason;
-      return false;
+      return undefined;
     }
   }
 
