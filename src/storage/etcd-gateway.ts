@@ -70,7 +70,7 @@ export class EtcdGateway {
     return id;
   }
 
-  /** The member that answered last is asked first. */
+  /** The member that answered last is asked first; one that let the time run out is asked last the next time. */
   async #call(path: string, body: object, signal: AbortSignal): Promise<Json> {
     let reason: unknown = new Error('there is no endpoint');
     for (let left = this.#endpoints.length; left > 0; left--) {
@@ -78,9 +78,9 @@ export class EtcdGateway {
       try {
         return await post(`${endpoint}/v3/${path}`, body, signal);
       } catch (error) {
+        this.#endpoints.push(this.#endpoints.shift() ?? endpoint);
         if (signal.aborted) throw signal.reason;
         reason = error;
-        this.#endpoints.push(this.#endpoints.shift() ?? endpoint);
       }
     }
     throw reason;
