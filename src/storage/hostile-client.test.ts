@@ -132,3 +132,36 @@ test('a client that asks for much at once and reads nothing takes a bounded amou
   socket.destroy();
   expect(most).toBeLessThan(200 * 1024 * 1024);
 });
+
+test('a client that sends options without end and reads no reply is held back', async () => {
+  const socket: Socket = connect({ host: '127.0.0.1', port: server.port });
+  socket.on('error', () => {});
+  socket.write(hello);
+  const list = option(NBD_OPTION.list, '');
+  const many = Buffer.concat(Array.from({ length: 4096 }, () => list));
+  const LIMIT = 64 * 1024 * 1024;
+  let [sent, roundsWithoutProgress] = [0, 0];
+  let taken = true;
+  // Rounds of the event loop, not milliseconds: the server runs in this process too.
+  while (sent < LIMIT && roundsWithoutProgress < 50) {
+    if (taken) {
+      taken = false;
+      roundsWithoutProgress = 0;
+      sent += many.length;
+      socket.write(many, () => {
+        taken = true;
+      });
+    } else roundsWithoutProgress++;
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+  expect(sent).toBeLessThan(LIMIT);
+  expect(socket.destroyed).toBe(false);
+  // Once it reads, the server goes on with it.
+  let heard = 0;
+  socket.on('data', (bytes: Buffer) => {
+    heard += bytes.length;
+  });
+  const replies = (sent / list.length) * (2 * 20 + 4 + 'vda'.length);
+  await expect.poll(() => heard, { timeout: 20_000 }).toBeGreaterThanOrEqual(replies);
+  socket.destroy();
+}, 30_000);

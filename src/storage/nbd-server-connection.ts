@@ -57,6 +57,8 @@ async function haggle(
   let opened: Attached | undefined;
 
   for (;;) {
+    // Who does not read the replies gets no further options read.
+    if (socket.writableNeedDrain) await drained(socket);
     const head = await reader.read(16);
     const option = head.readUInt32BE(8);
     const length = head.readUInt32BE(12);
@@ -188,8 +190,13 @@ async function transmit(socket: Socket, reader: SocketReader, { target, session 
 function drained(socket: Socket): Promise<void> {
   return new Promise((resolve) => {
     if (socket.destroyed) return resolve();
-    socket.once('drain', resolve);
-    socket.once('close', resolve);
+    const end = () => {
+      socket.off('drain', end);
+      socket.off('close', end);
+      resolve();
+    };
+    socket.on('drain', end);
+    socket.on('close', end);
   });
 }
 
