@@ -68,3 +68,25 @@ test('rubbish ends its connection, and a guest is still reached', async () => {
   expect(heard).toBe(0);
   while (heard === 0) await send(port, encodeFrame(plainFrame('everyone', 2, 'hello')));
 });
+
+test('a stranger that opens without end and reads no verdict is hung up on', async () => {
+  const server = await SwitchServer.start({ port: 0 });
+  if (!server.ok) throw new Error(server.error);
+  closing.push(() => server.value.close());
+  const socket = connect({ host: '127.0.0.1', port: server.value.port });
+  closing.push(() => socket.destroy());
+  let hungUp = false;
+  socket.on('error', () => {
+    hungUp = true;
+  });
+  socket.write(SWITCH_MAGIC);
+  const open = encodeFrame(encodeSwitchMessage({ kind: 'open', vm: 'x', nic: 0, epoch: epoch(1) }));
+  const many = Buffer.concat(Array.from({ length: 4096 }, () => open));
+  const LIMIT = 64 * 1024 * 1024;
+  let sent = 0;
+  while (!hungUp && sent < LIMIT) {
+    await new Promise((resolve) => socket.write(many, resolve));
+    sent += many.length;
+  }
+  expect(hungUp).toBe(true);
+});

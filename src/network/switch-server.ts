@@ -21,6 +21,8 @@ export interface SwitchServerOptions {
 
 /** A socket with more than this waiting drops frames, as a full network does. */
 const QUEUED_BYTES_MAX = 4 * 1024 * 1024;
+/** Verdicts are not dropped; who asks for more of them than this without reading any is hung up on. */
+const QUEUED_VERDICT_BYTES_MAX = 64 * 1024;
 /** Stations stay when their connections go, so they are counted: strangers can name as many as they like. */
 const STATIONS_MAX = 1024;
 const CONNECTIONS_MAX = 1024;
@@ -132,6 +134,7 @@ export class SwitchServer {
         case 'open': {
           port ??= this.#station(`${message.vm}/${message.nic}`);
           if (port === undefined) return false;
+          if (socket.writableLength >= QUEUED_BYTES_MAX + QUEUED_VERDICT_BYTES_MAX) return false;
           // The verdict goes first, so that the frames that were held follow it.
           const newest = port.station.epoch;
           if (newest !== undefined && message.epoch < newest) {
