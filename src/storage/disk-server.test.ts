@@ -1,11 +1,12 @@
 import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { connect, createServer } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { ArbiterAnswer } from '../ft/arbiter.ts';
 import { epoch, instanceId, nonce, vmId } from '../ft/identity.ts';
 import type { DiskCompletedInput, DiskRequestOutput } from '../machine/door.ts';
@@ -15,6 +16,7 @@ import { ServedDiskPort } from './disk-port.ts';
 import { DiskServer } from './disk-server.ts';
 import { DiskServerArbiter } from './disk-server-arbiter.ts';
 import type { DiskAnswer } from './fenced-disk.ts';
+import { HANDSHAKE_MS_MAX } from './nbd-server-connection.ts';
 import { RawFile } from './raw-file.ts';
 
 const SIZE = 1024 * 1024;
@@ -144,6 +146,37 @@ describe('disk server', () => {
       socket.on('error', () => undefined);
     });
     expect((await disk.execute(write(0, 'fine'))).status).toBe('ok');
+  });
+
+  test("a connection that asks for no disk does not stay; the arbiter's does, however seldom it is asked", async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    closing.push(() => vi.useRealTimers());
+    const { port } = await start();
+    const greeted = async (bytes: Uint8Array): Promise<{ socket: Socket; closed: Promise<unknown> }> => {
+      const socket = connect(port, '127.0.0.1');
+      // Hung up on with bytes unread, it hears of a reset.
+      socket.on('error', () => undefined);
+      const closed = new Promise((resolve) => socket.on('close', resolve));
+      closing.push(() => socket.destroy());
+      await once(socket, 'data');
+      socket.write(bytes);
+      return { socket, closed };
+    };
+    const arbiter = new DiskServerArbiter({ host: '127.0.0.1', port, disk: 'vda' });
+    closing.push(() => arbiter.close());
+    const ask = (name: string) =>
+      arbiter.ask(
+        { kind: 'restart', vm, nonce: nonce(name), instance: a, expected: epoch(0) },
+        AbortSignal.timeout(5000),
+      );
+    await ask('first');
+    const idle = [await greeted(Buffer.alloc(0)), await greeted(Buffer.of(0, 0, 0, 3))];
+    vi.advanceTimersByTime(HANDSHAKE_MS_MAX - 1);
+    expect(idle.map(({ socket }) => socket.destroyed)).toEqual([false, false]);
+    vi.advanceTimersByTime(1);
+    await Promise.all(idle.map(({ closed }) => closed));
+    // On the same connection: another one would have failed this question.
+    expect((await ask('first')).verdict).toBe('won');
   });
 
   test('errors are one line: missing file, read-only file, odd size, second server, port in use', async () => {

@@ -32,21 +32,32 @@ interface Attached {
 const IN_FLIGHT_MAX = 64;
 /** Bytes of the operations of one connection that are under way; one operation may always be. */
 const IN_FLIGHT_BYTES_MAX = 2 * NBD_PAYLOAD_LENGTH_MAX;
+/**
+ * Connections are counted, so a stranger's that asks for no disk may not stay. The arbiter's clients never attach:
+ * they stay once they have asked about a disk.
+ */
+export const HANDSHAKE_MS_MAX = 5_000;
 const EMPTY = Buffer.alloc(0);
 
 /** The server's side of one NBD connection, from the greeting to its end. */
 export async function serveNbdConnection(socket: Socket, exports: readonly DiskExport[]): Promise<void> {
   const reader = new SocketReader(socket);
-  const attached = await haggle(socket, reader, exports);
+  const patience = setTimeout(() => socket.destroy(), HANDSHAKE_MS_MAX);
+  const stays = () => clearTimeout(patience);
+  const attached = await haggle(socket, reader, exports, stays).finally(stays);
   if (attached !== undefined) await transmit(socket, reader, attached);
   socket.end();
 }
 
-/** Options until the client attaches to a disk [NBD "Fixed newstyle negotiation"]. */
+/**
+ * Options until the client attaches to a disk [NBD "Fixed newstyle negotiation"]. `stays` is called once it is known
+ * to be one of Lockstep's own.
+ */
 async function haggle(
   socket: Socket,
   reader: SocketReader,
   exports: readonly DiskExport[],
+  stays: () => void,
 ): Promise<Attached | undefined> {
   const greeting = Buffer.alloc(18);
   greeting.writeBigUInt64BE(NBD_MAGIC, 0);
@@ -117,6 +128,8 @@ async function haggle(
           reply(message === undefined ? NBD_REPLY.errorInvalid : NBD_REPLY.errorUnknown);
           break;
         }
+        // An opening may take its time: older operations have to end first.
+        stays();
         const session = await target.openGeneration(
           vmId(message.vm),
           message.epoch,
@@ -130,6 +143,7 @@ async function haggle(
       case NBD_OPTION.lockstepArbiter: {
         const message = parseArbiter(data);
         const target = exports.find((each) => each.name === message?.disk);
+        if (target !== undefined) stays();
         const answer = message === undefined ? undefined : await target?.arbitrate(message.request);
         if (answer === undefined)
           reply(message === undefined ? NBD_REPLY.errorInvalid : NBD_REPLY.errorUnknown);
