@@ -207,7 +207,12 @@ async function start(config: VmProcessConfig): Promise<void> {
     disks: new ServedDiskPort(clients),
     network: config.network
       ? new FirstFrame(
-          new SwitchNetworkPort({ vm, nics: config.machine.nics.length, ...config.network }),
+          new SwitchNetworkPort({
+            vm,
+            nics: config.machine.nics.length,
+            ...config.network,
+            say: (detail) => report({ kind: 'event', what: 'network', detail }),
+          }),
           (of) => report({ kind: 'event', what: 'first-frame', detail: `of epoch ${of}` }),
         )
       : NO_NETWORK,

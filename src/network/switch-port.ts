@@ -16,6 +16,8 @@ export interface SwitchPortOptions {
   readonly nics: number;
   readonly host: string;
   readonly port: number;
+  /** Told once for each interface that the switch refuses: it stays cut off. */
+  readonly say?: (line: string) => void;
 }
 
 const QUEUED_BYTES_MAX = 4 * 1024 * 1024;
@@ -106,10 +108,10 @@ class Cable {
           socket.destroy();
           return;
         }
+        if (this.#closed) return;
         // A copy: the frame outlives the chunk that it was cut from.
-        if (message.kind === 'delivered' && !this.#closed) this.#received(new Uint8Array(message.frame));
-        // A newer generation is there; this instance hears of it from the arbiter and the disk, and halts.
-        else if (message.kind === 'refused') this.close();
+        if (message.kind === 'delivered') this.#received(new Uint8Array(message.frame));
+        else if (message.kind === 'refused') this.#refused(message.epoch);
       }
     });
     socket.on('error', () => socket.destroy());
@@ -118,6 +120,17 @@ class Cable {
       this.#socket = undefined;
       if (!this.#closed) setTimeout(() => this.#connect(), RECONNECT_MS).unref();
     });
+  }
+
+  /**
+   * A newer generation is there; this instance hears of it from the arbiter and the disk, and halts. Where the arbiter's
+   * record has begun anew it does not, and goes on without a network: only this line says why.
+   */
+  #refused(newest: Epoch): void {
+    this.close();
+    this.#options.say?.(
+      `interface ${this.#nic} is cut off: the switch refuses epoch ${this.#epoch}, it has seen epoch ${newest} of this VM`,
+    );
   }
 
   #open(socket: Socket, epoch: Epoch): void {

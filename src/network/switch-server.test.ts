@@ -137,6 +137,25 @@ describe('user switch', () => {
     expect(textOf(await client.inbox.next())).toBe('fresh 2');
   });
 
+  test('a generation that is refused says so once for each interface', async () => {
+    const server = await start();
+    const fresh = host(server);
+    fresh.port.open(epoch(7));
+    await greet(peer(server), 2, fresh.inbox);
+    const said: string[] = [];
+    const options = { vm: vmId('vm'), nics: 2, host: '127.0.0.1', port: server.port };
+    const old = new SwitchNetworkPort({ ...options, say: (line) => said.push(line) });
+    closing.push(() => old.close());
+    old.open(epoch(1));
+    old.open(epoch(2));
+    await expect.poll(() => said.length).toBeGreaterThan(0);
+    // Time enough to connect again, which it does not do.
+    await new Promise((resolve) => setTimeout(resolve, 150));
+    expect(said).toEqual([
+      'interface 0 is cut off: the switch refuses epoch 2, it has seen epoch 7 of this VM',
+    ]);
+  });
+
   test('a VM finds the switch again after the switch was gone', async () => {
     const before = await start();
     const vm = host(before);
