@@ -44,7 +44,7 @@ function diskServer(lease: Lease): Keeper {
   return {
     async start() {
       if (!existsSync(path)) await writeFile(path, Buffer.alloc(4096));
-      const started = await DiskServer.start({ port, disks: [{ name: 'vda', path, ...lease }] });
+      const started = await DiskServer.start({ port, disks: [{ name: 'vda', path }] });
       if (!started.ok) throw new Error(started.error);
       server = started.value;
       port = server.port;
@@ -54,7 +54,7 @@ function diskServer(lease: Lease): Keeper {
       server = undefined;
       await stopping?.close();
     },
-    connect: () => new DiskServerArbiter({ host: '127.0.0.1', port, disk: 'vda' }),
+    connect: () => new DiskServerArbiter({ host: '127.0.0.1', port, disk: 'vda', ...lease }),
     async damage() {
       await server?.close();
       await writeFile(`${path}.lockstep-state`, '{"version":1,"fence":{}');

@@ -1,6 +1,6 @@
 import type { Random } from '../../sim/random.ts';
 import { vmId } from '../../src/ft/identity.ts';
-import { parseAnswer, parseArbiter, parseOpen } from '../../src/storage/arbiter-message.ts';
+import { LEASE_MS_MAX, parseAnswer, parseArbiter, parseOpen } from '../../src/storage/arbiter-message.ts';
 import { EtcdGateway } from '../../src/storage/etcd-gateway.ts';
 import { decodeRecord } from '../../src/storage/vm-record-text.ts';
 import { mutated } from './mutation.ts';
@@ -34,7 +34,12 @@ export const arbiterAnswers: Target = {
     const open = parseOpen(bytes);
     holds(open === undefined || (isName(open.vm) && isEpoch(open.epoch)), 'a wrong opening was taken', bytes);
     const asked = parseArbiter(bytes);
-    holds(asked === undefined || isName(asked.request.nonce), 'a wrong request was taken', bytes);
+    holds(
+      asked === undefined ||
+        (isName(asked.request.nonce) && asked.leaseMs > 0 && asked.leaseMs <= LEASE_MS_MAX),
+      'a wrong request was taken',
+      bytes,
+    );
     const record = decodeRecord(bytes.toString('utf8'));
     holds(
       record === undefined ||

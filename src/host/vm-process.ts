@@ -142,7 +142,7 @@ function arbiterOf({ arbiter, storage, timing }: VmProcessConfig): ArbiterPort {
       return asked(new DirectoryArbiter({ ...arbiter, ...lease }));
     case undefined:
       return storage
-        ? asked(new DiskServerArbiter({ ...storage.address, disk: storage.disks[0]! }))
+        ? asked(new DiskServerArbiter({ ...storage.address, disk: storage.disks[0]!, ...lease }))
         : loneArbiter();
     default:
       return unreachable(arbiter);

@@ -1,5 +1,6 @@
 import type { ArbiterAnswer, ArbiterRequest } from '../ft/arbiter.ts';
 import { type Epoch, epoch, instanceId, nonce, vmId } from '../ft/identity.ts';
+import { LEASE_MS } from './vm-record.ts';
 
 /** Lockstep's options of the NBD handshake carry JSON. Everything that arrives is checked here. */
 
@@ -12,8 +13,13 @@ export interface OpenMessage {
 
 export interface ArbiterMessage {
   readonly disk: string;
+  /** The asker's lease as the arbiter counts it; the default where it is absent. */
+  readonly leaseMs: number;
   readonly request: ArbiterRequest;
 }
+
+/** Longer than anybody waits for a restart; a number without a bound would shut the VM out for ever. */
+export const LEASE_MS_MAX = 24 * 60 * 60 * 1000;
 
 type Fields = Readonly<Record<string, unknown>>;
 
@@ -39,7 +45,9 @@ export function parseArbiter(bytes: Uint8Array): ArbiterMessage | undefined {
   const request = fields?.request;
   if (!isName(fields?.disk) || typeof request !== 'object' || request === null) return undefined;
   const parsed = parseRequest(request as Fields);
-  return parsed === undefined ? undefined : { disk: fields.disk, request: parsed };
+  const leaseMs = leaseOf(fields.leaseMs);
+  if (parsed === undefined || leaseMs === undefined) return undefined;
+  return { disk: fields.disk, leaseMs, request: parsed };
 }
 
 function parseRequest(fields: Fields): ArbiterRequest | undefined {
@@ -71,6 +79,11 @@ export function parseAnswer(bytes: Uint8Array): ArbiterAnswer | undefined {
   if (!isName(fields?.nonce) || at === undefined) return undefined;
   if (fields.verdict !== 'won' && fields.verdict !== 'superseded') return undefined;
   return { nonce: nonce(fields.nonce), verdict: fields.verdict, epoch: at };
+}
+
+/** Undefined when it is no lease. */
+export function leaseOf(value: unknown = LEASE_MS): number | undefined {
+  return typeof value === 'number' && value > 0 && value <= LEASE_MS_MAX ? value : undefined;
 }
 
 function isName(value: unknown): value is string {

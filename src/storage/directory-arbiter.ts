@@ -3,7 +3,7 @@ import { link, mkdir, open, readdir, readFile, stat, unlink } from 'node:fs/prom
 import { join } from 'node:path';
 import type { ArbiterAnswer, ArbiterRequest } from '../ft/arbiter.ts';
 import type { ArbiterConnection } from './asked-arbiter.ts';
-import { decide, NO_RECORD, type VmRecord } from './vm-record.ts';
+import { decide, LEASE_MS, NO_RECORD, type VmRecord } from './vm-record.ts';
 import { decodeRecord, encodeRecord } from './vm-record-text.ts';
 
 export interface DirectoryArbiterOptions {
@@ -21,7 +21,6 @@ interface Newest {
   readonly writtenMs: number;
 }
 
-const LEASE_MS = 10_000;
 /** Each try loses to another caller that got through, so somebody makes progress. */
 const TRIES_MAX = 100;
 /** Older changes are removed. Whoever takes one of them for the newest finds out when it looks again. */

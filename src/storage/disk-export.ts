@@ -5,18 +5,14 @@ import { DiskLock } from './disk-lock.ts';
 import { type DiskState, DiskStateFile } from './disk-state-file.ts';
 import { type DiskSession, FencedDisk } from './fenced-disk.ts';
 import { RawFile } from './raw-file.ts';
-import { decide } from './vm-record.ts';
+import { decide, LEASE_MS } from './vm-record.ts';
 
 export interface DiskExportOptions {
   /** The name that clients ask for. */
   readonly name: string;
   readonly path: string;
   readonly readOnly?: boolean;
-  /** How long a host may run without renewing before a restart elsewhere is allowed (protocol 10). */
-  readonly leaseMs?: number;
 }
-
-const LEASE_MS = 10_000;
 
 /** One disk of a disk server: the image, its fence, and the record of the VM it belongs to. */
 export class DiskExport {
@@ -25,7 +21,6 @@ export class DiskExport {
   readonly #image: RawFile;
   readonly #stateFile: DiskStateFile;
   readonly #lock: DiskLock | undefined;
-  readonly #leaseMs: number;
   #state: DiskState;
   #leaseUntil: number;
   #changes: Promise<unknown> = Promise.resolve();
@@ -42,9 +37,8 @@ export class DiskExport {
     this.#stateFile = stateFile;
     this.#state = state;
     this.#lock = lock;
-    this.#leaseMs = options.leaseMs ?? LEASE_MS;
     // Whoever held the lease before this server started may hold it still.
-    this.#leaseUntil = performance.now() + this.#leaseMs;
+    this.#leaseUntil = performance.now() + state.leaseMs;
     this.disk = new FencedDisk(image, state.fence, (fence) =>
       this.#change((before) => ({ ...before, fence })),
     );
@@ -75,15 +69,21 @@ export class DiskExport {
     return this.disk.open(epoch, instance);
   }
 
-  /** The answer, after the record that it tells of is durable. Undefined: this disk belongs to another VM. */
-  async arbitrate(request: ArbiterRequest): Promise<ArbiterAnswer | undefined> {
+  /**
+   * The answer, after the record that it tells of is durable. Undefined: this disk belongs to another VM. A winner may
+   * run for `leaseMs` without renewing before a restart elsewhere is allowed (protocol 10).
+   */
+  async arbitrate(request: ArbiterRequest, leaseMs = LEASE_MS): Promise<ArbiterAnswer | undefined> {
     if (!(await this.#belongsTo(request.vm))) return undefined;
     let answer: ArbiterAnswer | undefined;
     await this.#change((before) => {
       const decision = decide(before.record, request, performance.now() >= this.#leaseUntil);
       answer = decision.answer;
-      if (decision.leaseRenewed) this.#leaseUntil = performance.now() + this.#leaseMs;
-      return decision.record === before.record ? before : { ...before, record: decision.record };
+      if (!decision.leaseRenewed) return before;
+      // Never earlier: if this change cannot be saved, the owner before keeps the longer lease that it was given.
+      this.#leaseUntil = Math.max(this.#leaseUntil, performance.now() + leaseMs);
+      const same = decision.record === before.record && leaseMs === before.leaseMs;
+      return same ? before : { ...before, record: decision.record, leaseMs };
     });
     return answer;
   }

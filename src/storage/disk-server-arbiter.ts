@@ -2,14 +2,24 @@ import type { ArbiterAnswer, ArbiterRequest } from '../ft/arbiter.ts';
 import { parseAnswer } from './arbiter-message.ts';
 import type { ArbiterConnection } from './asked-arbiter.ts';
 import { type NbdAddress, NbdClientConnection } from './nbd-client-connection.ts';
+import { LEASE_MS } from './vm-record.ts';
 
-/** Lockstep's disk server as arbiter: the record of a VM stands beside its first disk (protocol 3). */
+export interface DiskServerArbiterOptions extends NbdAddress {
+  readonly leaseMs?: number;
+}
+
+/**
+ * Lockstep's disk server as arbiter: the record of a VM stands beside its first disk (protocol 3). The lease's length
+ * travels with each request, so the server need not be told it by its operator.
+ */
 export class DiskServerArbiter implements ArbiterConnection {
   readonly #address: NbdAddress;
+  readonly #leaseMs: number;
   #connection: NbdClientConnection | undefined;
 
-  constructor(address: NbdAddress) {
+  constructor({ leaseMs = LEASE_MS, ...address }: DiskServerArbiterOptions) {
     this.#address = address;
+    this.#leaseMs = leaseMs;
   }
 
   async ask(request: ArbiterRequest, signal: AbortSignal): Promise<ArbiterAnswer> {
@@ -18,7 +28,7 @@ export class DiskServerArbiter implements ArbiterConnection {
     try {
       const connection = this.#connection ?? (await this.#connect(signal));
       this.#connection = connection;
-      const answer = parseAnswer(await connection.arbitrate(this.#address.disk, request));
+      const answer = parseAnswer(await connection.arbitrate(this.#address.disk, this.#leaseMs, request));
       if (answer === undefined) throw new Error('its answer cannot be read');
       return answer;
     } catch (error) {

@@ -2,16 +2,19 @@ import { open, readFile, rename, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { failed, ok, type Result } from '../base/result.ts';
 import { epoch, instanceId } from '../ft/identity.ts';
+import { leaseOf } from './arbiter-message.ts';
 import type { Fence } from './fenced-disk.ts';
-import { NO_RECORD, type VmRecord } from './vm-record.ts';
+import { LEASE_MS, NO_RECORD, type VmRecord } from './vm-record.ts';
 import { recordFrom } from './vm-record-text.ts';
 
-/** What a disk server must remember over a restart: the fence and the VM's record. Beside the disk image. */
+/** What a disk server must remember over a restart: the fence, the VM's record and lease. Beside the disk image. */
 export interface DiskState {
   /** The VM this disk belongs to, from its first request on. */
   readonly vm: string | undefined;
   readonly fence: Fence;
   readonly record: VmRecord;
+  /** How long the lease of the record's owner is. */
+  readonly leaseMs: number;
 }
 
 const VERSION = 1;
@@ -20,6 +23,7 @@ export const NEW_DISK_STATE: DiskState = {
   vm: undefined,
   fence: { epoch: epoch(0), instance: undefined },
   record: NO_RECORD,
+  leaseMs: LEASE_MS,
 };
 
 export class DiskStateFile {
@@ -70,13 +74,14 @@ export class DiskStateFile {
 
 function parse(text: string): DiskState | undefined {
   try {
-    const { version, vm, fence, record } = JSON.parse(text) as Record<
+    const { version, vm, fence, record, leaseMs } = JSON.parse(text) as Record<
       string,
       Record<string, unknown> | undefined
     >;
     if ((version as unknown) !== VERSION || fence === undefined || record === undefined) return undefined;
     const known = recordFrom(record);
-    if (known === undefined) return undefined;
+    const lease = leaseOf(leaseMs);
+    if (known === undefined || lease === undefined) return undefined;
     const name = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined);
     const instance = name(fence.instance);
     return {
@@ -86,6 +91,7 @@ function parse(text: string): DiskState | undefined {
         instance: instance === undefined ? undefined : instanceId(instance),
       },
       record: known,
+      leaseMs: lease,
     };
   } catch {
     return undefined;

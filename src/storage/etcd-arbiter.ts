@@ -2,7 +2,7 @@ import type { ArbiterAnswer, ArbiterRequest } from '../ft/arbiter.ts';
 import type { VmId } from '../ft/identity.ts';
 import type { ArbiterConnection } from './asked-arbiter.ts';
 import { EtcdGateway, type EtcdValue } from './etcd-gateway.ts';
-import { decide, NO_RECORD, type VmRecord } from './vm-record.ts';
+import { decide, LEASE_MS, NO_RECORD, type VmRecord } from './vm-record.ts';
 import { decodeRecord, encodeRecord } from './vm-record-text.ts';
 
 export interface EtcdArbiterOptions {
@@ -14,7 +14,6 @@ export interface EtcdArbiterOptions {
 }
 
 const PREFIX = 'lockstep/';
-const LEASE_MS = 10_000;
 /** Each try loses to another caller that got through, so somebody makes progress. */
 const TRIES_MAX = 20;
 

@@ -94,6 +94,10 @@ test('rubbish on the disk server moves no fence and no record, and the next clie
       '{"disk":"vda","request":{"kind":"commit","vm":"vm","nonce":"n","instance":"x","expected":0,"backup":"y"}}',
       '{"disk":"vda","request":{"kind":"restart","vm":"other","nonce":"n","instance":"x","expected":0}}',
       '{"disk":"vda","request":{"kind":"toString","vm":"vm","nonce":"n","instance":"x"}}',
+      ...['0', '-1', '1e300', '86400001', '"30000"', 'null'].map(
+        (leaseMs) =>
+          `{"disk":"vda","leaseMs":${leaseMs},"request":{"kind":"restart","vm":"vm","nonce":"n","instance":"x","expected":0}}`,
+      ),
     ].map((text) => Buffer.concat([hello, option(NBD_OPTION.lockstepArbiter, text)])),
   ];
   for (const bytes of wrong) await send(bytes);

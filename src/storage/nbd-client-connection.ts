@@ -92,8 +92,8 @@ export class NbdClientConnection {
   }
 
   /** One request to the arbiter; the answer's bytes are the caller's to check. */
-  arbitrate(disk: string, request: unknown): Promise<Uint8Array> {
-    return this.#lockstepOption(NBD_OPTION.lockstepArbiter, JSON.stringify({ disk, request }), disk);
+  arbitrate(disk: string, leaseMs: number, request: unknown): Promise<Uint8Array> {
+    return this.#lockstepOption(NBD_OPTION.lockstepArbiter, JSON.stringify({ disk, leaseMs, request }), disk);
   }
 
   /** Attaches to the disk; from now on operations are executed. */

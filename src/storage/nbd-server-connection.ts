@@ -144,7 +144,8 @@ async function haggle(
         const message = parseArbiter(data);
         const target = exports.find((each) => each.name === message?.disk);
         if (target !== undefined) stays();
-        const answer = message === undefined ? undefined : await target?.arbitrate(message.request);
+        const answer =
+          message === undefined ? undefined : await target?.arbitrate(message.request, message.leaseMs);
         if (answer === undefined)
           reply(message === undefined ? NBD_REPLY.errorInvalid : NBD_REPLY.errorUnknown);
         else reply(NBD_REPLY.lockstep, Buffer.from(JSON.stringify(answer)));

@@ -22,6 +22,9 @@ export const NO_RECORD: VmRecord = {
   nonce: undefined,
 };
 
+/** How long an owner may run without renewing before a restart elsewhere is allowed, where it does not say. */
+export const LEASE_MS = 10_000;
+
 export interface Decision {
   readonly record: VmRecord;
   readonly answer: ArbiterAnswer;
