@@ -18,6 +18,8 @@ export class Arbiter {
   slowMs = 0;
   loss = 0;
 
+  readonly #claims = new Map<Instance, () => void>();
+
   constructor(world: World) {
     this.#world = world;
   }
@@ -32,6 +34,13 @@ export class Arbiter {
     this.#world.schedule(this.#delay(), arrive);
     // The network repeats a request now and then, much later.
     if (random.chance(0.02)) this.#world.schedule(this.#delay() + random.between(5, 150), arrive);
+    if (request.kind === 'claim') this.#claims.set(from, arrive);
+  }
+
+  /** Its last claim is still on its way: the port asks on, whatever became of the question. */
+  claimIsLate(from: Instance): void {
+    const arrive = this.#claims.get(from);
+    if (arrive) this.#world.schedule(this.#world.random.between(2, 40), arrive);
   }
 
   #decide(from: Instance, request: ArbiterRequest, answered: (answer: ArbiterAnswer) => void): void {
@@ -45,7 +54,7 @@ export class Arbiter {
       return;
     }
     world.note('arbiter', `${request.kind} by ${from.name}: ${answer.verdict}, epoch ${answer.epoch}`);
-    if (record.epoch !== before.epoch) world.oracles.recordMoved(record);
+    if (record.epoch !== before.epoch) world.oracles.recordMoved(record, from);
     this.#answer(from, answer, answered);
   }
 

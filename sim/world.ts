@@ -1,4 +1,4 @@
-import { epoch, vmId } from '../src/ft/identity.ts';
+import { epoch, type InstanceId, vmId } from '../src/ft/identity.ts';
 import type { Cores } from '../src/hypervisor/driver.ts';
 import { Arbiter } from './arbiter.ts';
 import { Client } from './client.ts';
@@ -150,6 +150,11 @@ export class World {
     return free.length === 0 ? undefined : this.random.pick(free);
   }
 
+  /** Whose name this is: a backup that has given up a question to the arbiter has one more. */
+  processOf(name: InstanceId | undefined): Instance | undefined {
+    return this.instances.get(String(name).split('.')[0]!);
+  }
+
   /** The newest that goes on as the VM; a stopped one counts as long as nobody newer does. */
   get primary(): Instance | undefined {
     let newest: Instance | undefined;
@@ -175,19 +180,22 @@ export class World {
         !except.includes(instance.name)
       )
         return instance;
-    const free = this.#freeHost(besides.host);
-    if (free !== undefined) return this.#start(free, { kind: 'backup' });
-    // No host is free: one that asks in vain, since its pair was never committed, can be copied to again.
+    // One that asks in vain, since its pair was never committed, can be copied to again.
     const { record } = this.arbiter;
-    return [...this.instances.values()].find(
+    const forsaken = [...this.instances.values()].find(
       (instance) =>
         instance.running &&
         instance.driver.role === 'backup' &&
         instance.driver.state === 'ASK' &&
         instance.host !== besides.host &&
         !except.includes(instance.name) &&
-        record.backup !== instance.name,
+        this.processOf(record.backup) !== instance,
     );
+    const free = this.#freeHost(besides.host);
+    if (!forsaken || (free !== undefined && this.random.chance(0.5)))
+      return free === undefined ? undefined : this.#start(free, { kind: 'backup' });
+    this.arbiter.claimIsLate(forsaken);
+    return forsaken;
   }
 
   /** The cluster's placement: it takes a while, may have no host, and now and then offers a wrong one. */
@@ -222,11 +230,12 @@ export class World {
   mayDie(victim: Instance): boolean {
     if (this.random.chance(this.profile.reckless)) return true;
     const { record } = this.arbiter;
-    if (record.primary !== victim.name && record.backup !== victim.name) return victim !== this.primary;
+    const [primary, backup] = [this.processOf(record.primary), this.processOf(record.backup)];
+    if (primary !== victim && backup !== victim) return victim !== this.primary;
     if (record.mode !== 'pair') return false;
-    const other = this.instances.get(String(record.primary === victim.name ? record.backup : record.primary));
+    const other = primary === victim ? backup : primary;
     if (!other?.running || other.forced) return false;
-    return record.primary === victim.name ? other.state === 'BACK' : other.state === 'PAIR';
+    return primary === victim ? other.state === 'BACK' : other.state === 'PAIR';
   }
 
   crash(victim: Instance, power: boolean): void {

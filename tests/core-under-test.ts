@@ -127,9 +127,16 @@ export function committing(): CoreUnderTest {
 export function loadedBackup(timing: Partial<Timing> = {}): CoreUnderTest {
   const own = { ...side('b'), timing: { ...QUICK, ...timing } };
   const core = new CoreUnderTest(new Backup(own, at(0)));
+  copyTo(core, 1);
+  expect(core.state).toBe('BACK');
+  return core;
+}
+
+/** The primary `a` copies itself to a backup, as generation 2; what the backup says to that. */
+export function copyTo(backup: CoreUnderTest, attempt: number): Message[] {
   const digest = 'd'.repeat(32);
   const position = { outputs: 0n };
-  core.receive({
+  const greeted = backup.receive({
     kind: 'hello',
     vm,
     generation: epoch(2),
@@ -137,16 +144,14 @@ export function loadedBackup(timing: Partial<Timing> = {}): CoreUnderTest {
     version: 2,
     machine: 'm',
     fresh: true,
-    attempt: 1,
+    attempt,
   });
-  core.receive(
+  const loaded = backup.receive(
     { kind: 'snapshot-begin', bytes: 1, count: count(0n), position, released: 0n, digest },
     { kind: 'snapshot-part', bytes: Uint8Array.of(1) },
     { kind: 'snapshot-end' },
   );
-  core.step({ kind: 'loaded', digest });
-  expect(core.state).toBe('BACK');
-  return core;
+  return sent([...greeted, ...loaded, ...backup.step({ kind: 'loaded', digest })]);
 }
 
 export const logged = (sequence: bigint): Message => ({

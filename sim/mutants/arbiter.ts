@@ -1,4 +1,5 @@
 import type { ArbiterRequest } from '../../src/ft/arbiter.ts';
+import { epoch, type InstanceId, instanceId } from '../../src/ft/identity.ts';
 import { type Decision, decide, type VmRecord } from '../../src/storage/vm-record.ts';
 import type { Mutant } from './mutant.ts';
 
@@ -35,6 +36,22 @@ export const ARBITER: readonly Mutant[] = [
         const decision = decide(record, request, expired);
         if (decision.answer.verdict === 'won') winner = request.instance;
         return decision;
+      };
+    },
+  },
+  {
+    name: 'one name for the life of a process',
+    rule: '4',
+    broken: 'a backup that gives up a question keeps its name, and the next question covers one epoch more',
+    apply: ({ arbiter }) => {
+      const processOf = (name: InstanceId): InstanceId => instanceId(name.split('.')[0]!);
+      arbiter.decide = (record, request, expired) => {
+        const instance = processOf(request.instance);
+        if (request.kind === 'commit')
+          return decide(record, { ...request, instance, backup: processOf(request.backup) }, expired);
+        if (request.kind !== 'claim' || instance === record.primary)
+          return decide(record, { ...request, instance }, expired);
+        return decide(record, { ...request, instance, highest: epoch(request.highest + 1) }, expired);
       };
     },
   },

@@ -21,13 +21,15 @@ export const RESTART: readonly Mutant[] = [
           hears: (event, side) => {
             const { record } = world.arbiter;
             // It renews as it should, and looks at no answer.
-            if (event.kind === 'tick' && world.profile.restarts && record.primary === side.instance.name) {
+            const { primary } = record;
+            const owns = primary !== undefined && world.processOf(primary) === side.instance;
+            if (event.kind === 'tick' && world.profile.restarts && owns) {
               const own = nonce(`${side.instance.name}/renew${++asked}`);
               const { vm } = world;
               const request = {
                 kind: 'renew',
                 vm,
-                instance: record.primary,
+                instance: primary,
                 epoch: record.epoch,
                 nonce: own,
               } as const;

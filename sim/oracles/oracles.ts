@@ -10,6 +10,7 @@ import { ConsistentOutputs } from './consistent-outputs.ts';
 import { Fencing } from './fencing.ts';
 import { GateNotStall } from './gate-not-stall.ts';
 import { OneLive } from './one-live.ts';
+import { OpenQuestions } from './open-questions.ts';
 import { Progress } from './progress.ts';
 import { Redundancy } from './redundancy.ts';
 
@@ -21,6 +22,7 @@ export class Oracles {
   readonly #buffers: BoundedBuffers;
   readonly #gate: GateNotStall;
   readonly #redundancy: Redundancy;
+  readonly #questions: OpenQuestions;
   readonly progress: Progress;
   /** Pairs committed: generations of the VM. */
   generations = 0;
@@ -32,6 +34,7 @@ export class Oracles {
     this.#buffers = new BoundedBuffers(world);
     this.#gate = new GateNotStall(world);
     this.#redundancy = new Redundancy(world);
+    this.#questions = new OpenQuestions(world);
     this.progress = new Progress(world);
   }
 
@@ -69,9 +72,11 @@ export class Oracles {
     this.#fencing.opened(epoch);
   }
 
-  recordMoved(record: VmRecord): void {
+  /** By a request of `by`, which may have sent it long ago. */
+  recordMoved(record: VmRecord, by: Instance): void {
     if (record.mode === 'pair') this.generations += 1;
     this.#redundancy.recordMoved(record);
+    this.#questions.recordMoved(record, by);
   }
 
   wentLive(instance: Instance): void {

@@ -1,3 +1,4 @@
+import type { InstanceId } from '../../src/ft/identity.ts';
 import type { World } from '../world.ts';
 
 /** When faults have stopped: somebody is live, every request is answered, and the VM is protected again. */
@@ -18,8 +19,8 @@ export class Progress {
   get lost(): boolean {
     if (this.#world.profile.restarts) return false;
     const { record } = this.#world.arbiter;
-    const gone = (name: string | undefined): boolean => {
-      const instance = this.#world.instances.get(String(name));
+    const gone = (name: InstanceId | undefined): boolean => {
+      const instance = this.#world.processOf(name);
       return instance === undefined || (!instance.running && instance.forced);
     };
     return gone(record.primary) && (record.mode !== 'pair' || gone(record.backup));
@@ -34,9 +35,9 @@ export class Progress {
     if (few >= 0) return `client ${few} gets no answers`;
     const { record } = world.arbiter;
     const { state } = live[0]!.driver;
-    if (record.mode !== 'pair' || state !== 'PAIR' || record.primary !== live[0]!.name)
+    if (record.mode !== 'pair' || state !== 'PAIR' || world.processOf(record.primary) !== live[0])
       return `the VM is not protected again (${state})`;
-    const backup = world.instances.get(String(record.backup));
+    const backup = world.processOf(record.backup);
     return backup?.running && backup.driver.state === 'BACK' ? undefined : 'its backup does not run';
   }
 }

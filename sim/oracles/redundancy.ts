@@ -11,8 +11,8 @@ export class Redundancy {
 
   recordMoved(record: VmRecord): void {
     if (record.mode !== 'pair') return;
-    const primary = this.#world.instances.get(String(record.primary));
-    const backup = this.#world.instances.get(String(record.backup));
+    const primary = this.#world.processOf(record.primary);
+    const backup = this.#world.processOf(record.backup);
     if (primary && backup && primary.host === backup.host)
       this.#world.violated('redundancy', `${primary.name} and its backup ${backup.name} are on one host`);
   }

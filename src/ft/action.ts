@@ -4,7 +4,7 @@ import type { LogEntry } from '../replay/log-entry.ts';
 import type { NumberedOutput } from '../replay/numbered-output.ts';
 import type { ArbiterRequest } from './arbiter.ts';
 import type { MachineSnapshot } from './event.ts';
-import type { Epoch } from './identity.ts';
+import type { Epoch, InstanceId } from './identity.ts';
 import type { Link } from './link.ts';
 import type { Heartbeat, Message } from './message.ts';
 
@@ -39,8 +39,8 @@ export type FtAction =
   | { readonly kind: 'vcpu-load'; readonly snapshot: MachineSnapshot }
   | { readonly kind: 'vcpu-replay'; readonly entries: readonly LogEntry[] }
   | { readonly kind: 'vcpu-end-replay' }
-  /** This side goes on as the primary. */
-  | { readonly kind: 'go-live'; readonly takeover: Takeover }
+  /** This side goes on as the primary, under the name that the arbiter knows. */
+  | { readonly kind: 'go-live'; readonly instance: InstanceId; readonly takeover: Takeover }
   /** `protected`: whatever else is under way, the VM has a backup. */
   | {
       readonly kind: 'state';

@@ -9,7 +9,7 @@ import { ArbiterQuestions } from './arbiter-questions.ts';
 import { DiskOpening } from './disk-opening.ts';
 import type { FtEvent } from './event.ts';
 import { FailureDetector } from './failure-detector.ts';
-import { type Epoch, epoch, type InstanceId } from './identity.ts';
+import { type Epoch, epoch, type InstanceId, renamed } from './identity.ts';
 import { Lease } from './lease.ts';
 import type { Link } from './link.ts';
 import { type Heartbeat, type Message, PROTOCOL_VERSION } from './message.ts';
@@ -36,7 +36,9 @@ interface Pair {
 
 /** The backup's half of the protocol: events in, actions out. */
 export class Backup {
-  readonly #side: Side;
+  readonly #perform = (action: FtAction): void => this.#do(action);
+  readonly #process: InstanceId;
+  #side: Side;
   #actions: FtAction[] = [];
   #now: HostMilliseconds;
   #state: BackupState = 'WAIT';
@@ -58,23 +60,25 @@ export class Backup {
   /** The log ends with a planned takeover. */
   #handedOver = false;
   #detector: FailureDetector;
-  readonly #questions: ArbiterQuestions;
+  #questions: ArbiterQuestions;
   readonly #disks: DiskOpening;
-  readonly #lease: Lease;
+  #lease: Lease;
+  /** Questions given up for a new copy. */
+  #givenUp = 0;
   /** Its question came before the commit of its pair. */
   #early = false;
   #wonEpoch: Epoch | undefined;
   #pending: readonly DiskRequestOutput[] | undefined;
 
   constructor(side: Side, now: HostMilliseconds) {
+    this.#process = side.instance;
     this.#side = side;
     this.#now = now;
     this.#detector = this.#newDetector();
     this.#buffer = new ReplayBuffer(side.limits.backupBytes);
-    const perform = (action: FtAction): void => this.#do(action);
-    this.#questions = new ArbiterQuestions(side, 'b', perform);
-    this.#disks = new DiskOpening(false, side.timing.requestMaxMs, perform);
-    this.#lease = new Lease(side, perform);
+    this.#questions = new ArbiterQuestions(side, 'b', this.#perform);
+    this.#disks = new DiskOpening(false, side.timing.requestMaxMs, this.#perform);
+    this.#lease = new Lease(side, this.#perform);
   }
 
   get state(): BackupState {
@@ -216,7 +220,7 @@ export class Backup {
   }
 
   #hello(link: Link, hello: Message & { kind: 'hello' }): void {
-    const { vm, instance, machine } = this.#side;
+    const { vm, machine } = this.#side;
     const fits = hello.vm === vm && hello.version === PROTOCOL_VERSION && hello.machine === machine;
     const same = this.#pair?.generation === hello.generation && this.#pair.primary === hello.sender;
     const late = hello.sender === this.#greeted?.sender && hello.attempt <= this.#greeted.attempt;
@@ -238,11 +242,13 @@ export class Backup {
     this.#greeted = { sender: hello.sender, attempt: hello.attempt };
     // The same generation copied anew: its commit was never asked for, and the state of the try before is another.
     const loaded = this.#state === 'BACK' && !hello.fresh;
+    if (again) this.#giveUp();
     if (!loaded) this.#expect({ generation: hello.generation, primary: hello.sender });
     this.#detector.heard(this.#now);
     const { sequence: received } = this.#order;
     const version = PROTOCOL_VERSION;
     const { generation } = hello;
+    const { instance } = this.#side;
     this.#send({ kind: 'welcome', vm, generation, sender: instance, version, machine, loaded, received });
     this.#flush();
     if (loaded && !this.#buffer.reading) this.#do({ kind: 'pause-reading', link });
@@ -264,6 +270,17 @@ export class Backup {
     this.#questions.close();
     this.#detector = this.#newDetector();
     this.#enter('LOAD', `from ${pair.primary}, generation ${pair.generation}`);
+  }
+
+  /**
+   * The question asked for the copy before is open, and may reach the arbiter at any time. The pair that is made now
+   * is one with somebody else, so that it can never win.
+   */
+  #giveUp(): void {
+    this.#givenUp += 1;
+    this.#side = { ...this.#side, instance: renamed(this.#process, this.#givenUp) };
+    this.#questions = new ArbiterQuestions(this.#side, 'b', this.#perform);
+    this.#lease = new Lease(this.#side, this.#perform);
   }
 
   #linkLost(reason: string): void {
@@ -361,9 +378,7 @@ export class Backup {
     this.#link = undefined;
     this.#enter('ASK', reason);
     this.#do({ kind: 'vcpu-end-replay' });
-    // One epoch more: a question from before this copy may have been answered late, with a win that nobody heard.
-    const { generation } = pair;
-    this.#questions.ask({ kind: 'claim', lowest: generation, highest: epoch(generation + 1) }, this.#now);
+    this.#questions.ask({ kind: 'claim', lowest: pair.generation, highest: pair.generation }, this.#now);
   }
 
   #answered(answer: ArbiterAnswer): void {
@@ -404,7 +419,7 @@ export class Backup {
     const outputs = `outputs made up to ${made}, known to have left up to ${past.released}`;
     this.#enter('LIVE', `epoch ${this.#wonEpoch}; ${outputs}`);
     const takeover = { epoch: this.#wonEpoch, leaseUntil: this.#lease.until, ...past };
-    this.#do({ kind: 'go-live', takeover });
+    this.#do({ kind: 'go-live', instance: this.#side.instance, takeover });
   }
 
   // ------------------------------------------------------------------------------------------ time

@@ -6,10 +6,18 @@ export function vmId(value: string): VmId {
   return value as VmId;
 }
 
-/** One VM process. A random id made at its start: a restarted process is a new instance. */
+/**
+ * One VM process. A random id made at its start: a restarted process is a new instance. So is a backup that has given
+ * up a question to the arbiter.
+ */
 export type InstanceId = Unit<string, 'InstanceId'>;
 export function instanceId(value: string): InstanceId {
   return value as InstanceId;
+}
+
+/** What a process calls itself after it has given up a question to the arbiter, for the so many-th time. */
+export function renamed(process: InstanceId, times: number): InstanceId {
+  return instanceId(`${process}.${times + 1}`);
 }
 
 /**

@@ -6,6 +6,7 @@ import {
   bigLogged,
   CoreUnderTest,
   committing,
+  copyTo,
   count,
   frame,
   kinds,
@@ -19,9 +20,11 @@ import {
   vm,
 } from '../../tests/core-under-test.ts';
 import { client, QUICK, startPair, World } from '../../tests/toy-world.ts';
+import { decide, NO_RECORD } from '../storage/vm-record.ts';
+import type { ArbiterRequest } from './arbiter.ts';
 import { Backup } from './backup.ts';
 import type { FtEvent } from './event.ts';
-import { epoch, instanceId } from './identity.ts';
+import { epoch, instanceId, nonce } from './identity.ts';
 import { link } from './link.ts';
 import type { Message } from './message.ts';
 import { Primary } from './primary.ts';
@@ -116,15 +119,39 @@ test('One winner: asked before the commit there is no verdict, and the same ques
   expect(backup.asked().nonce).toBe(nonce);
   backup.answer('won', 3);
   expect(backup.state).toBe('OPEN');
+});
 
-  // A primary that comes with a new copy may have it; what was asked before it is part of the next question.
-  const forsaken = loadedBackup();
-  forsaken.tickFor(QUICK.suspicionMs + 20);
-  forsaken.answer('superseded', 1);
-  const envelope = { vm, generation: epoch(2), sender: instanceId('a') };
-  forsaken.receive({ kind: 'hello', ...envelope, version: 2, machine: 'm', fresh: true, attempt: 2 });
-  expect(forsaken.state).toBe('LOAD');
-  expect(backup.asked()).toMatchObject({ kind: 'claim', lowest: 2, highest: 3 });
+test('One winner: a question that was given up for a new copy never wins, however late it is executed', () => {
+  let record = NO_RECORD;
+  const judge = (request: ArbiterRequest) => {
+    const decision = decide(record, request, false);
+    ({ record } = decision);
+    return decision.answer;
+  };
+  const a = { vm, instance: instanceId('a') };
+  judge({ kind: 'restart', ...a, nonce: nonce('on'), expected: epoch(0) });
+
+  const backup = loadedBackup();
+  backup.tickFor(QUICK.suspicionMs + 20);
+  const early = backup.asked();
+  backup.step({ kind: 'answered', answer: judge(early) });
+  expect(backup.state).toBe('ASK');
+  // A primary comes with a new copy while the question, asked again, is still on its way.
+  const welcome = copyTo(backup, 2).find((message) => message.kind === 'welcome');
+  if (!welcome) throw new Error('the new copy is not welcome');
+  expect(backup.state).toBe('BACK');
+  const commit = { kind: 'commit', ...a, nonce: nonce('pair'), expected: epoch(1) } as const;
+  expect(judge({ ...commit, backup: welcome.sender })).toMatchObject({ verdict: 'won', epoch: 2 });
+  expect(judge(early)).toMatchObject({ verdict: 'superseded', epoch: 2 });
+
+  // What it asks for the new copy wins, and it goes live under the name that has won.
+  backup.tickFor(QUICK.suspicionMs + 20);
+  expect(backup.asked()).toMatchObject({ kind: 'claim', lowest: 2, highest: 2 });
+  backup.step({ kind: 'answered', answer: judge(backup.asked()) });
+  backup.step({ kind: 'disks-opened', epoch: epoch(3), verdict: 'ok' });
+  backup.step({ kind: 'replayed-to-end', pending: [] });
+  expect(record).toMatchObject({ epoch: 3, mode: 'lone', primary: welcome.sender });
+  expect(backup.done).toContainEqual(expect.objectContaining({ kind: 'go-live', instance: welcome.sender }));
 });
 
 test('No ack after go-live: a side that suspects never acks or reads its old partner again', () => {

@@ -3,6 +3,7 @@ import { type HostMilliseconds, hostMilliseconds } from '../base/units.ts';
 import type { FtAction, Takeover } from '../ft/action.ts';
 import { Backup } from '../ft/backup.ts';
 import type { FtEvent, MachineSnapshot } from '../ft/event.ts';
+import type { InstanceId } from '../ft/identity.ts';
 import { Primary } from '../ft/primary.ts';
 import type { PrimaryStart } from '../ft/primary-state.ts';
 import type { Side } from '../ft/side.ts';
@@ -323,7 +324,7 @@ export class Driver {
         vcpu.endReplay();
         break;
       case 'go-live':
-        this.#goLive(action.takeover);
+        this.#goLive(action.instance, action.takeover);
         break;
       case 'state':
         status.report({
@@ -364,9 +365,10 @@ export class Driver {
     }
   }
 
-  #goLive(takeover: Takeover): void {
+  #goLive(instance: InstanceId, takeover: Takeover): void {
     const now = this.#ports.clock.now();
-    const primary = this.#cores.primary(this.#options.side, { kind: 'takeover', takeover }, now);
+    const side = { ...this.#options.side, instance };
+    const primary = this.#cores.primary(side, { kind: 'takeover', takeover }, now);
     this.#core = primary;
     this.#role = 'primary';
     this.#perform(primary.start(now));
