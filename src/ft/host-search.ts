@@ -28,11 +28,12 @@ export class HostSearch {
     return this.#wanted;
   }
 
-  order(address: string): void {
+  /** Without an address: to whichever host is offered, and no more to where an earlier order wanted it. */
+  order(address: string | undefined): void {
     this.#wanted = true;
     this.#ordered = address;
     this.#restUntil = undefined;
-    this.#spent.delete(address);
+    if (address !== undefined) this.#spent.delete(address);
   }
 
   turnOff(): void {

@@ -88,6 +88,14 @@ test('a new backup that is lost before the commit costs nothing: the pair is the
   expect(released(core.receive(ack(3n)))).toEqual([2n]);
 });
 
+test('a migration without an address asks for a host, also where the backup was ordered to one', () => {
+  const core = pairedPrimary();
+  expect(kinds(core.step({ kind: 'migrate-backup', address: undefined }))).toContain('find-host');
+  expect(core.state).toBe('PAIR');
+  core.step({ kind: 'candidate', address: 'c', host: 'c' });
+  expect(core.state).toBe('COPY');
+});
+
 test('when the old backup is lost during the copy, the claim is for the old pair, and the copy is dropped', () => {
   const core = migrating();
   const heartbeat = { vm, generation: epoch(3), sender: instanceId('c'), received: 0n, replayed: 0n };

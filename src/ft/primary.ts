@@ -190,7 +190,7 @@ export class Primary {
         break;
       case 'migrate-backup':
         this.#migrating = this.#state === 'PAIR';
-        if (this.#migrating && event.address !== undefined) this.#search.order(event.address);
+        if (this.#migrating) this.#search.order(event.address);
         break;
       case 'switch-over':
         this.#yield();
