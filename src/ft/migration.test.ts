@@ -96,6 +96,20 @@ test('a migration without an address asks for a host, also where the backup was 
   expect(core.state).toBe('COPY');
 });
 
+test('turning fault tolerance off ends a migration that waits for a host', () => {
+  const core = pairedPrimary();
+  core.step({ kind: 'migrate-backup', address: undefined });
+  core.step({ kind: 'unprotect' });
+  core.step({ kind: 'candidate', address: 'c', host: 'c' });
+  core.step({ kind: 'migrate-backup', address: 'd' });
+  expect(core.state).toBe('PAIR');
+  const input = { kind: 'control', action: 'end-protection' } as const;
+  core.step({ kind: 'entry', at: instructionCount(10n), payload: { kind: 'input', input } });
+  expect(core.state).toBe('ASK');
+  core.answer('won', 3);
+  expect(core.state).toBe('SOLE');
+});
+
 test('when the old backup is lost during the copy, the claim is for the old pair, and the copy is dropped', () => {
   const core = migrating();
   const heartbeat = { vm, generation: epoch(3), sender: instanceId('c'), received: 0n, replayed: 0n };

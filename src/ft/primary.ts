@@ -189,7 +189,8 @@ export class Primary {
         this.#search.offer(event.address, event.host);
         break;
       case 'migrate-backup':
-        this.#migrating = this.#state === 'PAIR';
+        // Not where fault tolerance is just being turned off.
+        this.#migrating = this.#state === 'PAIR' && this.#search.wanted;
         if (this.#migrating) this.#search.order(event.address);
         break;
       case 'switch-over':
@@ -361,6 +362,7 @@ export class Primary {
   #unprotect(): void {
     this.#search.turnOff();
     this.#waitForBackup = false;
+    this.#migrating = false;
     const reason = 'fault tolerance was turned off';
     if (this.#state === 'COPY' || this.#state === 'GATE') this.#joiningLost(reason);
     if (this.#state !== 'PAIR') return;
