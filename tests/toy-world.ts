@@ -12,6 +12,7 @@ import type {
   ClockEvents,
   DiskEvents,
   HeartbeatEvents,
+  HostsEvents,
   NetworkEvents,
   StatusReport,
   VcpuEvents,
@@ -147,6 +148,7 @@ export class Node {
   #parked: (() => void)[] = [];
   readonly links = new Map<Link, FakeLink>();
   channel!: ChannelEvents;
+  hosts!: HostsEvents;
   #heartbeats!: HeartbeatEvents;
   #network!: NetworkEvents;
   #disks!: DiskEvents;
@@ -350,7 +352,12 @@ export class Node {
       },
 
       // Orders alone say where a backup may be.
-      hosts: { listen: () => {}, find: () => {} },
+      hosts: {
+        listen: (events) => {
+          this.hosts = events;
+        },
+        find: () => {},
+      },
       entropy: { bytes: (length) => new Uint8Array(length).fill(this.name.charCodeAt(0)) },
       status: {
         report: (status) => {

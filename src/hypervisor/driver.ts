@@ -118,6 +118,7 @@ export class Driver {
 
   /** A host that may carry the backup: the address of its logging channel. */
   protect(address: string): void {
+    if (this.#saving) return;
     this.#event({ kind: 'protect', address });
   }
 
@@ -147,6 +148,8 @@ export class Driver {
   save(saved: (snapshot: MachineSnapshot) => void): boolean {
     if (this.#halted || this.#core.state !== 'SOLE') return false;
     this.#saving = saved;
+    // A host that is offered meanwhile would be copied to, by the very snapshot that is to be saved.
+    this.unprotect();
     this.#ports.vcpu.pause();
     this.#ports.vcpu.snapshot();
     return true;

@@ -27,6 +27,23 @@ test('a pair forms, answers its client and replays in step', () => {
   expect(verdict(world)).toEqual([]);
 });
 
+test('a primary that is being saved takes no backup: the state is saved, and it ends', () => {
+  const world = new World();
+  const power = { kind: 'power-on', expected: epoch(0), waitForBackup: false, faultTolerance: true } as const;
+  const a = new Node(world, 'a', { role: { kind: 'primary', start: power } });
+  new Node(world, 'b', { role: { kind: 'backup' } });
+  client(world, 10);
+  world.runUntil(100);
+  expect(a.driver.state).toBe('SOLE');
+  let saved = 0;
+  expect(a.driver.save(() => saved++)).toBe(true);
+  // The answer to its question for a host comes only now, and an order besides.
+  a.hosts.candidate('b', 'b');
+  a.driver.protect('b');
+  world.runUntil(1000);
+  expect({ saved, halted: a.halted }).toEqual({ saved: 1, halted: 'saved' });
+});
+
 test('the primary may die at any step: the backup takes over, nothing is lost, nothing contradicted', () => {
   const probe = new World();
   startPair(probe);
