@@ -149,7 +149,7 @@ export class Jit {
       this.#setHeat(header, this.#options.threshold);
       return;
     }
-    this.#await(this.#grow(seed, 0));
+    this.#enqueue(this.#grow(seed, 0));
   }
 
   /**
@@ -165,10 +165,10 @@ export class Jit {
     const grown = this.#grow(seed, region.growth + 1);
     const known = new Set(region.blocks.map(({ block }) => block));
     if (grown.blocks.every(({ block }) => known.has(block))) return;
-    this.#await(grown);
+    this.#enqueue(grown);
   }
 
-  #await(region: Region): void {
+  #enqueue(region: Region): void {
     this.#pending.push(region);
     for (const { block } of region.blocks) this.#waiting.add(block);
     if (this.#pending.length >= this.#options.batch) this.#compile();
