@@ -111,6 +111,9 @@ async function oneRound({ image, from, cores }: Ground, lags: Lags): Promise<Rou
     guest.type(START_LOOP);
     await pause(WARM_MS);
     const busyAfter = await phase(guest);
+    // The watches go on: from here on it leaves the pair by order.
+    const left = [busyBefore, idle, serving, busyAfter].flatMap(({ watch }) => watch.states);
+    if (left.length > 0) throw new Error(`host A left PAIR: ${left.join(', ')}`);
     guest.unprotect();
     await reaches(guest, 'SOLE');
     await pause(WARM_MS);
@@ -119,8 +122,6 @@ async function oneRound({ image, from, cores }: Ground, lags: Lags): Promise<Rou
       [aloneBefore, aloneAfter],
       [busyBefore, busyAfter],
     ] as const;
-    const left = [idle, ...busy, serving].flatMap(({ watch }) => watch.states);
-    if (left.length > 0) throw new Error(`host A left PAIR: ${left.join(', ')}`);
     for (const { watch } of busy) lags.cpuBound.push(...watch.lagsMs);
     lags.networkBound.push(...serving.watch.lagsMs);
     const share = mean(busy, (each) => each.share);
