@@ -70,6 +70,8 @@ async function haggle(
   for (;;) {
     // Who does not read the replies gets no further options read.
     if (socket.writableNeedDrain) await drained(socket);
+    // What it has sent before it left may be much, and nobody is there for the answers.
+    if (socket.destroyed) return undefined;
     const head = await reader.read(16);
     const option = head.readUInt32BE(8);
     const length = head.readUInt32BE(12);
