@@ -84,7 +84,7 @@ export class Jit {
   readonly #u16: Uint16Array;
   readonly #owner = new Map<Block, LiveRegion>();
   readonly #members = new Map<Block, Set<LiveRegion>>();
-  /** How often a region of the block was dropped because another block of it changed. */
+  /** How often a region of the block was dropped because another block of it changed, or evicted. */
   readonly #drops = new Map<Block, number>();
   readonly #live = new Map<number, LiveRegion>();
   readonly #free: number[] = [];
