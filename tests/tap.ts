@@ -15,6 +15,8 @@ export class Tap {
   readonly port: number;
   readonly connections: TappedConnection[] = [];
   #holding = false;
+  /** Begins to hold with the first piece of at least so many bytes. */
+  #holdFrom = Number.POSITIVE_INFINITY;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
 
@@ -34,7 +36,13 @@ export class Tap {
   /** From now on what the client sends waits here, as on a slow way. */
   hold(): void {
     this.#holding = true;
+    this.#holdFrom = Number.POSITIVE_INFINITY;
     for (const connection of this.connections) connection.passedBeforeHold = lengthOf(connection.sent);
+  }
+
+  /** Holds from the next piece of at least `bytes` on: who sends it waits for an answer, and sends no more of the kind. */
+  holdFrom(bytes: number): void {
+    this.#holdFrom = bytes;
   }
 
   /** Passes on what waits, and everything after it. */
@@ -63,6 +71,7 @@ export class Tap {
     };
     this.connections.push(connection);
     near.on('data', (bytes: Buffer) => {
+      if (bytes.length >= this.#holdFrom) this.hold();
       connection.sent.push(bytes);
       if (this.#holding) connection.held.push(bytes);
       else far.write(bytes);
