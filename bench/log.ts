@@ -122,8 +122,8 @@ async function oneRound({ image, from, cores }: Ground, lags: Lags): Promise<Rou
       [aloneBefore, aloneAfter],
       [busyBefore, busyAfter],
     ] as const;
-    for (const { watch } of busy) lags.cpuBound.push(...watch.lagsMs);
-    lags.networkBound.push(...serving.watch.lagsMs);
+    for (const { lagsMs } of busy) lags.cpuBound.push(...lagsMs);
+    lags.networkBound.push(...serving.lagsMs);
     const share = mean(busy, (each) => each.share);
     // Instructions for a second of host A's processor, and how much of it a lagging backup let it use. Alone, in the
     // pair, in the pair, alone: what only changes with time, as the programs become warmer, falls out.
@@ -179,6 +179,8 @@ class RedisClients {
 
 interface Phase {
   readonly watch: PrimaryWatch;
+  /** Of the phase alone; the watch goes on. */
+  readonly lagsMs: readonly number[];
   readonly kbitPerSecond: number;
   readonly wireKbitPerSecond: number;
   readonly countsPerCpuSecond: number;
@@ -200,6 +202,7 @@ async function phase(guest: ProtectedGuest): Promise<Phase> {
   const shares = watch.samples.map(({ share }) => share);
   return {
     watch,
+    lagsMs: [...watch.lagsMs],
     kbitPerSecond: ((last.logBytes - first.logBytes) * 8) / (last.ms - first.ms),
     wireKbitPerSecond: ((last.wireBytes - first.wireBytes) * 8) / (last.ms - first.ms),
     countsPerCpuSecond: (last.count - first.count) / cpu,

@@ -1,7 +1,7 @@
 import { Code, type Label } from '../wasm/code.ts';
 import { ModuleBuilder } from '../wasm/module.ts';
 import type { ValueType } from '../wasm/opcode.ts';
-import { instantiate, type WasmMemory } from '../wasm/webassembly.ts';
+import { compile, instantiate, type WasmMemory } from '../wasm/webassembly.ts';
 import { type Field, type MicroOperation, microOperation } from '../x86/semantics.ts';
 import {
   BLOCK_PC,
@@ -68,7 +68,7 @@ export function createInterpreter(
   const low = new Uint16Array(memory.buffer, 0, LINK.wanted);
   low[LINK.never >>> 1] = ENGINE_OPERATION.lookUp;
   low[LINK.wanted >>> 1] = ENGINE_OPERATION.link;
-  const instance = instantiate(buildInterpreter(table, layout), {
+  const instance = instantiate(compile(buildInterpreter(table, layout)), {
     memory,
     slow: (record: number, access: number) => paths.slow(record, access),
     call: (record: number) => paths.call(record),

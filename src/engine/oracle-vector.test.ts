@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { Code } from '../wasm/code.ts';
 import { ModuleBuilder } from '../wasm/module.ts';
 import { SIMD, type SimdName } from '../wasm/opcode.ts';
-import { instantiate, sharedMemory } from '../wasm/webassembly.ts';
+import { compile, instantiate, sharedMemory } from '../wasm/webassembly.ts';
 import type { VectorFloat, VectorOperation, VectorShift, VectorUnary } from '../x86/semantics.ts';
 import { vectorFloat, vectorOperation, vectorShift, vectorUnary } from './oracle-vector.ts';
 
@@ -32,7 +32,7 @@ function compiled() {
     view.setBigUint64(at, BigInt.asUintN(64, x), true);
     view.setBigUint64(at + 8, x >> 64n, true);
   };
-  const { exports } = instantiate(module.build(), { memory });
+  const { exports } = instantiate(compile(module.build()), { memory });
   return (name: string, x: bigint, y: bigint, count: number): bigint => {
     write(0, x);
     write(16, y);

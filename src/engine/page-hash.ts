@@ -1,6 +1,6 @@
 import { Code } from '../wasm/code.ts';
 import { ModuleBuilder } from '../wasm/module.ts';
-import { instantiate, type WasmMemory } from '../wasm/webassembly.ts';
+import { compile, instantiate, type WasmMemory } from '../wasm/webassembly.ts';
 import { type EngineLayout, PAGE } from './layout.ts';
 
 /** Odd constants of the golden ratio and of sqrt(2), for mixing. */
@@ -56,6 +56,8 @@ export function pageHasher(memory: WasmMemory, layout: EngineLayout): (page: num
     ['i32', 'i64', 'i64', 'i64', 'i64'],
     code,
   );
-  const hash = instantiate(module.build(), { memory }).exports.hash as unknown as (address: number) => bigint;
+  const hash = instantiate(compile(module.build()), { memory }).exports.hash as unknown as (
+    address: number,
+  ) => bigint;
   return (page) => BigInt.asUintN(64, hash((layout.ram + page * PAGE) | 0));
 }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { instantiate, sharedMemory } from '../wasm/webassembly.ts';
+import { compile, instantiate, sharedMemory } from '../wasm/webassembly.ts';
 import type { Environment } from '../x86/cpu.ts';
 import { OPCODES } from '../x86/instructions/all.ts';
 import { MICRO_OPERATIONS } from '../x86/micro-operations/all.ts';
@@ -23,7 +23,7 @@ function setUp() {
   const engine = new Engine(memory, layout, table, OPCODES, new PhysicalMap(RAM), {} as Environment, {
     attention: () => false,
   });
-  const instance = instantiate(buildInterpreter(table, layout), {
+  const instance = instantiate(compile(buildInterpreter(table, layout)), {
     memory,
     slow: (record: number, access: number) => engine.slow(record, access),
     call: (record: number) => engine.call(record),

@@ -9,6 +9,9 @@ export function compileInterpreterEagerly(): void {
   // Else V8 lets rare ways out of compiled code spoil the registers of the common way.
   setFlagsFromString('--experimental-wasm-branch-hinting');
   setFlagsFromString('--no-liftoff');
+  // On the thread that asks for it, not on the one that first calls it, and on no more threads than one.
+  setFlagsFromString('--no-wasm-lazy-compilation');
+  setFlagsFromString('--wasm-num-compilation-tasks=1');
 }
 
 /**

@@ -1,3 +1,4 @@
+import type { MessagePort } from 'node:worker_threads';
 import type { InstructionCount } from '../base/units.ts';
 import type { MachineSnapshot } from '../ft/event.ts';
 import type { EngineOptions, MachineConfig } from '../machine/config.ts';
@@ -38,7 +39,9 @@ export type VcpuNews =
 
 export interface VcpuWorkerData {
   readonly config: MachineConfig;
-  readonly options: EngineOptions;
+  readonly options: Omit<EngineOptions, 'jit'>;
+  /** Of a channel to the thread that compiles regions. */
+  readonly modules: MessagePort;
   /** What a primary boots; a backup has nothing until its snapshot comes. */
   readonly boot: BootImage | undefined;
   readonly digestEveryMs: number | undefined;

@@ -1,9 +1,10 @@
-import { Worker } from 'node:worker_threads';
+import { MessageChannel, Worker } from 'node:worker_threads';
 import { unreachable } from '../base/assert.ts';
 import type { MachineSnapshot } from '../ft/event.ts';
 import type { VcpuEvents, VcpuPort } from '../hypervisor/ports.ts';
 import type { Input } from '../machine/door.ts';
 import type { LogEntry } from '../replay/log-entry.ts';
+import { startRegionCompiler } from './region-compiler.ts';
 import type { VcpuNews, VcpuOrder, VcpuWorkerData } from './vcpu-message.ts';
 
 /** The vCPU in its own thread [hypervisor/ports.ts VcpuPort]: the I/O thread's side. */
@@ -15,9 +16,19 @@ export class VcpuThread implements VcpuPort {
   #events: VcpuEvents | undefined;
   #stopped = false;
 
-  constructor(data: Omit<VcpuWorkerData, 'bell' | 'standstill'>) {
-    const workerData: VcpuWorkerData = { ...data, bell: this.#bell, standstill: this.#standstill };
-    this.#worker = new Worker(new URL('./vcpu-worker.js', import.meta.url), { workerData });
+  constructor(data: Omit<VcpuWorkerData, 'bell' | 'standstill' | 'modules'>) {
+    const { port1, port2 } = new MessageChannel();
+    startRegionCompiler(port2, (reason) => this.#died(reason));
+    const workerData: VcpuWorkerData = {
+      ...data,
+      bell: this.#bell,
+      standstill: this.#standstill,
+      modules: port1,
+    };
+    this.#worker = new Worker(new URL('./vcpu-worker.js', import.meta.url), {
+      workerData,
+      transferList: [port1],
+    });
     this.#worker.on('message', (news: readonly VcpuNews[]) => {
       for (const item of news) this.#tell(item);
     });

@@ -4,6 +4,7 @@ import { failed } from '../base/result.ts';
 import { hostMilliseconds } from '../base/units.ts';
 import { VcpuLoop } from '../hypervisor/vcpu.ts';
 import { OrderedMachine } from '../machine/ordered-machine.ts';
+import { modulesFrom } from './region-compiler.ts';
 import { compileInterpreterEagerly } from './v8-flags.ts';
 import type { VcpuNews, VcpuOrder, VcpuWorkerData } from './vcpu-message.ts';
 
@@ -13,7 +14,8 @@ import type { VcpuNews, VcpuOrder, VcpuWorkerData } from './vcpu-message.ts';
  */
 const port = parentPort;
 assert(port !== null, 'this file runs as a worker');
-const { config, options, boot, digestEveryMs, bell, standstill } = workerData as VcpuWorkerData;
+const { config, boot, digestEveryMs, bell, standstill, ...data } = workerData as VcpuWorkerData;
+const options = { ...data.options, jit: { modules: modulesFrom(data.modules) } };
 
 compileInterpreterEagerly();
 

@@ -1,5 +1,5 @@
 import { assert } from '../../base/assert.ts';
-import { instantiate, type WasmMemory } from '../../wasm/webassembly.ts';
+import { compile, instantiate, type WasmMemory, type WasmModule } from '../../wasm/webassembly.ts';
 import { CALL, CALL_INDIRECT } from '../../x86/micro-operations/control.ts';
 import type { CpuState } from '../../x86/state.ts';
 import { BLOCK_PC, EPOCH, EPOCH_HIGH } from '../../x86/state.ts';
@@ -14,6 +14,19 @@ import { RegionCompiler } from './region-compiler.ts';
 /** The table of compiled regions that the interpreter calls. */
 export interface RegionTable {
   set(index: number, region: unknown): void;
+}
+
+/** Compiles modules of regions elsewhere while the guest runs on. It may serve several machines, one after the other. */
+export interface ModuleCompiler {
+  /** A number by which the module is known when it is ready. */
+  compile(bytes: Uint8Array<ArrayBuffer>): number;
+  /** One that is ready. */
+  take(): CompiledModule | undefined;
+}
+
+export interface CompiledModule {
+  readonly number: number;
+  readonly module: WasmModule;
 }
 
 export interface JitOptions {
@@ -33,6 +46,8 @@ export interface JitOptions {
    * guest sees may depend on it.
    */
   readonly shake?: number;
+  /** Without it modules are compiled here, while the guest waits. */
+  readonly modules?: ModuleCompiler;
 }
 
 export const JIT_DEFAULTS: JitOptions = {
@@ -58,6 +73,8 @@ const RETURN_SITES_MAX = 8;
 const MEMBER_HEAT = 3;
 /** When shaken: so many compiled regions wait at most. */
 const ARRIVING_MAX = 64;
+/** Modules that are being compiled at a time; what becomes hot meanwhile has to wait. */
+const COMPILING_MAX = 16;
 /** Regions evicted to make room for one. */
 const EVICTED_AT_ONCE = 8;
 
@@ -88,8 +105,9 @@ export class Jit {
   readonly #drops = new Map<Block, number>();
   readonly #live = new Map<number, LiveRegion>();
   readonly #free: number[] = [];
-  /** Regions to be compiled, and their blocks. */
+  /** Regions to be compiled, those that each module under way has, and the blocks of all of them. */
   readonly #pending: Region[] = [];
+  readonly #compiling = new Map<number, Map<number, LiveRegion>>();
   readonly #waiting = new Set<Block>();
   /** Compiled, but not yet to be entered: only when shaken. */
   readonly #arriving: { region: LiveRegion; compiled: unknown }[] = [];
@@ -136,7 +154,7 @@ export class Jit {
       this.#enteredOften(header);
       return;
     }
-    if (this.#suspended) {
+    if (this.#suspended || this.#compiling.size >= COMPILING_MAX) {
       this.#setHeat(header, this.#options.threshold);
       return;
     }
@@ -162,6 +180,7 @@ export class Jit {
     this.#setRegionHeat(region);
     const seed = this.#code.blockAt(header);
     if (seed === undefined || region.growth === GROWTHS_MAX || this.#waiting.has(seed)) return;
+    if (this.#compiling.size >= COMPILING_MAX) return;
     const grown = this.#grow(seed, region.growth + 1);
     const known = new Set(region.blocks.map(({ block }) => block));
     if (grown.blocks.every(({ block }) => known.has(block))) return;
@@ -186,6 +205,8 @@ export class Jit {
   begin(): void {
     if (this.#shaken !== 0 && !this.#suspended) this.#shake();
     if (this.#suspended) return;
+    const { modules } = this.#options;
+    if (modules !== undefined && this.#compiling.size > 0) this.#takeCompiled(modules);
     if (this.#pending.length > 0 && ++this.#age > this.#options.patience) this.#compile();
   }
 
@@ -201,7 +222,7 @@ export class Jit {
     const arrived = this.#arriving.shift();
     if (arrived === undefined) return;
     if (this.#isAlive(arrived.region)) this.#install(arrived.region, arrived.compiled);
-    else this.#free.push(arrived.region.number);
+    else this.#discard(arrived.region);
   }
 
   /** True once in `times`, by the seed. */
@@ -237,12 +258,17 @@ export class Jit {
     this.#drops.set(block, (this.#drops.get(block) ?? 0) + 1);
   }
 
-  /** Compiles what waits, as one module: each costs a good deal by itself. */
+  /** Has what waits compiled, as one module: each costs a good deal by itself. */
   #compile(): void {
     const batch = new Map<number, LiveRegion>();
+    let held = this.#arriving.length;
+    for (const { size } of this.#compiling.values()) held += size;
     for (const region of this.#pending) {
-      if (!this.#isAlive(region)) continue;
-      const number = this.#number(batch.size + this.#arriving.length);
+      if (!this.#isAlive(region)) {
+        this.#giveUp(region);
+        continue;
+      }
+      const number = this.#number(held + batch.size);
       const heat = this.#options.regrow * (1 << (region.growth * REGROW_SHIFT));
       batch.set(number, { ...region, number, owned: new Set(), heat });
     }
@@ -251,15 +277,57 @@ export class Jit {
     this.#age = 0;
     if (batch.size === 0) return;
     const bytes = this.#compiler.module(batch);
-    const instance = instantiate(bytes, { memory: this.#memory });
+    this.statistics.bytes += bytes.length;
+    const { modules } = this.#options;
+    if (modules === undefined) {
+      this.#compiled(batch, compile(bytes));
+    } else {
+      this.#compiling.set(modules.compile(bytes), batch);
+      this.#noteWaiting();
+    }
+  }
+
+  /** What is ready. The guest has run on: code of a region may have changed, and all of it may have been forgotten. */
+  #takeCompiled(modules: ModuleCompiler): void {
+    for (let ready = modules.take(); ready !== undefined; ready = modules.take()) {
+      const batch = this.#compiling.get(ready.number);
+      // Undefined: it was for the machine before this one, or is of no use any more.
+      if (batch === undefined) continue;
+      this.#compiling.delete(ready.number);
+      this.#compiled(batch, ready.module);
+      this.#noteWaiting();
+    }
+  }
+
+  #noteWaiting(): void {
+    this.#waiting.clear();
+    const compiling = [...this.#compiling.values()].flatMap((batch) => [...batch.values()]);
+    for (const { blocks } of [...this.#pending, ...compiling])
+      for (const { block } of blocks) this.#waiting.add(block);
+  }
+
+  #compiled(batch: ReadonlyMap<number, LiveRegion>, module: WasmModule): void {
+    const instance = instantiate(module, { memory: this.#memory });
     for (const [number, region] of batch) {
       const compiled = instance.exports[String(number)];
-      if (this.#shaken === 0) this.#install(region, compiled);
-      else this.#arriving.push({ region, compiled });
       this.statistics.regions++;
       this.statistics.blocks += region.blocks.length;
+      if (this.#shaken !== 0) this.#arriving.push({ region, compiled });
+      else if (this.#isAlive(region)) this.#install(region, compiled);
+      else this.#discard(region);
     }
-    this.statistics.bytes += bytes.length;
+  }
+
+  /** It is compiled, and of no use any more. */
+  #discard(region: LiveRegion): void {
+    this.#free.push(region.number);
+    this.#giveUp(region);
+  }
+
+  /** A block of it has changed. The one that it was grown from, its first, may become hot once more. */
+  #giveUp({ blocks: [first] }: Region): void {
+    if (first === undefined || this.#code.blockAt(first.block.header) !== first.block) return;
+    if (this.#regionOf(first.block.header) === 0) this.#setHeat(first.block.header, this.#options.threshold);
   }
 
   #install(region: LiveRegion, compiled: unknown): void {
@@ -510,6 +578,8 @@ export class Jit {
     for (const region of [...this.#live.values()]) this.#release(region);
     this.#pending.length = 0;
     this.#waiting.clear();
+    for (const batch of this.#compiling.values()) this.#free.push(...batch.keys());
+    this.#compiling.clear();
     for (const { region } of this.#arriving.splice(0)) this.#free.push(region.number);
     this.#owner.clear();
     this.#members.clear();
