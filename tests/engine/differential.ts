@@ -1,4 +1,5 @@
 import type { EngineOptions } from '../../src/machine/config.ts';
+import { lateModules } from './late-modules.ts';
 import { Random } from './random.ts';
 import { randomGuest } from './random-guest.ts';
 import { type GuestImage, GuestMachine } from './small-guest.ts';
@@ -25,6 +26,12 @@ const WAYS: readonly Way[] = [
     options: { tlbEntries: 16, jit: { ...EAGER, shake: 11 } },
     piece: 31,
     every: 12,
+  },
+  {
+    name: 'compiled elsewhere',
+    options: { tlbEntries: 64, jit: { ...EAGER, modules: lateModules(3) } },
+    piece: 19,
+    every: 10,
   },
   { name: 'compiled, few', options: { jit: { ...EAGER, live: 9, maxBlocks: 3 } }, piece: 200, every: 16 },
   { name: 'small cache, sevens', options: { engine: 'interpreter', tlbEntries: 16 }, piece: 7, every: 1 },
