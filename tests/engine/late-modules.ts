@@ -1,7 +1,7 @@
 import type { CompiledModule, ModuleCompiler } from '../../src/engine/jit/jit.ts';
 import { compile } from '../../src/wasm/webassembly.ts';
 
-/** Compiles at once, as a thread of its own would, and tells it late: the last ordered first, a few asks later. */
+/** Compiles at once, as a thread of its own would, and tells it late: every few asks the last or the first one. */
 export function lateModules(asks: number): ModuleCompiler {
   const ready: CompiledModule[] = [];
   let last = 0;
@@ -11,6 +11,9 @@ export function lateModules(asks: number): ModuleCompiler {
       ready.push({ number: ++last, module: compile(bytes) });
       return last;
     },
-    take: () => (++asked % asks === 0 ? ready.pop() : undefined),
+    take: () => {
+      if (++asked % asks !== 0) return undefined;
+      return asked % (2 * asks) === 0 ? ready.pop() : ready.shift();
+    },
   };
 }
