@@ -33,6 +33,9 @@ export class SimVcpu implements VcpuPort {
   #made: { readonly number: number; readonly at: number; readonly hash: string }[] = [];
   #ending = false;
   #snapshotWanted = false;
+  /** A copy of the running guest: parts that each hold all of its state, and an end that tells what differs from the last. */
+  #copy: Copy | undefined;
+  #staged: Uint8Array = new Uint8Array(0);
   readonly #orders: (() => void)[] = [];
   readonly #tellings: (() => void)[] = [];
   #orderly = false;
@@ -132,9 +135,37 @@ export class SimVcpu implements VcpuPort {
     });
   }
 
+  copy(number: number): void {
+    this.#order(() => {
+      const rounds = 1 + this.#instance.world.random.below(3);
+      this.#copy = { number, rounds, base: new Uint8Array(0), sent: 0, arrived: 0 };
+      this.#copyOn();
+    });
+  }
+
+  copied(parts: number): void {
+    this.#order(() => {
+      if (this.#copy) this.#copy.arrived = Math.max(this.#copy.arrived, parts);
+      this.#copyOn();
+    });
+  }
+
+  forgetStaged(): void {
+    this.#order(() => {
+      this.#staged = new Uint8Array(0);
+    });
+  }
+
+  stage(pages: Uint8Array): void {
+    this.#order(() => {
+      this.#staged = pages;
+    });
+  }
+
   load(snapshot: MachineSnapshot): void {
     this.#order(() => {
-      this.#guest = Guest.restore(snapshot.machine, { output: this.#output }, this.#clients);
+      const whole = difference(snapshot.machine, this.#staged);
+      this.#guest = Guest.restore(whole, { output: this.#output }, this.#clients);
       this.#mode = 'replay';
       this.#running = false;
       this.#entries = [];
@@ -183,6 +214,7 @@ export class SimVcpu implements VcpuPort {
     if (this.#stopped || !this.#running || this.#mode !== 'live') return;
     const { random } = this.#instance.world;
     this.#takeSnapshot();
+    this.#copyOn();
     const guest = this.#guest;
     guest.run(guest.count + 1 + Math.floor((60 + random.below(200)) * this.#share));
     const now = guestNanoseconds(BigInt(Math.floor(this.#instance.clock.now() * 1e3)));
@@ -217,14 +249,35 @@ export class SimVcpu implements VcpuPort {
   #takeSnapshot(): void {
     if (!this.#snapshotWanted || this.#mode !== 'live') return;
     this.#snapshotWanted = false;
+    const snapshot = this.#snapshotSince(new Uint8Array(0));
+    this.#tell(() => this.#events.snapshot(snapshot));
+  }
+
+  #snapshotSince(base: Uint8Array): MachineSnapshot {
     const guest = this.#guest;
-    const snapshot: MachineSnapshot = {
-      machine: guest.snapshot(),
+    return {
+      machine: difference(guest.snapshot(), base),
       count: instructionCount(BigInt(guest.count)),
       position: { outputs: BigInt(guest.outputs) },
       digest: guest.digest,
     };
-    this.#tell(() => this.#events.snapshot(snapshot));
+  }
+
+  #copyOn(): void {
+    const copy = this.#copy;
+    if (!copy || this.#mode !== 'live' || copy.arrived < copy.sent) return;
+    const { number, rounds } = copy;
+    if (copy.sent < rounds) {
+      const part = this.#guest.snapshot();
+      copy.base = part;
+      copy.sent += 1;
+      this.#tell(() => this.#events.pages(number, part));
+      return;
+    }
+    this.#copy = undefined;
+    const snapshot = this.#snapshotSince(copy.base);
+    const figures = { number, rounds, pages: rounds, lastPages: 0 };
+    this.#tell(() => this.#events.snapshot(snapshot, figures));
   }
 
   readonly #output = (number: number, at: number, output: Output, link: number): void => {
@@ -317,4 +370,17 @@ export class SimVcpu implements VcpuPort {
       this.#instance.each(this.#tellings.splice(0));
     });
   }
+}
+
+interface Copy {
+  readonly number: number;
+  readonly rounds: number;
+  base: Uint8Array;
+  sent: number;
+  arrived: number;
+}
+
+/** Of the same length as `bytes`, and its own inverse: whoever has another base gets something else. */
+function difference(bytes: Uint8Array, base: Uint8Array): Uint8Array {
+  return bytes.map((byte, index) => byte ^ (base[index] ?? 0));
 }

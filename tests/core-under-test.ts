@@ -114,10 +114,10 @@ export function committing(): CoreUnderTest {
   core.step({ kind: 'protect', address: 'b' });
   core.step({ kind: 'connected', link: L, address: 'b' });
   const envelope = { vm, generation: epoch(2), sender: instanceId('b') };
-  core.receive({ kind: 'welcome', ...envelope, version: 2, machine: 'm', loaded: false, received: 0n });
+  core.receive({ kind: 'welcome', ...envelope, version: 3, machine: 'm', loaded: false, received: 0n });
   const machine = new Uint8Array(3);
   const snapshot = { machine, count: count(0n), position: { outputs: 0n }, digest: 'd' };
-  core.step({ kind: 'snapshot', snapshot });
+  core.step({ kind: 'snapshot', snapshot, copy: 1 });
   core.receive(ack(0n));
   expect(core.state).toBe('COMMIT');
   return core;
@@ -141,7 +141,7 @@ export function copyTo(backup: CoreUnderTest, attempt: number): Message[] {
     vm,
     generation: epoch(2),
     sender: instanceId('a'),
-    version: 2,
+    version: 3,
     machine: 'm',
     fresh: true,
     attempt,

@@ -189,6 +189,7 @@ test('a limited vCPU rests for its share, a paused one takes orders only', () =>
     flush() {},
     replayed() {},
     replayedToEnd() {},
+    pages() {},
     snapshot() {},
     loaded() {},
     diverged() {},

@@ -62,7 +62,7 @@ class Fed {
 const hello = (changed: object = {}): Message => ({
   kind: 'hello',
   ...ENVELOPE,
-  version: 2,
+  version: 3,
   machine: 'm',
   fresh: true,
   attempt: 1,
@@ -196,11 +196,11 @@ function pair(): { core: Primary; fed: Fed } {
   note(fed.step({ kind: 'disks-opened', epoch: epoch(1), verdict: 'ok' }));
   note(fed.step({ kind: 'protect', address: 'b' }));
   note(fed.step({ kind: 'connected', link: fed.link, address: 'b' }));
-  const welcome = { vm, generation, sender: instanceId('b'), version: 2, machine: 'm' };
+  const welcome = { vm, generation, sender: instanceId('b'), version: 3, machine: 'm' };
   note(fed.receive({ kind: 'welcome', ...welcome, loaded: false, received: 0n }));
   const machine = new Uint8Array(3);
   const snapshot = { machine, count: instructionCount(0n), position: { outputs: 0n }, digest: HASH };
-  note(fed.step({ kind: 'snapshot', snapshot }));
+  note(fed.step({ kind: 'snapshot', snapshot, copy: 1 }));
   note(fed.receive({ kind: 'ack', received: 0n, replayed: 0n }));
   note(fed.step({ kind: 'answered', answer: { nonce: asked, verdict: 'won', epoch: epoch(2) } }));
   holds(core.state === 'PAIR', `the pair did not form: ${core.state}`);

@@ -11,7 +11,7 @@ import { ENVELOPE, randomEntry, randomMessage } from './random-message.ts';
 import { holds, type Target } from './target.ts';
 
 const TAG_AT = 5;
-const HELLO: Message = { kind: 'hello', ...ENVELOPE, version: 2, machine: 'm', fresh: true, attempt: 1 };
+const HELLO: Message = { kind: 'hello', ...ENVELOPE, version: 3, machine: 'm', fresh: true, attempt: 1 };
 
 /**
  * The bytes of a logging channel. What is given out is, written again, exactly what the stream began with: so

@@ -1,7 +1,7 @@
 import type { Random } from '../../sim/random.ts';
 import { guestNanoseconds, instructionCount } from '../../src/base/units.ts';
 import { epoch, instanceId, vmId } from '../../src/ft/identity.ts';
-import type { Message } from '../../src/ft/message.ts';
+import { type Message, PROTOCOL_VERSION } from '../../src/ft/message.ts';
 import type { Input } from '../../src/machine/door.ts';
 import type { LogEntry } from '../../src/replay/log-entry.ts';
 
@@ -85,8 +85,12 @@ export function randomMessage(random: Random, sequence: bigint): Message {
   const envelope = random.chance(0.8)
     ? ENVELOPE
     : { vm: vmId('other'), generation: epoch(random.below(4)), sender: instanceId(random.pick(['p', 'q'])) };
-  const bound = { ...envelope, version: random.chance(0.9) ? 1 : 2, machine: random.chance(0.9) ? 'm' : 'n' };
-  switch (random.below(14)) {
+  const bound = {
+    ...envelope,
+    version: random.chance(0.9) ? PROTOCOL_VERSION : 2,
+    machine: random.chance(0.9) ? 'm' : 'n',
+  };
+  switch (random.below(17)) {
     case 0:
       return { kind: 'hello', ...bound, fresh: random.chance(0.5), attempt: random.below(4) };
     case 1:
@@ -116,6 +120,10 @@ export function randomMessage(random: Random, sequence: bigint): Message {
     case 8:
     case 9:
       return { kind: 'ack', received: number(random, sequence), replayed: number(random, sequence) };
+    case 10:
+      return { kind: 'pages', bytes: randomBytes(random, 64) };
+    case 11:
+      return { kind: 'staged', parts: random.below(5) };
     default:
       return { kind: 'entry', entry: randomEntry(random, sequence, 100n + sequence * 3n) };
   }

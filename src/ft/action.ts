@@ -35,7 +35,12 @@ export type FtAction =
   | { readonly kind: 'vcpu-pause' }
   | { readonly kind: 'vcpu-input'; readonly input: Input }
   | { readonly kind: 'vcpu-share'; readonly share: number }
-  | { readonly kind: 'vcpu-snapshot' }
+  /** Copy the running guest; an older copy is given up. So many of its parts have arrived. */
+  | { readonly kind: 'vcpu-copy'; readonly number: number }
+  | { readonly kind: 'vcpu-copied'; readonly parts: number }
+  /** A new copy begins to arrive; part after part of it; the end of it. */
+  | { readonly kind: 'vcpu-forget-staged' }
+  | { readonly kind: 'vcpu-stage'; readonly pages: Uint8Array }
   | { readonly kind: 'vcpu-load'; readonly snapshot: MachineSnapshot }
   | { readonly kind: 'vcpu-replay'; readonly entries: readonly LogEntry[] }
   | { readonly kind: 'vcpu-end-replay' }

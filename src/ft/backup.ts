@@ -48,6 +48,8 @@ export class Backup {
   /** The last hello that was listened to: an earlier one of the same primary comes late. */
   #greeted: { readonly sender: InstanceId; readonly attempt: number } | undefined;
   #reception = new SnapshotReception();
+  /** Parts of the copy that came before its snapshot. */
+  #staged = 0;
   #expectedDigest: string | undefined;
   /** Loads that the vCPU has not answered; what it says before the last answer is about an earlier try. */
   #loading = 0;
@@ -148,6 +150,7 @@ export class Backup {
       case 'connected':
       case 'entry':
       case 'flush':
+      case 'pages':
       case 'snapshot':
       case 'handed-over':
       case 'candidate':
@@ -202,6 +205,8 @@ export class Backup {
         entries.push(message.entry);
         return undefined;
       }
+      case 'pages':
+        return this.#stage(message.bytes);
       case 'snapshot-begin':
       case 'held-output':
       case 'snapshot-part':
@@ -212,6 +217,7 @@ export class Backup {
         return undefined;
       case 'welcome':
       case 'ack':
+      case 'staged':
       case 'diverged':
         return `a backup gets no ${message.kind}`;
       default:
@@ -258,6 +264,8 @@ export class Backup {
   #expect(pair: Pair): void {
     this.#pair = pair;
     this.#reception = new SnapshotReception();
+    this.#staged = 0;
+    this.#do({ kind: 'vcpu-forget-staged' });
     this.#expectedDigest = undefined;
     this.#order = new EntryOrder();
     this.#replayed = 0n;
@@ -291,6 +299,17 @@ export class Backup {
   }
 
   // ------------------------------------------------------------------------------------------ the snapshot
+
+  /** Pages of the running guest: the vCPU keeps them for the snapshot that completes them. */
+  #stage(pages: Uint8Array): string | undefined {
+    if (this.#state !== 'LOAD' || this.#reception.begun) return 'pages at the wrong time';
+    this.#detector.heard(this.#now);
+    this.#staged += 1;
+    this.#do({ kind: 'vcpu-stage', pages });
+    this.#send({ kind: 'staged', parts: this.#staged });
+    this.#flush();
+    return undefined;
+  }
 
   #snapshotPart(message: Parameters<SnapshotReception['receive']>[0]): string | undefined {
     if (this.#state !== 'LOAD' || this.#expectedDigest !== undefined)

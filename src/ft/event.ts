@@ -36,7 +36,9 @@ export type FtEvent =
   | { readonly kind: 'entry'; readonly at: InstructionCount; readonly payload: LogPayload }
   | { readonly kind: 'output'; readonly output: NumberedOutput }
   | { readonly kind: 'flush' }
-  | { readonly kind: 'snapshot'; readonly snapshot: MachineSnapshot }
+  /** A part of the copy with this number, and its end. */
+  | { readonly kind: 'pages'; readonly copy: number; readonly bytes: Uint8Array }
+  | { readonly kind: 'snapshot'; readonly snapshot: MachineSnapshot; readonly copy: number | undefined }
   | { readonly kind: 'loaded'; readonly digest: string }
   | { readonly kind: 'replayed'; readonly sequence: bigint }
   | { readonly kind: 'replayed-to-end'; readonly pending: readonly DiskRequestOutput[] }

@@ -11,8 +11,8 @@ const envelope = { vm: vmId('vm-é'), generation: epoch(7), sender: instanceId('
 const count = instructionCount(99n);
 const hash = '0123456789abcdef'.repeat(2);
 const messages: Message[] = [
-  { kind: 'hello', ...envelope, version: 2, machine: 'm', fresh: true, attempt: 1 },
-  { kind: 'welcome', ...envelope, version: 2, machine: 'm', loaded: true, received: 12n },
+  { kind: 'hello', ...envelope, version: 3, machine: 'm', fresh: true, attempt: 1 },
+  { kind: 'welcome', ...envelope, version: 3, machine: 'm', loaded: true, received: 12n },
   { kind: 'snapshot-begin', bytes: 3, count, position: { outputs: 4n }, released: 3n, digest: hash },
   {
     kind: 'held-output',

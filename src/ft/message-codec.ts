@@ -12,7 +12,9 @@ import type { Envelope, Heartbeat, Message } from './message.ts';
 
 export function encodeMessage(message: Message): Uint8Array {
   if (message.kind === 'entry') return encodeEntry(message.entry);
-  const body = new ByteWriter(message.kind === 'snapshot-part' ? message.bytes.length : 128);
+  const body = new ByteWriter(
+    'bytes' in message && typeof message.bytes !== 'number' ? message.bytes.length : 128,
+  );
   writeBody(body, message);
   return encodeFrame(FRAME_TAG[message.kind], body.finish());
 }
@@ -35,10 +37,14 @@ function writeBody(body: ByteWriter, message: Exclude<Message, { kind: 'entry' }
       body.u64(message.output.number).u64(message.output.at).raw(hexBytes(message.output.hash));
       body.bytes(encodeOutput(message.output.output));
       return;
+    case 'pages':
     case 'snapshot-part':
       body.raw(message.bytes);
       return;
     case 'snapshot-end':
+      return;
+    case 'staged':
+      body.uint(message.parts);
       return;
     case 'ack':
       body.u64(message.received).u64(message.replayed);
@@ -113,6 +119,10 @@ function readBody(tag: number, body: ByteReader): Message | undefined {
       const hash = hexText(body.raw(16));
       return { kind: 'held-output', output: { number, at, hash, output: decodeOutput(body.bytes()) } };
     }
+    case FRAME_TAG.pages:
+      return { kind: 'pages', bytes: body.raw(body.remaining) };
+    case FRAME_TAG.staged:
+      return { kind: 'staged', parts: body.uint() };
     case FRAME_TAG['snapshot-part']:
       return { kind: 'snapshot-part', bytes: body.raw(body.remaining) };
     case FRAME_TAG['snapshot-end']:

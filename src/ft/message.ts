@@ -5,7 +5,7 @@ import type { LogPosition } from '../replay/position.ts';
 import type { Epoch, InstanceId, VmId } from './identity.ts';
 
 /** Raised when a message changes its meaning. Two sides of different versions do not pair. */
-export const PROTOCOL_VERSION = 2;
+export const PROTOCOL_VERSION = 3;
 
 /**
  * Who speaks, in which pair. Hello and welcome carry it and bind their connection to it, so the messages that
@@ -40,6 +40,11 @@ export type Message =
       readonly loaded: boolean;
       readonly received: bigint;
     } & Envelope)
+  /** P to B, before the snapshot: pages of the guest's RAM while it runs on. What comes later is newer. */
+  | { readonly kind: 'pages'; readonly bytes: Uint8Array }
+  /** B to P: so many of them have arrived since the hello. */
+  | { readonly kind: 'staged'; readonly parts: number }
+  /** The end of the copy: all state but RAM, and the pages that have changed since they were sent. */
   | {
       readonly kind: 'snapshot-begin';
       readonly bytes: number;

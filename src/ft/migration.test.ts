@@ -34,11 +34,15 @@ function migrating(): CoreUnderTest {
   expect(core.state).toBe('COPY');
   core.step({ kind: 'connected', link: NEW, address: 'c' });
   const envelope = { vm, generation: epoch(3), sender: instanceId('c') };
-  received(core, { kind: 'welcome', ...envelope, version: 2, machine: 'm', loaded: false, received: 0n });
+  received(core, { kind: 'welcome', ...envelope, version: 3, machine: 'm', loaded: false, received: 0n });
   core.step(frame(1n));
   const machine = new Uint8Array(3);
   const at = instructionCount(10n);
-  core.step({ kind: 'snapshot', snapshot: { machine, count: at, position: { outputs: 1n }, digest: 'd' } });
+  core.step({
+    kind: 'snapshot',
+    snapshot: { machine, count: at, position: { outputs: 1n }, digest: 'd' },
+    copy: 2,
+  });
   return core;
 }
 

@@ -16,6 +16,8 @@ export type PartnerNews =
   /** It is there and empty: a snapshot may be sent. */
   | { readonly kind: 'empty' }
   | { readonly kind: 'acked' }
+  /** So many parts of the copy have arrived. */
+  | { readonly kind: 'staged'; readonly parts: number }
   /** It cannot go on where it was: what it had is gone. */
   | { readonly kind: 'forgot'; readonly reason: string }
   /** The connection is no good any more. */
@@ -31,6 +33,9 @@ export class Partner {
   readonly generation: Epoch;
   readonly since: HostMilliseconds;
   readonly lag = new ExecutionLag();
+  #copy: number | undefined;
+  #parts = 0;
+  #progress: HostMilliseconds | undefined;
   readonly #side: Side;
   readonly #do: (action: FtAction) => void;
   /** Counts the hellos of this primary, to whomever. */
@@ -104,6 +109,30 @@ export class Partner {
     if (this.#link !== undefined && !this.#cut) this.#do({ kind: 'flush', link: this.#link });
   }
 
+  /** The vCPU copies its guest for this partner now, under this number: what it tells of an older copy is void. */
+  beginCopy(number: number): void {
+    this.#copy = number;
+    this.#parts = 0;
+  }
+
+  /** Is the copy with this number the one that is under way? */
+  takes(copy: number | undefined): boolean {
+    return copy !== undefined && copy === this.#copy;
+  }
+
+  /** When its copy last got on, or began. */
+  get progress(): HostMilliseconds {
+    return this.#progress ?? this.since;
+  }
+
+  /** A part of the copy that goes before the snapshot. */
+  sendPages(bytes: Uint8Array): void {
+    if (this.#link === undefined || this.#stream) return;
+    this.#parts += 1;
+    this.#send(this.#link, { kind: 'pages', bytes });
+    this.flush();
+  }
+
   /** Everything that the vCPU told so far is in the snapshot; the next entry is position 1 of this generation. */
   copy(snapshot: MachineSnapshot, end: bigint, released: bigint, held: readonly NumberedOutput[]): void {
     const link = this.#link;
@@ -153,6 +182,9 @@ export class Partner {
         // What was made while no connection was open has been sent to nobody yet.
         if (link !== this.#link) return { kind: 'broken', reason: 'an ack before the welcome' };
         return this.#acked(message.received, message.replayed, now);
+      case 'staged':
+        if (link !== this.#link) return { kind: 'broken', reason: 'staged before the welcome' };
+        return this.#staged(message.parts, now);
       case 'over':
         return { kind: 'over', epoch: message.epoch };
       case 'diverged':
@@ -189,6 +221,13 @@ export class Partner {
     for (const entry of missing) this.#send(link, { kind: 'entry', entry });
     this.#do({ kind: 'flush', link });
     return this.#acked(welcome.received, this.#stream.replayed, now);
+  }
+
+  #staged(parts: number, now: HostMilliseconds): PartnerNews {
+    if (parts > this.#parts) return { kind: 'broken', reason: `${parts} parts staged, ${this.#parts} sent` };
+    this.#watch?.heard(now);
+    this.#progress = now;
+    return { kind: 'staged', parts };
   }
 
   #acked(received: bigint, replayed: bigint, now: HostMilliseconds): PartnerNews {

@@ -29,6 +29,8 @@ export class Primary {
   readonly #side: Side;
   #actions: FtAction[] = [];
   #now: HostMilliseconds;
+  /** Copies that were begun. */
+  #copies = 0;
   #state: PrimaryState = 'START';
   #epoch: Epoch;
   /** The last position in this primary's log; each partner's stream counts from its own base. */
@@ -170,8 +172,12 @@ export class Primary {
       case 'flush':
         this.#partners.flush();
         break;
+      case 'pages':
+        if (this.#state === 'COPY' && this.#partners.joining?.takes(event.copy))
+          this.#partners.joining.sendPages(event.bytes);
+        break;
       case 'snapshot':
-        this.#snapshot(event.snapshot);
+        this.#snapshot(event.snapshot, event.copy);
         break;
       case 'vcpu-stopped':
         if (event.failed) this.#halt(`the vCPU stopped: ${event.reason}`);
@@ -318,9 +324,17 @@ export class Primary {
     this.#partners.attach(epoch(this.#epoch + 1), address, this.#now);
   }
 
-  #snapshot(snapshot: MachineSnapshot): void {
-    if (this.#state !== 'COPY') return;
-    this.#partners.joining?.copy(snapshot, this.#end, this.#gate.released, this.#gate.outputs);
+  /** The running guest is copied anew for whoever is there and has nothing. */
+  #beginCopy(partner: Partner): void {
+    this.#copies += 1;
+    partner.beginCopy(this.#copies);
+    this.#do({ kind: 'vcpu-copy', number: this.#copies });
+  }
+
+  #snapshot(snapshot: MachineSnapshot, copy: number | undefined): void {
+    const { joining } = this.#partners;
+    if (this.#state !== 'COPY' || !joining?.takes(copy)) return;
+    joining.copy(snapshot, this.#end, this.#gate.released, this.#gate.outputs);
   }
 
   /** The first ack says that the snapshot is loaded: from the end of the log on, the new backup is a gate. */
@@ -397,7 +411,10 @@ export class Primary {
       case undefined:
         return;
       case 'empty':
-        this.#do({ kind: 'vcpu-snapshot' });
+        this.#beginCopy(partner);
+        return;
+      case 'staged':
+        if (partner === this.#partners.joining) this.#do({ kind: 'vcpu-copied', parts: news.parts });
         return;
       case 'acked':
         if (partner === this.#partners.pair) this.#gate.acked(partner.acked, this.#now);
@@ -488,7 +505,8 @@ export class Primary {
       else if (silence === 'stuck' && this.#state === 'GATE') this.#joiningLost('nothing is acked');
       else if (!joining.connected && !joining.copied && waited >= patience)
         this.#joiningLost('it cannot be reached');
-      else if (waited >= this.#side.timing.copyMs) this.#joiningLost('it was not ready in time');
+      else if (this.#now - joining.progress >= this.#side.timing.copyMs)
+        this.#joiningLost('it was not ready in time');
     } else if (this.#state === 'COMMIT') {
       const since = this.#questions.since ?? this.#now;
       if (silence === 'silent') this.#suspect('the new backup is silent while the commit is open');

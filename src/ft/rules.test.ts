@@ -278,7 +278,7 @@ test('Order: a gap, a repeat or a damaged frame ends the connection, and is neve
       vm,
       generation: epoch(2),
       sender: instanceId('a'),
-      version: 2,
+      version: 3,
       machine: 'm',
       fresh: false,
       attempt: 2,
@@ -297,7 +297,7 @@ test('a primary answers a stranger only with the epoch, and closes', () => {
     vm,
     generation: epoch(1),
     sender: instanceId('x'),
-    version: 2,
+    version: 3,
     machine: 'm',
     fresh: false,
     attempt: 2,
@@ -313,7 +313,7 @@ test('Order: a hello that was held up on the way does not undo what a later one 
   const core = loadedBackup();
   core.receive(logged(1n));
   const envelope = { vm, generation: epoch(2), sender: instanceId('a') };
-  const hello = { kind: 'hello', ...envelope, version: 2, machine: 'm', fresh: true, attempt: 1 } as const;
+  const hello = { kind: 'hello', ...envelope, version: 3, machine: 'm', fresh: true, attempt: 1 } as const;
   const late = core.step({ kind: 'received', link: link(7), messages: [hello] });
   expect(late).toEqual([{ kind: 'close', link: 7 }]);
   expect(core.state).toBe('BACK');
@@ -335,7 +335,7 @@ test('Order: a broken connection goes on after the position that the backup name
   const welcome: Message = {
     kind: 'welcome',
     ...envelope,
-    version: 2,
+    version: 3,
     machine: 'm',
     loaded: true,
     received: 2n,
@@ -404,7 +404,7 @@ test('Backpressure: a buffer that drains while the channel is broken is read int
   core.step({ kind: 'broken', link: L, reason: 'reset' });
   core.step({ kind: 'replayed', sequence });
   const envelope = { vm, generation: epoch(2), sender: instanceId('a') };
-  const hello: Message = { kind: 'hello', ...envelope, version: 2, machine: 'm', fresh: false, attempt: 2 };
+  const hello: Message = { kind: 'hello', ...envelope, version: 3, machine: 'm', fresh: false, attempt: 2 };
   const resumed = core.step({ kind: 'received', link: link(2), messages: [hello] });
   expect(kinds(resumed)).not.toContain('pause-reading');
 });
@@ -426,7 +426,7 @@ test('Backpressure: a backup that acks nothing, on a new connection neither, end
     const welcome = {
       kind: 'welcome',
       ...envelope,
-      version: 2,
+      version: 3,
       machine: 'm',
       loaded: true,
       received: 0n,

@@ -30,6 +30,10 @@ export class SnapshotReception {
   #held: NumberedOutput[] = [];
   #heldBytes = 0;
 
+  get begun(): boolean {
+    return this.#begin !== undefined;
+  }
+
   /** Undefined until the last part is there. */
   receive(message: SnapshotMessage): Result<ReceivedSnapshot | undefined> {
     if (message.kind === 'snapshot-begin') {

@@ -77,6 +77,7 @@ export class PowerCycle {
       flush: () => {},
       replayed: () => {},
       replayedToEnd: () => {},
+      pages: () => {},
       snapshot: () => {},
       loaded: () => {},
       diverged: () => {},

@@ -20,6 +20,7 @@ function vcpu() {
   const listen = () =>
     loop.listen({
       output: (output) => outputs.push(output),
+      pages() {},
       snapshot: (snapshot) => snapshots.push(snapshot),
       entry() {},
       flush() {},

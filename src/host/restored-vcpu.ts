@@ -25,6 +25,7 @@ export function restoreInto(vcpu: VcpuPort, snapshot: MachineSnapshot): Promise<
       output() {},
       flush() {},
       replayed() {},
+      pages() {},
       snapshot() {},
     });
     vcpu.load(snapshot);

@@ -1,6 +1,7 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { InstructionCount } from '../base/units.ts';
 import type { MachineSnapshot } from '../ft/event.ts';
+import type { CopyFigures } from '../hypervisor/ports.ts';
 import type { EngineOptions, MachineConfig } from '../machine/config.ts';
 import type { DiskRequestOutput, Input } from '../machine/door.ts';
 import type { BootImage } from '../machine/machine.ts';
@@ -17,6 +18,10 @@ export type VcpuOrder =
   | { readonly kind: 'end-replay' }
   | { readonly kind: 'share'; readonly share: number }
   | { readonly kind: 'snapshot' }
+  | { readonly kind: 'copy'; readonly number: number }
+  | { readonly kind: 'copied'; readonly parts: number }
+  | { readonly kind: 'forget-staged' }
+  | { readonly kind: 'stage'; readonly pages: Uint8Array }
   | { readonly kind: 'load'; readonly snapshot: MachineSnapshot }
   | { readonly kind: 'stop' };
 
@@ -30,7 +35,8 @@ export type VcpuNews =
       readonly at: InstructionCount;
       readonly pending: readonly DiskRequestOutput[];
     }
-  | { readonly kind: 'snapshot'; readonly snapshot: MachineSnapshot }
+  | { readonly kind: 'pages'; readonly copy: number; readonly bytes: Uint8Array }
+  | { readonly kind: 'snapshot'; readonly snapshot: MachineSnapshot; readonly copy: CopyFigures | undefined }
   | { readonly kind: 'loaded'; readonly digest: string }
   | { readonly kind: 'diverged'; readonly reason: string }
   | { readonly kind: 'stopped'; readonly reason: string; readonly failed: boolean }

@@ -73,6 +73,23 @@ export class VcpuThread implements VcpuPort {
     this.#order({ kind: 'snapshot' });
   }
 
+  copy(number: number): void {
+    this.#order({ kind: 'copy', number });
+  }
+
+  copied(parts: number): void {
+    this.#order({ kind: 'copied', parts });
+  }
+
+  forgetStaged(): void {
+    this.#order({ kind: 'forget-staged' });
+  }
+
+  stage(pages: Uint8Array): void {
+    // They are a piece of what the connection read: copied once, here.
+    this.#order({ kind: 'stage', pages: pages.slice() });
+  }
+
   load(snapshot: MachineSnapshot): void {
     // The bytes move over: nobody on this side looks at them again.
     const { buffer } = snapshot.machine;
@@ -111,8 +128,11 @@ export class VcpuThread implements VcpuPort {
       case 'replayed-to-end':
         events.replayedToEnd(news.at, news.pending);
         break;
+      case 'pages':
+        events.pages(news.copy, news.bytes);
+        break;
       case 'snapshot':
-        events.snapshot(news.snapshot);
+        events.snapshot(news.snapshot, news.copy);
         break;
       case 'loaded':
         events.loaded(news.digest);

@@ -23,7 +23,7 @@ const loop = new VcpuLoop(
   {
     create: (sink) =>
       boot ? OrderedMachine.create(config, boot, sink, options) : failed('there is nothing to boot'),
-    restore: (snapshot, sink) => OrderedMachine.restore(snapshot, sink, options),
+    restore: (snapshot, sink, staged) => OrderedMachine.restore(snapshot, sink, options, staged),
   },
   { digestEveryMs },
 );
@@ -45,9 +45,13 @@ loop.listen({
   flush: () => post({ kind: 'flush' }),
   replayed: (sequence, at) => post({ kind: 'replayed', sequence, at }),
   replayedToEnd: (at, pending) => post({ kind: 'replayed-to-end', at, pending }),
-  snapshot: (snapshot) => {
+  pages: (copy, bytes) => {
+    const { buffer } = bytes;
+    post({ kind: 'pages', copy, bytes }, buffer instanceof ArrayBuffer ? [buffer] : []);
+  },
+  snapshot: (snapshot, copy) => {
     const { buffer } = snapshot.machine;
-    post({ kind: 'snapshot', snapshot }, buffer instanceof ArrayBuffer ? [buffer] : []);
+    post({ kind: 'snapshot', snapshot, copy }, buffer instanceof ArrayBuffer ? [buffer] : []);
   },
   loaded: (digest) => {
     tellStopWord();
@@ -89,6 +93,18 @@ function obey(order: VcpuOrder): void {
       break;
     case 'snapshot':
       loop.snapshot();
+      break;
+    case 'copy':
+      loop.copy(order.number);
+      break;
+    case 'copied':
+      loop.copied(order.parts);
+      break;
+    case 'forget-staged':
+      loop.forgetStaged();
+      break;
+    case 'stage':
+      loop.stage(order.pages);
       break;
     case 'load':
       loop.load(order.snapshot);

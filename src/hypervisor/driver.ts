@@ -14,6 +14,7 @@ import type {
   ChannelPort,
   ClockPort,
   ConsolePort,
+  CopyFigures,
   DiskPort,
   EntropyPort,
   HeartbeatPort,
@@ -185,7 +186,8 @@ export class Driver {
       entry: (at, payload) => this.#event({ kind: 'entry', at, payload }),
       output: (output) => this.#event({ kind: 'output', output }),
       flush: () => this.#event({ kind: 'flush' }),
-      snapshot: (snapshot) => this.#snapshot(snapshot),
+      pages: (copy, bytes) => this.#event({ kind: 'pages', copy, bytes }),
+      snapshot: (snapshot, copy) => this.#snapshot(snapshot, copy),
       loaded: (digest) => this.#event({ kind: 'loaded', digest }),
       replayed: (sequence) => this.#event({ kind: 'replayed', sequence }),
       replayedToEnd: (_at, pending) => this.#event({ kind: 'replayed-to-end', pending }),
@@ -194,12 +196,14 @@ export class Driver {
     });
   }
 
-  #snapshot(snapshot: MachineSnapshot): void {
-    const saved = this.#saving;
-    if (!saved || this.#core.state !== 'SOLE') {
-      this.#event({ kind: 'snapshot', snapshot });
+  #snapshot(snapshot: MachineSnapshot, copy: CopyFigures | undefined): void {
+    if (copy) {
+      this.#ports.status.report({ kind: 'copied', ...copy, count: snapshot.count });
+      this.#event({ kind: 'snapshot', snapshot, copy: copy.number });
       return;
     }
+    const saved = this.#saving;
+    if (!saved || this.#core.state !== 'SOLE') return;
     saved(snapshot);
     this.#halt('saved');
   }
@@ -314,8 +318,17 @@ export class Driver {
       case 'vcpu-share':
         vcpu.setShare(action.share);
         break;
-      case 'vcpu-snapshot':
-        vcpu.snapshot();
+      case 'vcpu-copy':
+        vcpu.copy(action.number);
+        break;
+      case 'vcpu-copied':
+        vcpu.copied(action.parts);
+        break;
+      case 'vcpu-forget-staged':
+        vcpu.forgetStaged();
+        break;
+      case 'vcpu-stage':
+        vcpu.stage(action.pages);
         break;
       case 'vcpu-load':
         vcpu.load(action.snapshot);

@@ -194,9 +194,29 @@ export interface VcpuPort {
   setShare(share: number): void;
   /** Asks for a snapshot at the next boundary; everything emitted before `snapshot` is contained in it. */
   snapshot(): void;
-  /** Loads a snapshot into a paused vCPU. Answered by `loaded`. */
+  /**
+   * Live mode: copies the running guest, page by page while it runs, and ends with a snapshot of what changed last. It
+   * stays little ahead of what `copied` says the other end has. An older copy is given up.
+   */
+  copy(number: number): void;
+  /** So many of the present copy's `pages` have arrived. */
+  copied(parts: number): void;
+  /** A new copy begins to arrive, and part after part of it: what `load` completes. */
+  forgetStaged(): void;
+  stage(pages: Uint8Array): void;
+  /** Loads a snapshot, with what was staged before it, into a paused vCPU. Answered by `loaded`. */
   load(snapshot: MachineSnapshot): void;
   stop(): void;
+}
+
+/** A copy of a running guest [FT 3.1]. */
+export interface CopyFigures {
+  readonly number: number;
+  /** Times that the guest's pages were gone through while it ran. */
+  readonly rounds: number;
+  /** Pages whose content was sent, the last ones included; and those last ones. */
+  readonly pages: number;
+  readonly lastPages: number;
 }
 
 export interface VcpuEvents {
@@ -209,7 +229,10 @@ export interface VcpuEvents {
   /** Replay mode: entries up to this sequence are replayed. */
   replayed(sequence: bigint, at: InstructionCount): void;
   replayedToEnd(at: InstructionCount, pendingDiskRequests: readonly DiskRequestOutput[]): void;
-  snapshot(snapshot: MachineSnapshot): void;
+  /** Live mode: a part of the copy with this number. */
+  pages(copy: number, bytes: Uint8Array): void;
+  /** The end of a copy, or, without a number, what `snapshot` asked for. */
+  snapshot(snapshot: MachineSnapshot, copy?: CopyFigures): void;
   loaded(digest: string): void;
   /** Replay mode: this side did something else than the log says. One line with the count. */
   diverged(reason: string): void;
@@ -236,6 +259,8 @@ export type StatusReport =
       readonly detail: string;
       readonly protection: Protection;
     }
+  /** The guest has been copied, up to this count, for a backup. */
+  | ({ readonly kind: 'copied'; readonly count: InstructionCount } & CopyFigures)
   | { readonly kind: 'power'; readonly state: PowerOutput['state']; readonly value: number }
   | { readonly kind: 'halted'; readonly reason: string };
 

@@ -34,6 +34,7 @@ class Bench {
         this.#log(output.at, outputMark(output));
       },
       flush: () => this.told.push('flush'),
+      pages() {},
       snapshot: (snapshot) => {
         this.snapshot = snapshot;
       },

@@ -5,6 +5,7 @@ import {
   instructionCount,
 } from '../base/units.ts';
 import type { MachineSnapshot } from '../ft/event.ts';
+import { StagedPages } from '../machine/copied-pages.ts';
 import type { Input, Machine, Output, OutputSink } from '../machine/door.ts';
 import type { LogEntry } from '../replay/log-entry.ts';
 import { LOG_START } from '../replay/position.ts';
@@ -13,6 +14,7 @@ import { Replayer } from '../replay/replayer.ts';
 import { GuestClock } from './guest-clock.ts';
 import type { MachineFactory } from './machine-factory.ts';
 import type { VcpuEvents, VcpuPort } from './ports.ts';
+import { RunningCopy } from './running-copy.ts';
 
 export type VcpuStep =
   | { readonly kind: 'busy' }
@@ -41,6 +43,9 @@ const FLUSH_EVERY_MS = 15;
 /** A slowed vCPU rests for so long at once: a host's timers are no finer. */
 const REST_MIN_MS = 0.5;
 
+/** Addresses of RAM have 32 bits in a snapshot's page numbers and in the engine. */
+const RAM_BYTES_MAX = 4 * 1024 * 1024 * 1024;
+
 const BUSY: VcpuStep = { kind: 'busy' };
 const IDLE: VcpuStep = { kind: 'idle', until: undefined, heldBack: false };
 
@@ -68,6 +73,10 @@ export class VcpuLoop implements VcpuPort {
   #unflushed = false;
   #flushedAt = Number.NEGATIVE_INFINITY;
   #snapshotWanted = false;
+  #copyWanted: number | undefined;
+  #copy: RunningCopy | undefined;
+  #staged: StagedPages | undefined;
+  #stagedWrongly: string | undefined;
   #ending = false;
   #released = 0n;
   #told = 0n;
@@ -145,14 +154,44 @@ export class VcpuLoop implements VcpuPort {
     this.#snapshotWanted = true;
   }
 
+  copy(number: number): void {
+    this.#copy = undefined;
+    this.#copyWanted = number;
+  }
+
+  copied(parts: number): void {
+    this.#copy?.arrived(parts);
+  }
+
+  forgetStaged(): void {
+    this.#staged = undefined;
+    this.#stagedWrongly = undefined;
+  }
+
+  stage(pages: Uint8Array): void {
+    this.#staged ??= new StagedPages(RAM_BYTES_MAX);
+    this.#stagedWrongly ??= this.#staged.add(pages);
+  }
+
   load(snapshot: MachineSnapshot): void {
+    const staged = this.#staged;
+    const wrong = this.#stagedWrongly;
+    this.forgetStaged();
+    if (wrong !== undefined) {
+      this.#fail(wrong);
+      return;
+    }
     this.#recorder = undefined;
     this.#running = false;
     this.#machine = undefined;
     this.#released = 0n;
     this.#told = 0n;
     this.#ending = false;
-    const made = this.#factory.restore(snapshot.machine, { output: (output) => this.#sink.output(output) });
+    const made = this.#factory.restore(
+      snapshot.machine,
+      { output: (output) => this.#sink.output(output) },
+      staged,
+    );
     if (!made.ok) {
       this.#fail(made.error);
       return;
@@ -180,7 +219,10 @@ export class VcpuLoop implements VcpuPort {
     if (this.#stopped || !machine) return IDLE;
     try {
       if (this.#replayer) return this.#replayStep(machine, this.#replayer);
-      return this.#recorder ? this.#liveStep(machine, this.#recorder, now) : IDLE;
+      if (!this.#recorder) return IDLE;
+      this.#copyOn(machine, this.#recorder);
+      const step = this.#liveStep(machine, this.#recorder, now);
+      return this.#copy?.ready ? BUSY : step;
     } catch (error) {
       // A trap, a failed allocation or a broken invariant stops this side; the guest never sees it (design 3).
       this.#fail(error instanceof Error ? `${error.name}: ${error.message}` : String(error));
@@ -291,9 +333,31 @@ export class VcpuLoop implements VcpuPort {
 
   #takeSnapshot(machine: Machine, recorder: Recorder): void {
     this.#snapshotWanted = false;
+    this.#events.snapshot(this.#snapshotOf(machine, recorder));
+  }
+
+  #snapshotOf(machine: Machine, recorder: Recorder, changed?: Uint32Array): MachineSnapshot {
     const { position } = recorder;
     const digest = machine.digest();
-    this.#events.snapshot({ machine: machine.snapshot(), count: machine.count, position, digest });
+    return { machine: machine.snapshot(changed), count: machine.count, position, digest };
+  }
+
+  /** A part of the copy, if one is wanted and the other end keeps up. */
+  #copyOn(machine: Machine, recorder: Recorder): void {
+    const number = this.#copyWanted;
+    if (number !== undefined) {
+      this.#copyWanted = undefined;
+      this.#copy = RunningCopy.of(number, machine);
+      const whole = { number, rounds: 0, pages: 0, lastPages: 0 };
+      if (!this.#copy) this.#events.snapshot(this.#snapshotOf(machine, recorder), whole);
+    }
+    const copy = this.#copy;
+    if (!copy?.ready) return;
+    const part = copy.next();
+    if (part?.kind === 'pages') this.#events.pages(copy.number, part.bytes);
+    if (part?.kind !== 'last') return;
+    this.#copy = undefined;
+    this.#events.snapshot(this.#snapshotOf(machine, recorder, part.pages), copy.figures(part.pages.length));
   }
 
   #idle(until: HostMilliseconds | undefined, heldBack = false): VcpuStep {

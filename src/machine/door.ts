@@ -143,8 +143,19 @@ export interface Machine {
   differingParts?(theirs: Uint8Array): string | undefined;
   /** Uses no compiled code until about this count: nothing that the guest or a digest could see. */
   interpretUntil?(count: InstructionCount): void;
-  /** The whole state; zero pages are left out. Changes nothing. */
-  snapshot(): Uint8Array;
+  /**
+   * Begins a copy of the running machine: from now on it is noted which pages change. `changedPages` gives those that
+   * the copy lacks, at first all of them; `encodePages` gives the present content of some, for a StagedPages elsewhere.
+   * `leavesZeroesOut`: for the first time, when there is nothing at the other end.
+   */
+  beginCopy?(): void;
+  changedPages?(): Uint32Array;
+  encodePages?(pages: Uint32Array, leavesZeroesOut: boolean): Uint8Array;
+  /**
+   * The whole state; zero pages are left out. Changes nothing. `changed`: ends a copy, with these pages; the others
+   * are at the other end.
+   */
+  snapshot(changed?: Uint32Array): Uint8Array;
 }
 
 /** Receives outputs at the count where the machine made them. */

@@ -59,6 +59,7 @@ import { cpuidTable } from '../x86/system/cpuid.ts';
 import { longModeEntry, powerOn } from '../x86/system/reset.ts';
 import { type LinuxEntry, type LinuxImage, loadLinux } from './boot/linux.ts';
 import { decodeConfig, type EngineOptions, encodeConfig, hexBytes, type MachineConfig } from './config.ts';
+import { encodePages, isZero, type StagedPages } from './copied-pages.ts';
 import { differingParts, encodeParts, type StatePart } from './digest-parts.ts';
 import type {
   Digest,
@@ -492,6 +493,7 @@ export class LockstepMachine implements Machine {
     const { dirty } = mmu;
     for (let page = dirty.indexOf(1); page >= 0; page = dirty.indexOf(1, page + 1)) {
       dirty[page] = 0;
+      if (this.#changed !== undefined) this.#changed[page] = 1;
       const hash = this.#hashPage(page);
       const mixed = hash === 0n ? 0n : BigInt.asUintN(64, (hash ^ BigInt(page)) * 0x9e37_79b9_7f4a_7c15n);
       const change = mixed - this.#pageHashes[page]!;
@@ -536,18 +538,44 @@ export class LockstepMachine implements Machine {
     return this.#platform.serial.room;
   }
 
-  /** `appendix` goes behind the snapshot, in the same piece of memory. */
-  snapshot(appendix?: Uint8Array): Uint8Array {
+  /** While a copy of the running machine is made: pages written since they were asked for. */
+  #changed: Uint8Array | undefined;
+
+  beginCopy(): void {
+    this.#changed = new Uint8Array(this.#ram.length / PAGE).fill(1);
+  }
+
+  changedPages(): Uint32Array {
+    const changed = this.#changed;
+    if (changed === undefined) return new Uint32Array(0);
+    this.digest();
+    const pages: number[] = [];
+    for (let page = changed.indexOf(1); page >= 0; page = changed.indexOf(1, page + 1)) pages.push(page);
+    changed.fill(0);
+    return Uint32Array.from(pages);
+  }
+
+  encodePages(pages: Uint32Array, leavesZeroesOut: boolean): Uint8Array {
+    return encodePages(this.#ram, pages, leavesZeroesOut);
+  }
+
+  #usedPages(): number[] {
+    const pages: number[] = [];
+    for (let page = 0; page < this.#ram.length / PAGE; page++)
+      if (!isZero(this.#ram.subarray(page * PAGE, (page + 1) * PAGE))) pages.push(page);
+    return pages;
+  }
+
+  /**
+   * `changed`: the end of a copy, with these pages only. `appendix` goes behind the snapshot, in the same piece of
+   * memory.
+   */
+  snapshot(changed?: Uint32Array, appendix?: Uint8Array): Uint8Array {
     const state = new ByteWriter(16384);
     this.#saveState(state);
     const header = encodeConfig(this.config);
-    const words = new BigUint64Array(this.#ram.buffer, this.#ram.byteOffset, this.#ram.length / 8);
-    const pages: number[] = [];
-    for (let page = 0; page < this.#ram.length / PAGE; page++) {
-      let empty = true;
-      for (let word = page * 512; word < page * 512 + 512 && empty; word++) empty = words[word] === 0n;
-      if (!empty) pages.push(page);
-    }
+    const pages = changed ?? this.#usedPages();
+    if (changed !== undefined) this.#changed = undefined;
     // As large as it will be, and handed out as it is: copies of it would be a good part of what a guest costs.
     const size = 128 + header.length + state.length + pages.length * (PAGE + 4) + (appendix?.length ?? 0);
     const writer = new ByteWriter(size);
@@ -578,8 +606,18 @@ export class LockstepMachine implements Machine {
   }
 
   /** For a machine just made: takes over the state behind a snapshot's header. */
-  restore(reader: ByteReader): Result<undefined> {
+  restore(reader: ByteReader, staged?: StagedPages): Result<undefined> {
     this.#loadState(new ByteReader(reader.bytes()));
+    let outside = false;
+    staged?.each((page, content) => {
+      if (page >= this.#ram.length / PAGE) {
+        outside = true;
+        return;
+      }
+      this.#ram.set(content, page * PAGE);
+      this.#engine.mmu.dirty[page] = 1;
+    });
+    if (outside) return failed('a page outside RAM was copied');
     for (let page = reader.u32(); page !== 0xffff_ffff; page = reader.u32()) {
       if (page >= this.#ram.length / PAGE) return failed('the snapshot has a page outside RAM');
       this.#ram.set(reader.raw(PAGE), page * PAGE);
@@ -607,11 +645,15 @@ export function createMachine(
   return booted.ok ? ok(machine) : booted;
 }
 
-/** A machine in exactly the state of a snapshot. Damaged bytes give an error. */
+/**
+ * A machine in exactly the state of a snapshot. Damaged bytes give an error. `staged`: what had come of a copy before
+ * the snapshot, which is its end.
+ */
 export function restoreMachine(
   snapshot: Uint8Array,
   sink: OutputSink,
   options?: EngineOptions,
+  staged?: StagedPages,
 ): Result<LockstepMachine> {
   try {
     const reader = new ByteReader(snapshot);
@@ -625,7 +667,7 @@ export function restoreMachine(
     const config = decodeConfig(configBytes);
     if (!config.ok) return config;
     const machine = new LockstepMachine(config.value, sink, options);
-    const restored = machine.restore(reader);
+    const restored = machine.restore(reader, staged);
     if (!restored.ok) return restored;
     const digest = reader.raw(DIGEST_BYTES);
     if (reader.remaining > 0) return failed('the snapshot is damaged: there is more behind its end');

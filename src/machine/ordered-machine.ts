@@ -9,6 +9,7 @@ import {
   instructionCount,
 } from '../base/units.ts';
 import type { EngineOptions, MachineConfig } from './config.ts';
+import type { StagedPages } from './copied-pages.ts';
 import type {
   ControlInput,
   Digest,
@@ -51,6 +52,7 @@ export class OrderedMachine implements Machine {
   #awaitsRestart: boolean;
   /** Network cards without their cable; it stays out when the guest is switched on again. */
   readonly #disconnected: Set<number>;
+  #copying = false;
 
   private constructor(
     config: MachineConfig,
@@ -84,12 +86,18 @@ export class OrderedMachine implements Machine {
     return booted.ok ? ok(made) : booted;
   }
 
-  static restore(snapshot: Uint8Array, sink: OutputSink, options?: EngineOptions): Result<OrderedMachine> {
+  static restore(
+    snapshot: Uint8Array,
+    sink: OutputSink,
+    options?: EngineOptions,
+    staged?: StagedPages,
+  ): Result<OrderedMachine> {
     const appendix = readAppendix(snapshot);
     if (!appendix.ok) return appendix;
     const { machineBytes, config, image, ...past } = appendix.value;
     const made = new OrderedMachine(config, image, sink, options, past);
-    const restored = restoreMachine(snapshot.subarray(0, machineBytes), made.#innerSink, options);
+    const bytes = snapshot.subarray(0, machineBytes);
+    const restored = restoreMachine(bytes, made.#innerSink, options, staged);
     if (!restored.ok) return restored;
     made.#machine = restored.value;
     return ok(made);
@@ -168,7 +176,21 @@ export class OrderedMachine implements Machine {
     this.#machine.interpretUntil(instructionCount(count - this.#before.count));
   }
 
-  snapshot(): Uint8Array {
+  beginCopy(): void {
+    this.#copying = true;
+    this.#machine.beginCopy();
+  }
+
+  changedPages(): Uint32Array {
+    return this.#machine.changedPages();
+  }
+
+  encodePages(pages: Uint32Array, leavesZeroesOut: boolean): Uint8Array {
+    return this.#machine.encodePages(pages, leavesZeroesOut);
+  }
+
+  snapshot(changed?: Uint32Array): Uint8Array {
+    if (changed !== undefined) this.#copying = false;
     const writer = new ByteWriter(1024 + this.#image.kernel.length + (this.#image.initrd?.length ?? 0));
     const { kernel, initrd, commandLine } = this.#image;
     writer.bytes(encodeText(JSON.stringify(this.#config))).bytes(kernel);
@@ -178,7 +200,7 @@ export class OrderedMachine implements Machine {
       .bytes(encodeText(commandLine));
     this.#savePast(writer);
     writer.u32(writer.length + APPENDIX_FOOT_BYTES).u32(APPENDIX_MAGIC);
-    return this.#machine.snapshot(writer.take());
+    return this.#machine.snapshot(changed, writer.take());
   }
 
   #savePast(writer: ByteWriter): ByteWriter {
@@ -224,6 +246,8 @@ export class OrderedMachine implements Machine {
     const booted = this.#boot();
     // It fitted the first time.
     if (!booted.ok) throw new Error(`the guest cannot be booted again: ${booted.error}`);
+    // Its RAM is another one.
+    if (this.#copying) this.#machine.beginCopy();
     for (const nic of this.#disconnected) this.#machine.apply({ kind: 'control', action: 'disconnect', nic });
   }
 

@@ -47,6 +47,8 @@ export const FRAME_TAG = {
   diverged: 136,
   'held-output': 137,
   compressed: 138,
+  pages: 139,
+  staged: 140,
 } as const;
 
 export interface Frame {

@@ -12,11 +12,11 @@ import { Side } from './testing/side.ts';
 import { UdpHeartbeats } from './udp-heartbeats.ts';
 
 const envelope = { vm: vmId('vm'), generation: epoch(2), sender: instanceId('a') };
-const hello: Message = { kind: 'hello', ...envelope, version: 2, machine: 'm', fresh: true, attempt: 1 };
+const hello: Message = { kind: 'hello', ...envelope, version: 3, machine: 'm', fresh: true, attempt: 1 };
 const welcome: Message = {
   kind: 'welcome',
   ...envelope,
-  version: 2,
+  version: 3,
   machine: 'm',
   loaded: false,
   received: 0n,
