@@ -19,7 +19,8 @@ interface Keeper {
   start(): Promise<void>;
   /** Unreachable from here on, as after a crash; `start` brings it back with what it had promised to keep. */
   stop(): Promise<void>;
-  connect(): ArbiterConnection;
+  /** With another lease than the others where it is given. */
+  connect(lease?: Lease): ArbiterConnection;
   /** Makes what is kept unreadable, while it runs. */
   damage(): Promise<void>;
 }
@@ -54,7 +55,7 @@ function diskServer(lease: Lease): Keeper {
       server = undefined;
       await stopping?.close();
     },
-    connect: () => new DiskServerArbiter({ host: '127.0.0.1', port, disk: 'vda', ...lease }),
+    connect: (own = lease) => new DiskServerArbiter({ host: '127.0.0.1', port, disk: 'vda', ...own }),
     async damage() {
       await server?.close();
       await writeFile(`${path}.lockstep-state`, '{"version":1,"fence":{}');
@@ -72,7 +73,7 @@ function etcd(lease: Lease): Keeper {
       await process.start();
     },
     stop: async () => process?.kill(),
-    connect: () => new EtcdArbiter({ endpoints: [`${process?.url}/`], ...lease }),
+    connect: (own = lease) => new EtcdArbiter({ endpoints: [`${process?.url}/`], ...own }),
     async damage() {
       const [key, value] = ['lockstep/vm/vm%2F1/record', '{"epoch":-1}'].map((text) =>
         Buffer.from(text).toString('base64'),
@@ -93,7 +94,7 @@ function directory(lease: Lease): Keeper {
     async stop() {
       if (existsSync(path)) await rename(path, away);
     },
-    connect: () => new DirectoryArbiter({ path, ...lease }),
+    connect: (own = lease) => new DirectoryArbiter({ path, ...own }),
     async damage() {
       const own = join(path, 'vm%2F1');
       const newest = (await readdir(own))
@@ -284,6 +285,22 @@ describe.each(KEEPERS.filter(({ missing }) => !missing))('arbiter: $name', ({ ma
       await new Promise((resolve) => setTimeout(resolve, 100));
     expect(await onePort(renew('a/late', a, 1))).toBe('superseded');
     expect(await onePort(claim('a/late', a, 1))).toBe('superseded');
+  });
+
+  test('the lease is as long as its owner counts it, whoever asks', async () => {
+    await begin({ leaseMs: 3000 });
+    const owner = keeper.connect();
+    const taker = keeper.connect({ leaseMs: 300 });
+    closing.push(
+      () => owner.close(),
+      () => taker.close(),
+    );
+    const asks = async (connection: ArbiterConnection, request: ArbiterRequest) =>
+      (await connection.ask(request, AbortSignal.timeout(10_000))).verdict;
+    expect(await asks(owner, restart('on', a, 0))).toBe('won');
+    await new Promise((resolve) => setTimeout(resolve, 600));
+    expect(await asks(taker, restart('b', b, 1))).toBe('superseded');
+    expect(await asks(owner, renew('a', a, 1))).toBe('won');
   });
 });
 

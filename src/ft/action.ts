@@ -67,4 +67,6 @@ export interface Takeover {
   readonly held: readonly NumberedOutput[];
   /** Disk operations at or below `released` without a completion, in the order of their issue. */
   readonly started: readonly DiskRequestOutput[];
+  /** Fault tolerance was being turned off, by an order in the log. */
+  readonly parted: boolean;
 }

@@ -136,7 +136,9 @@ export class Backup {
         this.#replayedTo(event.sequence);
         break;
       case 'replayed-to-end':
-        this.#pending = event.pending;
+        // Of a copy that was given up, if another has come since: that one's log has not ended.
+        if ((this.#state === 'ASK' || this.#state === 'OPEN') && this.#loading === 0)
+          this.#pending = event.pending;
         break;
       case 'diverged':
         this.#diverged(event.reason);
@@ -437,7 +439,7 @@ export class Backup {
     const made = past.held.at(-1)?.number ?? past.released;
     const outputs = `outputs made up to ${made}, known to have left up to ${past.released}`;
     this.#enter('LIVE', `epoch ${this.#wonEpoch}; ${outputs}`);
-    const takeover = { epoch: this.#wonEpoch, leaseUntil: this.#lease.until, ...past };
+    const takeover = { epoch: this.#wonEpoch, leaseUntil: this.#lease.until, parted: this.#parted, ...past };
     this.#do({ kind: 'go-live', instance: this.#side.instance, takeover });
   }
 

@@ -33,7 +33,10 @@ export class HostSearch {
     this.#wanted = true;
     this.#ordered = address;
     this.#restUntil = undefined;
-    if (address !== undefined) this.#spent.delete(address);
+    if (address === undefined) return;
+    this.#spent.delete(address);
+    // What was offered before the order is not better.
+    this.#offered = undefined;
   }
 
   turnOff(): void {

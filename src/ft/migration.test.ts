@@ -167,6 +167,7 @@ test('without a valid lease nothing leaves, and a renewal that is superseded hal
     released: 0n,
     held: [],
     started: [],
+    parted: false,
   };
   const core = new CoreUnderTest(
     new Primary({ ...side('b'), timing }, { kind: 'takeover', takeover }, hostMilliseconds(0)),
@@ -193,4 +194,68 @@ test('a backup does not go live when the lease of its claim has run out: it rene
   core.tickFor(120);
   expect(core.asked()).toMatchObject({ kind: 'renew', epoch: 3 });
   expect(kinds(core.answer('won', 3))).toContain('go-live');
+});
+
+test('an order to move the backup to a host goes there, whatever was offered before', () => {
+  const core = pairedPrimary();
+  core.step({ kind: 'candidate', address: 'late', host: 'h' });
+  const done = core.step({ kind: 'migrate-backup', address: 'c' });
+  expect(done).toContainEqual(expect.objectContaining({ kind: 'connect', address: 'c' }));
+});
+
+test('an order that does not fit is refused aloud', () => {
+  const refused = (core: CoreUnderTest, kind: 'migrate-backup' | 'switch-over', address?: string) =>
+    core
+      .step(kind === 'switch-over' ? { kind } : { kind, address })
+      .flatMap((action) => (action.kind === 'state' ? [action.detail] : []));
+  const core = pairedPrimary();
+  expect(refused(core, 'migrate-backup', 'b')).toEqual(['migrate-backup: the backup is at b already']);
+  expect(core.state).toBe('PAIR');
+  const start = { kind: 'power-on', expected: epoch(0), waitForBackup: false } as const;
+  const lone = new CoreUnderTest(new Primary(side('a'), start, hostMilliseconds(0)));
+  expect(refused(lone, 'switch-over')).toEqual(['switch-over: there is no backup to go on']);
+  expect(refused(lone, 'migrate-backup', 'c')).toEqual(['migrate-backup: there is no backup to move']);
+});
+
+test('fault tolerance that was being turned off stays off on the survivor', () => {
+  const backup = loadedBackup();
+  backup.receive({
+    kind: 'entry',
+    entry: {
+      sequence: 1n,
+      at: instructionCount(10n),
+      kind: 'input',
+      input: { kind: 'control', action: 'end-protection' },
+    },
+  });
+  backup.tickFor(QUICK.suspicionMs + 20);
+  backup.answer('won', 3);
+  backup.step({ kind: 'disks-opened', epoch: epoch(3), verdict: 'ok' });
+  const live = backup
+    .step({ kind: 'replayed-to-end', pending: [] })
+    .flatMap((action) => (action.kind === 'go-live' ? [action.takeover] : []));
+  expect(live).toHaveLength(1);
+  const survivor = new CoreUnderTest(
+    new Primary(side('b'), { kind: 'takeover', takeover: live[0]! }, hostMilliseconds(0)),
+  );
+  expect(kinds(survivor.tickFor(3 * QUICK.findMs))).not.toContain('find-host');
+});
+
+test('what a vCPU tells of an older copy is no part of the new one', () => {
+  const core = pairedPrimary();
+  core.step({ kind: 'migrate-backup', address: 'c' });
+  core.step({ kind: 'connected', link: NEW, address: 'c' });
+  const envelope = { vm, generation: epoch(3), sender: instanceId('c') };
+  received(core, { kind: 'welcome', ...envelope, version: 3, machine: 'm', loaded: false, received: 0n });
+  const [pages, old] = [Uint8Array.of(1), Uint8Array.of(2)];
+  const snapshot = { machine: old, count: instructionCount(10n), position: { outputs: 0n }, digest: 'd' };
+  // The pair's own copy was the first.
+  expect(core.step({ kind: 'pages', copy: 1, bytes: old })).toEqual([]);
+  expect(core.step({ kind: 'snapshot', snapshot, copy: 1 })).toEqual([]);
+  expect(sent(core.step({ kind: 'pages', copy: 2, bytes: pages }))).toEqual([
+    { kind: 'pages', bytes: pages },
+  ]);
+  expect(received(core, { kind: 'staged', parts: 1 })).toEqual([{ kind: 'vcpu-copied', parts: 1 }]);
+  // Who says that more has arrived than was sent would be sent more and more.
+  expect(kinds(received(core, { kind: 'staged', parts: 2 }))).toContain('close');
 });

@@ -69,7 +69,7 @@ export class Primary {
     this.#disks = new DiskOpening(takeover !== undefined, side.timing.requestMaxMs, perform);
     this.#questions = new ArbiterQuestions(side, 'p', perform);
     this.#lease = new Lease(side, perform, takeover?.leaseUntil);
-    const wanted = start.kind === 'takeover' || start.faultTolerance === true;
+    const wanted = takeover ? !takeover.parted : start.kind === 'power-on' && start.faultTolerance === true;
     this.#search = new HostSearch(side, wanted, perform);
     this.#pace = new VcpuPace(side.timing, perform);
     this.#partners = new Partners(side, perform);
@@ -195,12 +195,11 @@ export class Primary {
         this.#search.offer(event.address, event.host);
         break;
       case 'migrate-backup':
-        // Not where fault tolerance is just being turned off.
-        this.#migrating = this.#state === 'PAIR' && this.#search.wanted;
-        if (this.#migrating) this.#search.order(event.address);
+        this.#migrate(event.address);
         break;
       case 'switch-over':
-        this.#yield();
+        if (this.#state === 'PAIR') this.#yield();
+        else this.#refuse('switch-over', 'there is no backup to go on');
         break;
       case 'unprotect':
         this.#unprotect();
@@ -313,6 +312,23 @@ export class Primary {
   }
 
   // ------------------------------------------------------------------------------------------ a new backup
+
+  #migrate(address: string | undefined): void {
+    const { pair } = this.#partners;
+    if (this.#state !== 'PAIR' || !pair) this.#refuse('migrate-backup', 'there is no backup to move');
+    // Not where fault tolerance is just being turned off.
+    else if (!this.#search.wanted) this.#refuse('migrate-backup', 'fault tolerance is being turned off');
+    else if (address === pair.address) this.#refuse('migrate-backup', `the backup is at ${address} already`);
+    else {
+      this.#migrating = true;
+      this.#search.order(address);
+    }
+  }
+
+  /** An order that does not fit: it says so, and changes nothing. */
+  #refuse(order: string, why: string): void {
+    this.#do({ kind: 'state', state: 'refused', detail: `${order}: ${why}` });
+  }
 
   /** SOLE, or PAIR with an order to migrate, and a host to be had: COPY (protocol 4). */
   #joinWhenPossible(): void {

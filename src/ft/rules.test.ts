@@ -26,7 +26,7 @@ import { Backup } from './backup.ts';
 import type { FtEvent } from './event.ts';
 import { epoch, instanceId, nonce } from './identity.ts';
 import { link } from './link.ts';
-import type { Message } from './message.ts';
+import { type Message, PROTOCOL_VERSION } from './message.ts';
 import { Primary } from './primary.ts';
 
 /** Design section 5: one test for each rule, named by its words. */
@@ -121,6 +121,35 @@ test('One winner: asked before the commit there is no verdict, and the same ques
   expect(backup.state).toBe('OPEN');
 });
 
+test('Replay to the end: the end of the log of a copy that was given up is not the end of the new one', () => {
+  const backup = loadedBackup();
+  backup.tickFor(QUICK.suspicionMs + 20);
+  backup.answer('superseded', 1);
+  // A primary comes with a new copy while the vCPU is still busy with the log of the old one.
+  const hello = { kind: 'hello', vm, generation: epoch(2), sender: instanceId('a') } as const;
+  backup.receive({ ...hello, version: PROTOCOL_VERSION, machine: 'm', fresh: true, attempt: 2 });
+  const data = new Uint8Array(512);
+  const write = {
+    kind: 'disk-request',
+    disk: 0,
+    request: 7,
+    operation: 'write',
+    offset: 0,
+    length: 512,
+    data,
+  } as const;
+  backup.step({ kind: 'replayed-to-end', pending: [write] });
+  copyTo(backup, 3);
+  backup.receive(logged(1n));
+  backup.tickFor(QUICK.suspicionMs + 20);
+  backup.answer('won', 3);
+  backup.step({ kind: 'disks-opened', epoch: epoch(3), verdict: 'ok' });
+  expect(backup.state).toBe('OPEN');
+  backup.step({ kind: 'replayed', sequence: 1n });
+  backup.step({ kind: 'replayed-to-end', pending: [] });
+  expect(backup.done.filter(({ kind }) => kind === 'go-live')).toMatchObject([{ takeover: { started: [] } }]);
+});
+
 test('One winner: a question that was given up for a new copy never wins, however late it is executed', () => {
   let record = NO_RECORD;
   const judge = (request: ArbiterRequest) => {
@@ -179,7 +208,7 @@ test('No ack after go-live: a backup that diverged, or whose vCPU died, stops ac
 });
 
 test('No ack after go-live: a divergence that comes to light in the moment of go-live halts the survivor', () => {
-  const takeover = { epoch: epoch(3), leaseUntil: at(0), released: 0n, held: [], started: [] };
+  const takeover = { epoch: epoch(3), leaseUntil: at(0), released: 0n, held: [], started: [], parted: false };
   const core = new CoreUnderTest(new Primary(side('b'), { kind: 'takeover', takeover }, at(0)));
   core.step({ kind: 'diverged', reason: 'divergence at count 7' });
   expect(core.state).toBe('HALT');
@@ -459,7 +488,7 @@ test('Redundancy: after any loss a new backup is made on another host without a 
 });
 
 test('Redundancy: a survivor looks for a backup as soon as it is live', () => {
-  const takeover = { epoch: epoch(3), leaseUntil: at(0), released: 0n, held: [], started: [] };
+  const takeover = { epoch: epoch(3), leaseUntil: at(0), released: 0n, held: [], started: [], parted: false };
   const core = new CoreUnderTest(new Primary(side('b'), { kind: 'takeover', takeover }, at(0)));
   expect(kinds(core.done)).toContain('find-host');
 });

@@ -1,5 +1,5 @@
 import { readlinkSync } from 'node:fs';
-import { setPriority } from 'node:os';
+import { getPriority, setPriority } from 'node:os';
 import { type MessagePort, workerData } from 'node:worker_threads';
 import type { CompiledModule } from '../engine/jit/jit.ts';
 import { compile } from '../wasm/webassembly.ts';
@@ -10,7 +10,11 @@ const NICE = 10;
 
 /** Linux's name of this thread: setpriority(2) takes it like a process. */
 const thread = Number(readlinkSync('/proc/thread-self').split('/').at(-1));
-setPriority(thread, NICE);
+try {
+  setPriority(thread, Math.max(NICE, getPriority(thread)));
+} catch {
+  // It is as quick as the guest then.
+}
 
 const port = workerData as MessagePort;
 port.on('message', ({ number, bytes }: ModuleOrder) => {

@@ -58,6 +58,8 @@ export function parseVmProcessConfig(text: string): Result<VmProcessConfig> {
   } catch (error) {
     return failed(`the configuration is not JSON: ${(error as Error).message}`);
   }
+  if (typeof json !== 'object' || json === null || Array.isArray(json))
+    return failed('the configuration is no JSON object');
   const wrong: string[] = [];
   const role = json.role === 'backup' ? 'backup' : 'primary';
   if (json.role !== 'primary' && json.role !== 'backup') wrong.push('role is "primary" or "backup"');
@@ -97,7 +99,7 @@ export function parseVmProcessConfig(text: string): Result<VmProcessConfig> {
     listen,
     protect,
     channel,
-    expectedEpoch: optionalNumber(json, 'expectedEpoch', wrong) ?? 0,
+    expectedEpoch: optionalEpoch(json, wrong),
     timing: numbers('timing', json.timing, DEFAULT_TIMING, wrong),
     limits: numbers('limits', json.limits, DEFAULT_LIMITS, wrong),
     digestEveryMs: optionalNumber(json, 'digestEveryMs', wrong) ?? DIGEST_EVERY_MS,
@@ -166,6 +168,13 @@ function optionalNumber(json: Json, name: string, wrong: string[]): number | und
   if (typeof value === 'number' && Number.isFinite(value) && value >= 0) return value;
   wrong.push(`${name} is no number from 0`);
   return undefined;
+}
+
+function optionalEpoch(json: Json, wrong: string[]): number {
+  const value = optionalNumber(json, 'expectedEpoch', wrong) ?? 0;
+  if (Number.isSafeInteger(value)) return value;
+  wrong.push('expectedEpoch is no whole number');
+  return 0;
 }
 
 function optionalAddress(json: Json, name: string, wrong: string[]): HostPort | undefined {

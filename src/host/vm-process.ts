@@ -9,7 +9,7 @@ import { Backup } from '../ft/backup.ts';
 import { epoch, instanceId, vmId } from '../ft/identity.ts';
 import { leaseRunsOutMs } from '../ft/lease.ts';
 import { Primary } from '../ft/primary.ts';
-import { Driver, type Role } from '../hypervisor/driver.ts';
+import { Driver, type Role, SAVED } from '../hypervisor/driver.ts';
 import type {
   ArbiterPort,
   ConsoleEvents,
@@ -226,7 +226,9 @@ async function start(config: VmProcessConfig): Promise<void> {
     status: {
       report: (status: StatusReport) => {
         report(status);
-        if (status.kind === 'halted' && !saving) leave(/powered off$/.test(status.reason) ? 0 : 1);
+        if (status.kind !== 'halted' || (saving && status.reason === SAVED)) return;
+        if (saving) report({ kind: 'event', what: 'save', detail: 'the guest ended before it was saved' });
+        leave(/powered off$/.test(status.reason) ? 0 : 1);
       },
     },
   };
@@ -344,6 +346,10 @@ function control(driver: Driver, order: object, nics: number): void {
 
 /** The guest's state goes into a file, and this process ends; whatever it had begun on its disks is in it. */
 function save(driver: Driver, file: string): void {
+  if (saving) {
+    report({ kind: 'event', what: 'save', detail: 'the guest is being saved already' });
+    return;
+  }
   saving = driver.save((snapshot) => {
     void writeSnapshotFile(file, snapshot).then((written) => {
       if (!written.ok) refuse(written.error);

@@ -66,6 +66,9 @@ export const PRODUCTION_CORES: Cores = {
   backup: (side, now) => new Backup(side, now),
 };
 
+/** Why an instance halted whose guest's state was handed out. */
+export const SAVED = 'saved';
+
 const TICK = 'tick';
 const ENTROPY_BYTES = 32;
 const ENTROPY_EVERY_MS = 60_000;
@@ -205,7 +208,7 @@ export class Driver {
     const saved = this.#saving;
     if (!saved || this.#core.state !== 'SOLE') return;
     saved(snapshot);
-    this.#halt('saved');
+    this.#halt(SAVED);
   }
 
   #timer(name: string): void {

@@ -215,3 +215,24 @@ test('a machine that throws stops this side, and is reported as failed', () => {
   bench.run(bench.now + 20);
   expect(bench.told.at(-1)).toMatch(/^stopped Error: .* true$/);
 });
+
+test('a vCPU that has to rest for long flushes before it does', () => {
+  const bench = new Bench(undefined);
+  bench.loop.create();
+  bench.loop.run();
+  bench.loop.setShare(0.01);
+  let pending = 0;
+  for (let steps = 0; steps < 50; steps++) {
+    const before = bench.log.length;
+    const flushes = bench.told.length;
+    const step = bench.loop.step(hostMilliseconds(bench.now));
+    pending = bench.told.length > flushes ? 0 : pending + bench.log.length - before;
+    if (step.kind === 'busy') bench.now += 1;
+    else {
+      // What nobody has flushed would be unknown to everybody until then.
+      if (step.until !== undefined && step.until - bench.now > 20) expect(pending).toBe(0);
+      bench.now = Math.max(bench.now + 0.001, step.until ?? bench.now + 1);
+    }
+  }
+  expect(bench.log.length).toBeGreaterThan(3);
+});

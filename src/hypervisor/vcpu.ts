@@ -262,7 +262,7 @@ export class VcpuLoop implements VcpuPort {
     if (machine.orders?.paused === true) return this.#pausedStep(machine, recorder, now);
     if (now < this.#notBefore) {
       // It rests a thousand times a second: its entries still travel together.
-      if (now - this.#flushedAt >= FLUSH_EVERY_MS) this.#flush(now);
+      if (this.#notBefore - this.#flushedAt >= FLUSH_EVERY_MS) this.#flush(now);
       return { kind: 'idle', until: hostMilliseconds(this.#notBefore), heldBack: !recorder.halted };
     }
     this.#clock ??= new GuestClock(now, machine.guestTime);

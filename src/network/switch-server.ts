@@ -26,6 +26,7 @@ const QUEUED_VERDICT_BYTES_MAX = 64 * 1024;
 /** Stations stay when their connections go, so they are counted: strangers can name as many as they like. */
 const STATIONS_MAX = 1024;
 const CONNECTIONS_MAX = 1024;
+const FIRST_BYTES_MS = 5_000;
 
 interface StationPort extends SwitchedPort {
   readonly station: Station;
@@ -85,11 +86,15 @@ export class SwitchServer {
     this.#track(socket);
     socket.setNoDelay(true);
     let first: Buffer = Buffer.alloc(0);
+    // Who says nothing takes a place that a survivor may need.
+    const silent = setTimeout(() => socket.destroy(), FIRST_BYTES_MS);
+    socket.on('close', () => clearTimeout(silent));
     const decide = (bytes: Buffer): void => {
       first = Buffer.concat([first, bytes]);
       const length = Math.min(first.length, SWITCH_MAGIC.length);
       const lockstep = first.subarray(0, length).equals(SWITCH_MAGIC.subarray(0, length));
       if (lockstep && length < SWITCH_MAGIC.length) return;
+      clearTimeout(silent);
       socket.off('data', decide);
       if (lockstep) this.#serveVm(socket, first.subarray(length));
       else this.#serveStream(socket, first);

@@ -9,6 +9,7 @@ import { decodeRecord, encodeRecord } from './vm-record-text.ts';
 export interface DirectoryArbiterOptions {
   /** The directory that all hosts share; it must exist. Each VM gets a folder in it. */
   readonly path: string;
+  /** Of this caller, once it owns the VM. */
   readonly leaseMs?: number;
   /** Tests put a file server that loses answers here. */
   readonly link?: (from: string, to: string) => Promise<void>;
@@ -17,8 +18,9 @@ export interface DirectoryArbiterOptions {
 interface Newest {
   readonly change: number;
   readonly record: VmRecord;
-  /** When it was written, by the file server's clock. */
+  /** When it was written, by the file server's clock, and the length of its owner's lease. */
   readonly writtenMs: number;
+  readonly leaseMs: number;
 }
 
 /** Each try loses to another caller that got through, so somebody makes progress. */
@@ -76,11 +78,11 @@ export class DirectoryArbiter implements ArbiterConnection {
       const { mtimeMs: nowMs } = await file.stat();
       const newest = await readNewest(folder);
       if (newest === 'gone') return undefined;
-      const leaseExpired = newest === undefined || nowMs - newest.writtenMs >= this.#leaseMs;
+      const leaseExpired = newest === undefined || nowMs - newest.writtenMs >= newest.leaseMs;
       const before = newest?.record ?? NO_RECORD;
       const { record, answer, leaseRenewed } = decide(before, request, leaseExpired);
       if (record === before && !leaseRenewed) return answer;
-      await file.writeFile(encodeRecord(record));
+      await file.writeFile(`${encodeRecord(record)}\n${this.#leaseMs}\n`);
       await file.sync();
       const change = (newest?.change ?? 0) + 1;
       await this.#link(candidate, join(folder, nameOf(change))).catch(() => undefined);
@@ -105,10 +107,13 @@ async function readNewest(folder: string): Promise<Newest | undefined | 'gone'> 
   if (change === undefined) return undefined;
   const path = join(folder, nameOf(change));
   try {
-    const record = decodeRecord(await readFile(path, 'utf8'));
+    const [text = '', lease = ''] = (await readFile(path, 'utf8')).split('\n');
+    const record = decodeRecord(text);
+    const leaseMs = Number(lease);
     const { mtimeMs } = await stat(path);
-    if (record === undefined) throw new Error(`${path} is damaged: it holds no record of a VM`);
-    return { change, record, writtenMs: mtimeMs };
+    if (record === undefined || !(leaseMs > 0))
+      throw new Error(`${path} is damaged: it holds no record of a VM`);
+    return { change, record, writtenMs: mtimeMs, leaseMs };
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return 'gone';
     throw error;
