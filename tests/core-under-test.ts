@@ -134,8 +134,10 @@ export function loadedBackup(timing: Partial<Timing> = {}): CoreUnderTest {
 
 /** The primary `a` copies itself to a backup, as generation 2; what the backup says to that. */
 export function copyTo(backup: CoreUnderTest, attempt: number): Message[] {
-  const digest = 'd'.repeat(32);
-  const position = { outputs: 0n };
+  return [...greet(backup, attempt), ...finishCopy(backup)];
+}
+
+export function greet(backup: CoreUnderTest, attempt: number): Message[] {
   const greeted = backup.receive({
     kind: 'hello',
     vm,
@@ -146,12 +148,18 @@ export function copyTo(backup: CoreUnderTest, attempt: number): Message[] {
     fresh: true,
     attempt,
   });
+  return sent(greeted);
+}
+
+export function finishCopy(backup: CoreUnderTest): Message[] {
+  const digest = 'd'.repeat(32);
+  const position = { outputs: 0n };
   const loaded = backup.receive(
     { kind: 'snapshot-begin', bytes: 1, count: count(0n), position, released: 0n, digest },
     { kind: 'snapshot-part', bytes: Uint8Array.of(1) },
     { kind: 'snapshot-end' },
   );
-  return sent([...greeted, ...loaded, ...backup.step({ kind: 'loaded', digest })]);
+  return sent([...loaded, ...backup.step({ kind: 'loaded', digest })]);
 }
 
 export const logged = (sequence: bigint): Message => ({

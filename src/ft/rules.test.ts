@@ -8,7 +8,9 @@ import {
   committing,
   copyTo,
   count,
+  finishCopy,
   frame,
+  greet,
   kinds,
   L,
   loadedBackup,
@@ -26,7 +28,7 @@ import { Backup } from './backup.ts';
 import type { FtEvent } from './event.ts';
 import { epoch, instanceId, nonce } from './identity.ts';
 import { link } from './link.ts';
-import { type Message, PROTOCOL_VERSION } from './message.ts';
+import type { Message } from './message.ts';
 import { Primary } from './primary.ts';
 
 /** Design section 5: one test for each rule, named by its words. */
@@ -126,8 +128,7 @@ test('Replay to the end: the end of the log of a copy that was given up is not t
   backup.tickFor(QUICK.suspicionMs + 20);
   backup.answer('superseded', 1);
   // A primary comes with a new copy while the vCPU is still busy with the log of the old one.
-  const hello = { kind: 'hello', vm, generation: epoch(2), sender: instanceId('a') } as const;
-  backup.receive({ ...hello, version: PROTOCOL_VERSION, machine: 'm', fresh: true, attempt: 2 });
+  greet(backup, 2);
   const data = new Uint8Array(512);
   const write = {
     kind: 'disk-request',
@@ -139,7 +140,8 @@ test('Replay to the end: the end of the log of a copy that was given up is not t
     data,
   } as const;
   backup.step({ kind: 'replayed-to-end', pending: [write] });
-  copyTo(backup, 3);
+  finishCopy(backup);
+  expect(backup.state).toBe('BACK');
   backup.receive(logged(1n));
   backup.tickFor(QUICK.suspicionMs + 20);
   backup.answer('won', 3);
