@@ -89,11 +89,11 @@ export interface Ground {
   readonly complaints: readonly string[];
 }
 
-export async function prepare(say: (line: string) => void): Promise<Result<Ground>> {
+export async function prepare(say: (line: string) => void, memoryBytes?: number): Promise<Result<Ground>> {
   const image = await buildImage('demo', { progress: say });
   if (!image.ok) return image;
   try {
-    const from = await savedGuest(image.value, say);
+    const from = await savedGuest(image.value, say, memoryBytes);
     const unpinned = await pinClients();
     const pinned = unpinned === undefined;
     return ok({

@@ -7,6 +7,9 @@ export interface ModuleOrder {
   readonly bytes: Uint8Array<ArrayBuffer>;
 }
 
+/** Modules that are ordered and not ready, of all machines of a vCPU. */
+const UNDER_WAY_MAX = 32;
+
 /**
  * Starts a thread of lower priority that compiles the regions of one vCPU while its guest runs on in the interpreter:
  * the optimising compiler takes 20 ms and more for a large region. `port` is the thread's end of a channel whose
@@ -23,12 +26,21 @@ export function startRegionCompiler(port: MessagePort, failed: (reason: string) 
 
 export function modulesFrom(port: MessagePort): ModuleCompiler {
   let last = 0;
+  let underWay = 0;
   return {
+    get full() {
+      return underWay >= UNDER_WAY_MAX;
+    },
     compile: (bytes) => {
       const order: ModuleOrder = { number: ++last, bytes };
+      underWay += 1;
       port.postMessage(order, [bytes.buffer]);
       return order.number;
     },
-    take: () => receiveMessageOnPort(port)?.message as CompiledModule | undefined,
+    take: () => {
+      const compiled = receiveMessageOnPort(port)?.message as CompiledModule | undefined;
+      if (compiled !== undefined) underWay -= 1;
+      return compiled;
+    },
   };
 }

@@ -51,6 +51,7 @@ it('machines that follow each other have one compiler, and take only what is the
 
 /** Tells nothing before it is released. */
 class HeldModules implements ModuleCompiler {
+  readonly full = false;
   released = false;
   readonly #ready: CompiledModule[] = [];
   #last = 0;

@@ -7,6 +7,7 @@ export function lateModules(asks: number): ModuleCompiler {
   let last = 0;
   let asked = 0;
   return {
+    full: false,
     compile: (bytes) => {
       ready.push({ number: ++last, module: compile(bytes) });
       return last;

@@ -34,6 +34,8 @@ export interface SavedGuest {
 export interface ProtectedGuestOptions {
   /** Goes on from here instead of booting. */
   readonly from?: SavedGuest;
+  /** Of a guest that boots. */
+  readonly memoryBytes?: number;
   /** False: host A runs alone until `protect()`. */
   readonly protectAtStart?: boolean;
   /** Where host A finds the logging channel that host B has at this address: something may stand between them. */
@@ -133,7 +135,7 @@ export class ProtectedGuest {
 
     const channel = `127.0.0.1:${channelPort}`;
     const machine = from?.machine ?? {
-      memoryBytes: MEMORY_BYTES,
+      memoryBytes: options.memoryBytes ?? MEMORY_BYTES,
       disks: [{ capacity: (await stat(pristineDisk)).size, readOnly: false, serial: 'lockstep-0' }],
       nics: [{ mac: MAC }],
       startEpochSeconds: Math.floor(Date.now() / 1000),

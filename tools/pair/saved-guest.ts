@@ -16,8 +16,14 @@ const SETTLE_MS = 3_000;
  * The booted guest of an image, from the cache; booted and saved first when it is not there. A state fits only
  * the program that made it, so the cache's key holds the program too.
  */
-export async function savedGuest(image: GuestImage, say: (line: string) => void): Promise<SavedGuest> {
-  const folder = join(cacheFolder(), 'guests', `${basename(dirname(image.kernel))}-${buildIdentity()}`);
+export async function savedGuest(
+  image: GuestImage,
+  say: (line: string) => void,
+  memoryBytes?: number,
+): Promise<SavedGuest> {
+  const size = memoryBytes === undefined ? '' : `${memoryBytes / 2 ** 20}m-`;
+  const name = `${size}${basename(dirname(image.kernel))}-${buildIdentity()}`;
+  const folder = join(cacheFolder(), 'guests', name);
   const cached = await readSaved(folder);
   if (cached !== undefined) return cached;
   say('booting the guest once; later runs start from its saved state');
@@ -27,7 +33,7 @@ export async function savedGuest(image: GuestImage, say: (line: string) => void)
   process.once('exit', removeWork);
   try {
     await mkdir(work, { recursive: true });
-    await withPair(image, { protectAtStart: false }, async (guest) => {
+    await withPair(image, { protectAtStart: false, ...(memoryBytes && { memoryBytes }) }, async (guest) => {
       await booted(guest);
       await save(guest, work);
     });

@@ -18,6 +18,8 @@ export interface RegionTable {
 
 /** Compiles modules of regions elsewhere while the guest runs on. It may serve several machines, one after the other. */
 export interface ModuleCompiler {
+  /** It has so much to do, also of machines that are gone, that it should be given no more. */
+  readonly full: boolean;
   /** A number by which the module is known when it is ready. */
   compile(bytes: Uint8Array<ArrayBuffer>): number;
   /** One that is ready. */
@@ -154,7 +156,7 @@ export class Jit {
       this.#enteredOften(header);
       return;
     }
-    if (this.#suspended || this.#compiling.size >= COMPILING_MAX) {
+    if (this.#suspended || this.#busy) {
       this.#setHeat(header, this.#options.threshold);
       return;
     }
@@ -180,7 +182,7 @@ export class Jit {
     this.#setRegionHeat(region);
     const seed = this.#code.blockAt(header);
     if (seed === undefined || region.growth === GROWTHS_MAX || this.#waiting.has(seed)) return;
-    if (this.#compiling.size >= COMPILING_MAX) return;
+    if (this.#busy) return;
     const grown = this.#grow(seed, region.growth + 1);
     const known = new Set(region.blocks.map(({ block }) => block));
     if (grown.blocks.every(({ block }) => known.has(block))) return;
@@ -206,8 +208,13 @@ export class Jit {
     if (this.#shaken !== 0 && !this.#suspended) this.#shake();
     if (this.#suspended) return;
     const { modules } = this.#options;
-    if (modules !== undefined && this.#compiling.size > 0) this.#takeCompiled(modules);
-    if (this.#pending.length > 0 && ++this.#age > this.#options.patience) this.#compile();
+    if (modules !== undefined && (this.#compiling.size > 0 || modules.full)) this.#takeCompiled(modules);
+    if (this.#pending.length > 0 && ++this.#age > this.#options.patience && !this.#busy) this.#compile();
+  }
+
+  /** What becomes hot has to wait: the compiler does not keep up. */
+  get #busy(): boolean {
+    return this.#compiling.size >= COMPILING_MAX || this.#options.modules?.full === true;
   }
 
   #shake(): void {
@@ -273,7 +280,7 @@ export class Jit {
       batch.set(number, { ...region, number, owned: new Set(), heat });
     }
     this.#pending.length = 0;
-    this.#waiting.clear();
+    this.#noteWaiting();
     this.#age = 0;
     if (batch.size === 0) return;
     const bytes = this.#compiler.module(batch);
