@@ -133,7 +133,7 @@ export function loadedBackup(timing: Partial<Timing> = {}): CoreUnderTest {
 }
 
 /** The primary `a` copies itself to a backup, as generation 2; what the backup says to that. */
-export function copyTo(backup: CoreUnderTest, attempt: number): Message[] {
+export function copyTo(backup: CoreUnderTest, attempt: number, loadedDigest = 'd'.repeat(32)): Message[] {
   const digest = 'd'.repeat(32);
   const position = { outputs: 0n };
   const greeted = backup.receive({
@@ -151,7 +151,7 @@ export function copyTo(backup: CoreUnderTest, attempt: number): Message[] {
     { kind: 'snapshot-part', bytes: Uint8Array.of(1) },
     { kind: 'snapshot-end' },
   );
-  return sent([...greeted, ...loaded, ...backup.step({ kind: 'loaded', digest })]);
+  return sent([...greeted, ...loaded, ...backup.step({ kind: 'loaded', digest: loadedDigest })]);
 }
 
 export const logged = (sequence: bigint): Message => ({
