@@ -133,8 +133,8 @@ export function loadedBackup(timing: Partial<Timing> = {}): CoreUnderTest {
 }
 
 /** The primary `a` copies itself to a backup, as generation 2; what the backup says to that. */
-export function copyTo(backup: CoreUnderTest, attempt: number): Message[] {
-  return [...greet(backup, attempt), ...finishCopy(backup)];
+export function copyTo(backup: CoreUnderTest, attempt: number, loadedDigest = 'd'.repeat(32)): Message[] {
+  return [...greet(backup, attempt), ...finishCopy(backup, loadedDigest)];
 }
 
 export function greet(backup: CoreUnderTest, attempt: number): Message[] {
@@ -151,7 +151,7 @@ export function greet(backup: CoreUnderTest, attempt: number): Message[] {
   return sent(greeted);
 }
 
-export function finishCopy(backup: CoreUnderTest): Message[] {
+export function finishCopy(backup: CoreUnderTest, loadedDigest = 'd'.repeat(32)): Message[] {
   const digest = 'd'.repeat(32);
   const position = { outputs: 0n };
   const loaded = backup.receive(
@@ -159,7 +159,7 @@ export function finishCopy(backup: CoreUnderTest): Message[] {
     { kind: 'snapshot-part', bytes: Uint8Array.of(1) },
     { kind: 'snapshot-end' },
   );
-  return sent([...loaded, ...backup.step({ kind: 'loaded', digest })]);
+  return sent([...loaded, ...backup.step({ kind: 'loaded', digest: loadedDigest })]);
 }
 
 export const logged = (sequence: bigint): Message => ({

@@ -16,8 +16,8 @@ export function instanceId(value: string): InstanceId {
 }
 
 /** What a process calls itself after it has given up a question to the arbiter, for the so many-th time. */
-export function renamed(process: InstanceId, times: number): InstanceId {
-  return instanceId(`${process}.${times + 1}`);
+export function renamed(instance: InstanceId, times: number): InstanceId {
+  return instanceId(`${instance}.${times + 1}`);
 }
 
 /**

@@ -209,6 +209,14 @@ test('No ack after go-live: a backup that diverged, or whose vCPU died, stops ac
   }
 });
 
+test('a copy that has another digest after loading than before is never acked, and that backup never asks', () => {
+  const core = new CoreUnderTest(new Backup(side('b'), at(0)));
+  const said = copyTo(core, 1, 'e'.repeat(32));
+  expect(said.map((message) => message.kind)).toEqual(['welcome', 'diverged']);
+  expect(core.state).toBe('HALT');
+  expect([...core.receive(logged(1n)), ...core.tickFor(1000)]).toEqual([]);
+});
+
 test('No ack after go-live: a divergence that comes to light in the moment of go-live halts the survivor', () => {
   const takeover = { epoch: epoch(3), leaseUntil: at(0), released: 0n, held: [], started: [], parted: false };
   const core = new CoreUnderTest(new Primary(side('b'), { kind: 'takeover', takeover }, at(0)));

@@ -11,9 +11,10 @@ import { type VendorDifference, vendorDifferences } from './vendor-difference.ts
 
 export interface CampaignOptions {
   readonly native: NativeProcessor;
-  /** Every case runs in each of them, or with `rotate` in one after the other. */
+  /** Every case runs in each of them. */
   readonly executors: readonly StepExecutor[];
-  readonly rotate?: boolean;
+  /** A slow executor runs one case in so many. */
+  readonly oneIn?: Readonly<Partial<Record<StepExecutor, number>>>;
   /** Batches take turns. */
   readonly modes: readonly StepMode[];
   /** The processor is of the family that Lockstep follows where the manual leaves results undefined. */
@@ -85,12 +86,12 @@ export class Campaign {
   }
 
   #compare(batch: number, index: number, given: SiliconCase, expected: StepOutcome): Difference[] {
-    const { executors, rotate, modes, sameFamily } = this.#options;
+    const { executors, oneIn, modes, sameFamily } = this.#options;
     const differences: Difference[] = [];
     this.coverage.add(given, expected.exception?.vector);
     const sequence = given.form === SEQUENCE_FORM;
-    for (const [number, executor] of executors.entries()) {
-      if (rotate && (batch + index) % executors.length !== number) continue;
+    for (const executor of executors) {
+      if ((batch + index) % (oneIn?.[executor] ?? 1) !== 0) continue;
       let mode = modes[batch % modes.length]!;
       // One step is not the whole of a sequence.
       if (sequence && mode === 'step') mode = 'block';
