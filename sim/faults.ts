@@ -287,9 +287,7 @@ const ALL = [
     strike: (world: World) => {
       const { primary } = world;
       if (!primary) return;
-      world.note(primary.name, 'is told to end fault tolerance');
-      primary.later(0, () => primary.driver.unprotect());
-      world.unprotected = true;
+      world.endProtection(primary);
       windowOf(world, 5, 150, () => world.wantProtection());
     },
   },

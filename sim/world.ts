@@ -59,7 +59,9 @@ export class World {
   cores: (instance: Instance) => Cores;
   readonly #hostsDown = new Set<number>();
   /** Fault tolerance was turned off by order, and has to be turned on by one. */
+  #restarting = false;
   unprotected = false;
+  #toldToProtect: Instance | undefined;
   /** Called once, by a primary that begins to gate on a new backup. */
   whenGating: ((primary: Instance) => void) | undefined;
   #names = 0;
@@ -124,7 +126,7 @@ export class World {
     this.schedule(this.random.between(5, 30), () => this.#restartWhenLost());
     const { arbiter } = this;
     // Who was switched off stays off: the cluster was told.
-    if (!arbiter.leaseExpired || arbiter.down || this.poweredOff) return;
+    if (!arbiter.leaseExpired || arbiter.down || this.poweredOff || this.#restarting) return;
     for (const { running, driver } of this.instances.values())
       if (running && driver.role === 'primary' && driver.state === 'START') return;
     const rivals = this.random.chance(0.25) ? 2 : 1;
@@ -137,7 +139,12 @@ export class World {
         waitForBackup: false,
         faultTolerance: true,
       } as const;
-      this.#start(host, { kind: 'primary', start });
+      // Between the look at the lease and the question lies the start of a process.
+      this.#restarting = true;
+      this.schedule(this.random.between(0, 40), () => {
+        this.#restarting = false;
+        if (!this.#hostsDown.has(host)) this.#start(host, { kind: 'primary', start });
+      });
     }
   }
 
@@ -214,12 +221,25 @@ export class World {
     return new Instance(this, name, host, role);
   }
 
-  /** An operator turns fault tolerance on again, wherever the VM is now. */
+  /** An operator turns fault tolerance off. */
+  endProtection(primary: Instance): void {
+    this.note(primary.name, 'is told to end fault tolerance');
+    primary.later(0, () => primary.driver.unprotect());
+    this.unprotected = true;
+    this.#toldToProtect = undefined;
+  }
+
+  /**
+   * An operator turns fault tolerance on again, wherever the VM is now; and once more where it has been taken over by a
+   * side that heard nothing of it.
+   */
   wantProtection(): void {
     const { primary } = this;
     const backup = primary && this.backupFor(primary);
     if (!primary || !backup || !this.unprotected) return;
-    this.unprotected = false;
+    const told = this.#toldToProtect;
+    if (told === primary || (told && primary.driver.state !== 'SOLE')) return;
+    this.#toldToProtect = primary;
     this.note(primary.name, `is told to be protected by ${backup.name}`);
     primary.later(0, () => primary.driver.protect(backup.name));
   }
