@@ -65,11 +65,13 @@ const STEP = 0.05;
 /** What a backup that is a little behind needs to come up again, and what one that is farther behind gets. */
 const MILD_SLOWING = 0.03;
 const FIRM_SLOWING = 0.2;
+/** Backlog beyond the allowed one at which it gets that. */
+const FIRM_BACKLOG_MS = 100;
 
 /**
  * Slows the primary a few percent at a time while the lag is above the threshold, and lets it go as the backup
  * catches up [FT 3.2]. Two equal hosts never catch up by themselves, so that what one stall cost would stay for ever:
- * already a small backlog slows the primary, by three percent, and by a fifth before the threshold is reached.
+ * already a small backlog slows the primary, by three percent, and one of a tenth of a second by a fifth.
  */
 export function nextShare(share: number, lagMs: number, timing: Timing, backlogMs = 0): number {
   if (lagMs > timing.lagHighMs) return Math.max(SHARE_MIN, share * (1 - STEP));
@@ -79,8 +81,8 @@ export function nextShare(share: number, lagMs: number, timing: Timing, backlogM
   return share;
 }
 
-function mildShare(backlogMs: number, { backlogMs: allowed, lagLowMs }: Timing): number {
+function mildShare(backlogMs: number, { backlogMs: allowed }: Timing): number {
   if (backlogMs <= allowed) return 1;
-  const depth = Math.min(1, (backlogMs - allowed) / Math.max(1, lagLowMs - allowed));
+  const depth = Math.min(1, (backlogMs - allowed) / FIRM_BACKLOG_MS);
   return 1 - MILD_SLOWING - (FIRM_SLOWING - MILD_SLOWING) * depth;
 }

@@ -11,7 +11,7 @@ export interface ModuleOrder {
 const UNDER_WAY_MAX = 32;
 
 /**
- * Starts a thread of lower priority that compiles the regions of one vCPU while its guest runs on in the interpreter:
+ * Starts a thread that compiles the regions of one vCPU while its guest runs on in the interpreter:
  * the optimising compiler takes 20 ms and more for a large region. `port` is the thread's end of a channel whose
  * other end the vCPU has (`modulesFrom`). The thread keeps no process alive.
  */
