@@ -9,7 +9,13 @@ export function compileInterpreterEagerly(): void {
   // Else V8 lets rare ways out of compiled code spoil the registers of the common way.
   setFlagsFromString('--experimental-wasm-branch-hinting');
   setFlagsFromString('--no-liftoff');
-  // On the thread that asks for it, not on the one that first calls it, and on no more threads than one.
+}
+
+/**
+ * A module is compiled on the thread that makes it and on no more threads than one, instead of function by function on
+ * the one that first calls them. For a live guest, whose regions another thread compiles; it takes more memory.
+ */
+export function compileWhereMade(): void {
   setFlagsFromString('--no-wasm-lazy-compilation');
   setFlagsFromString('--wasm-num-compilation-tasks=1');
 }

@@ -5,7 +5,7 @@ import { hostMilliseconds } from '../base/units.ts';
 import { VcpuLoop } from '../hypervisor/vcpu.ts';
 import { OrderedMachine } from '../machine/ordered-machine.ts';
 import { modulesFrom } from './region-compiler.ts';
-import { compileInterpreterEagerly } from './v8-flags.ts';
+import { compileInterpreterEagerly, compileWhereMade } from './v8-flags.ts';
 import type { VcpuNews, VcpuOrder, VcpuWorkerData } from './vcpu-message.ts';
 
 /**
@@ -18,6 +18,7 @@ const { config, boot, digestEveryMs, bell, standstill, ...data } = workerData as
 const options = { ...data.options, jit: { modules: modulesFrom(data.modules) } };
 
 compileInterpreterEagerly();
+compileWhereMade();
 
 const loop = new VcpuLoop(
   {
