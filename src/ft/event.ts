@@ -38,7 +38,7 @@ export type FtEvent =
   | { readonly kind: 'flush' }
   /** A part of the copy with this number, and its end. */
   | { readonly kind: 'pages'; readonly copy: number; readonly bytes: Uint8Array }
-  | { readonly kind: 'snapshot'; readonly snapshot: MachineSnapshot; readonly copy: number | undefined }
+  | { readonly kind: 'snapshot'; readonly snapshot: MachineSnapshot; readonly copy: number }
   | { readonly kind: 'loaded'; readonly digest: string }
   | { readonly kind: 'replayed'; readonly sequence: bigint }
   | { readonly kind: 'replayed-to-end'; readonly pending: readonly DiskRequestOutput[] }

@@ -116,8 +116,8 @@ export class Partner {
   }
 
   /** Is the copy with this number the one that is under way? */
-  takes(copy: number | undefined): boolean {
-    return copy !== undefined && copy === this.#copy;
+  takes(copy: number): boolean {
+    return copy === this.#copy;
   }
 
   /** When its copy last got on, or began. */

@@ -347,7 +347,7 @@ export class Primary {
     this.#do({ kind: 'vcpu-copy', number: this.#copies });
   }
 
-  #snapshot(snapshot: MachineSnapshot, copy: number | undefined): void {
+  #snapshot(snapshot: MachineSnapshot, copy: number): void {
     const { joining } = this.#partners;
     if (this.#state !== 'COPY' || !joining?.takes(copy)) return;
     joining.copy(snapshot, this.#end, this.#gate.released, this.#gate.outputs);

@@ -20,17 +20,21 @@ function loops(value: number) {
   return image;
 }
 
+/** Runs the loops and ends while modules are under way. */
+function expectAlike(late: GuestMachine, value: number): void {
+  const plain = new GuestMachine({ engine: 'interpreter' });
+  late.load(loops(value));
+  plain.load(loops(value));
+  for (let count = 50; count < COUNTS / 2; count += 50) late.runTo(count);
+  plain.runTo(Number(late.count));
+  expect(late.digest()).toBe(plain.digest());
+}
+
 it('modules that are ready when the guest is another one are of no use to it', () => {
   const modules = lateModules(7);
   const late = new GuestMachine({ engine: 'jit', jit: { threshold: 2, patience: 0, batch: 2, modules } });
   for (const value of [3, 5, 7]) {
-    const plain = new GuestMachine({ engine: 'interpreter' });
-    late.load(loops(value));
-    plain.load(loops(value));
-    // It ends while modules are under way.
-    for (let count = 50; count < COUNTS / 2; count += 50) late.runTo(count);
-    plain.runTo(Number(late.count));
-    expect(late.digest()).toBe(plain.digest());
+    expectAlike(late, value);
   }
   expect(late.machine.jitStatistics!.regions).toBeGreaterThan(50);
 });
@@ -39,12 +43,7 @@ it('machines that follow each other have one compiler, and take only what is the
   const modules = lateModules(5);
   for (const value of [3, 5, 7]) {
     const late = new GuestMachine({ engine: 'jit', jit: { threshold: 2, patience: 0, batch: 2, modules } });
-    const plain = new GuestMachine({ engine: 'interpreter' });
-    late.load(loops(value));
-    plain.load(loops(value));
-    for (let count = 50; count < COUNTS / 2; count += 50) late.runTo(count);
-    plain.runTo(Number(late.count));
-    expect(late.digest()).toBe(plain.digest());
+    expectAlike(late, value);
     expect(late.machine.jitStatistics!.regions).toBeGreaterThan(10);
   }
 });
