@@ -1,21 +1,12 @@
 import { failed, ok, type Result } from '../base/result.ts';
 import type { Forward } from '../host/foreground.ts';
+import { parseMemorySize } from '../host/memory-size.ts';
 
 /** The forms that option values have on the command line; each error says which form is right. */
 
-const MIB = 1024 * 1024;
-const MEMORY_MAX = 3584 * MIB;
-const UNITS: Readonly<Record<string, number>> = { K: 1024, M: MIB, G: 1024 * MIB };
-
-/** `512M`, `2G`; a number alone is MiB, as with QEMU. */
 export function parseMemory(text: string): Result<number> {
-  const match = /^(\d+(?:\.\d+)?)([KMG]?)(?:i?B)?$/i.exec(text);
-  if (match === null) return failed(`--memory ${text} is no size: write it like 512M or 2G`);
-  const bytes = Number(match[1]) * (UNITS[(match[2] || 'M').toUpperCase()] ?? MIB);
-  if (bytes % MIB !== 0) return failed(`--memory ${text} is no whole number of MiB`);
-  if (bytes > MEMORY_MAX) return failed(`--memory ${text} is too much: a guest has at most 3584M`);
-  if (bytes < MIB) return failed(`--memory ${text} is too little: give at least 64M to run Linux`);
-  return ok(bytes);
+  const size = parseMemorySize(text);
+  return size.ok ? size : failed(`--memory ${size.error}`);
 }
 
 /** `tcp:8080:80`: this host's port, then the guest's. */

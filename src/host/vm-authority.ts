@@ -1,21 +1,15 @@
 import 'reflect-metadata';
-import { createPrivateKey, createPublicKey, KeyObject, randomBytes, webcrypto } from 'node:crypto';
+import { createPrivateKey, createPublicKey, webcrypto } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as x509 from '@peculiar/x509';
 import { failed, ok, type Result } from '../base/result.ts';
 import { type VmId, vmId } from '../ft/identity.ts';
 import { type ChannelCredentials, vmUri } from '../transport/credentials.ts';
+import { KEYS, NOT_AFTER, NOT_BEFORE, privateKeyPem, serialNumber } from './self-signed.ts';
 
-/** P-256: the fastest signature that every TLS 1.3 end speaks [RFC 8446 9.1]. */
-const KEYS = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
 const SERVER_AUTHENTICATION = '1.3.6.1.5.5.7.3.1';
 const CLIENT_AUTHENTICATION = '1.3.6.1.5.5.7.3.2';
-/** Two hosts' clocks may differ, and a VM lives long: its authority ends when it is thrown away, not by date. */
-const NOT_BEFORE = new Date('2020-01-01T00:00:00Z');
-const NOT_AFTER = new Date('2049-12-31T23:59:59Z');
-const SERIAL_BYTES = 16;
-
 /** What a VM's owner keeps: whoever has it can join the VM's pair. PEM texts. */
 interface AuthorityFile {
   readonly certificate: string;
@@ -38,7 +32,7 @@ export class VmAuthority {
     const vm = vmId(name);
     const keys = await webcrypto.subtle.generateKey(KEYS, true, ['sign', 'verify']);
     const certificate = await x509.X509CertificateGenerator.createSelfSigned({
-      serialNumber: serial(),
+      serialNumber: serialNumber(),
       name: 'CN=Lockstep VM authority',
       notBefore: NOT_BEFORE,
       notAfter: NOT_AFTER,
@@ -64,7 +58,7 @@ export class VmAuthority {
     const made = await VmAuthority.create(vm);
     const file: AuthorityFile = {
       certificate: made.#certificate.toString('pem'),
-      key: pem(made.#key),
+      key: privateKeyPem(made.#key),
     };
     try {
       await mkdir(folder, { recursive: true, mode: 0o700 });
@@ -90,7 +84,7 @@ export class VmAuthority {
   async issue(): Promise<ChannelCredentials> {
     const keys = await webcrypto.subtle.generateKey(KEYS, true, ['sign', 'verify']);
     const certificate = await x509.X509CertificateGenerator.create({
-      serialNumber: serial(),
+      serialNumber: serialNumber(),
       subject: 'CN=Lockstep VM instance',
       issuer: this.#certificate.subject,
       notBefore: NOT_BEFORE,
@@ -106,18 +100,7 @@ export class VmAuthority {
     return {
       authority: this.#certificate.toString('pem'),
       certificate: certificate.toString('pem'),
-      key: pem(keys.privateKey),
+      key: privateKeyPem(keys.privateKey),
     };
   }
-}
-
-function serial(): string {
-  const bytes = randomBytes(SERIAL_BYTES);
-  // Positive, and of full length [RFC 5280 4.1.2.2].
-  bytes[0] = (bytes[0]! & 0x7f) | 0x40;
-  return bytes.toString('hex');
-}
-
-function pem(key: webcrypto.CryptoKey): string {
-  return KeyObject.from(key).export({ format: 'pem', type: 'pkcs8' }).toString();
 }

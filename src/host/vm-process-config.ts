@@ -28,13 +28,22 @@ export interface VmProcessConfig {
   readonly arbiter: ArbiterConfig | undefined;
   /** The user switch. */
   readonly network: HostPort | undefined;
-  /** Where a backup's logging channel and heartbeats listen. */
+  /** A unix socket for the same orders and reports as on the standard streams. */
+  readonly control: string | undefined;
+  /** What other hosts know this one by; its host name when absent. */
+  readonly host: string | undefined;
+  /** A host for a backup is looked for from the start. */
+  readonly faultTolerance: boolean;
+  /** Where a backup's logging channel and heartbeats listen; port 0 takes a free one. */
   readonly listen: HostPort | undefined;
   /** A backup's `listen`: the primary attaches it before the guest's first instruction. */
   readonly protect: string | undefined;
   readonly channel: ChannelConfig;
-  /** The epoch at which the VM's record stands before power-on; 0 when there is none. */
-  readonly expectedEpoch: number;
+  /**
+   * The epoch at which the VM's record stands before power-on, 0 when there is none; or wherever it stands at present:
+   * the arbiter allows a start from there when nobody holds the VM.
+   */
+  readonly expectedEpoch: number | 'present';
   readonly timing: Timing;
   readonly limits: Limits;
   readonly digestEveryMs: number | undefined;
@@ -96,6 +105,9 @@ export function parseVmProcessConfig(text: string): Result<VmProcessConfig> {
     storage,
     arbiter,
     network: optionalAddress(json, 'network', wrong),
+    control: optionalText(json, 'control', wrong),
+    host: optionalText(json, 'host', wrong),
+    faultTolerance: json.faultTolerance === true,
     listen,
     protect,
     channel,
@@ -170,10 +182,11 @@ function optionalNumber(json: Json, name: string, wrong: string[]): number | und
   return undefined;
 }
 
-function optionalEpoch(json: Json, wrong: string[]): number {
+function optionalEpoch(json: Json, wrong: string[]): number | 'present' {
+  if (json.expectedEpoch === 'present') return 'present';
   const value = optionalNumber(json, 'expectedEpoch', wrong) ?? 0;
   if (Number.isSafeInteger(value)) return value;
-  wrong.push('expectedEpoch is no whole number');
+  wrong.push('expectedEpoch is a whole number, or "present"');
   return 0;
 }
 

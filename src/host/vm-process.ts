@@ -1,53 +1,40 @@
 import { randomBytes, randomUUID } from 'node:crypto';
-import { createWriteStream, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { isIPv6 } from 'node:net';
 import { hostname } from 'node:os';
 import { createInterface } from 'node:readline';
-import { unreachable } from '../base/assert.ts';
-import { decodeText } from '../base/text.ts';
 import { Backup } from '../ft/backup.ts';
 import { epoch, instanceId, vmId } from '../ft/identity.ts';
-import { leaseRunsOutMs } from '../ft/lease.ts';
 import { Primary } from '../ft/primary.ts';
 import { Driver, type Role, SAVED } from '../hypervisor/driver.ts';
-import type {
-  ArbiterPort,
-  ConsoleEvents,
-  ConsolePort,
-  NetworkPort,
-  StatusReport,
-} from '../hypervisor/ports.ts';
+import type { NetworkPort, StatusReport } from '../hypervisor/ports.ts';
 import { hexBytes } from '../machine/config.ts';
 import { SwitchNetworkPort } from '../network/switch-port.ts';
-import { type ArbiterConnection, AskedArbiter } from '../storage/asked-arbiter.ts';
-import { DirectoryArbiter } from '../storage/directory-arbiter.ts';
 import { DiskClient } from '../storage/disk-client.ts';
 import { ServedDiskPort } from '../storage/disk-port.ts';
-import { DiskServerArbiter } from '../storage/disk-server-arbiter.ts';
-import { EtcdArbiter } from '../storage/etcd-arbiter.ts';
-import { type HostPort, parseHostPort } from '../transport/address.ts';
+import { formatHostPort, type HostPort, parseHostPort } from '../transport/address.ts';
 import { TcpChannel } from '../transport/tcp-channel.ts';
 import { UdpHeartbeats } from '../transport/udp-heartbeats.ts';
 import { buildIdentity } from './build-identity.ts';
 import { readChannelSecurity } from './channel-config.ts';
-import { isControlOrder, parseControlOrder } from './control-order.ts';
+import { listenForControl } from './control-socket.ts';
 import { FirstFrame } from './first-frame.ts';
 import { readBootImage } from './guest-files.ts';
-import { HostClock, sharedMs } from './host-clock.ts';
+import { HostClock } from './host-clock.ts';
 import { ReportedHosts } from './reported-hosts.ts';
 import { restoreInto } from './restored-vcpu.ts';
 import { readSnapshotFile, writeSnapshotFile } from './snapshot-file.ts';
+import { StatusConsole } from './status-console.ts';
+import { type Report, StatusLines } from './status-lines.ts';
 import { VcpuThread } from './vcpu-thread.ts';
+import { arbiterOf, presentEpoch } from './vm-arbiter.ts';
+import { obey } from './vm-orders.ts';
 import { parseVmProcessConfig, type VmProcessConfig } from './vm-process-config.ts';
 
 /**
  * One VM in one role: the process that a host starts. Its configuration is the first argument (a JSON text, or the
- * path of one); it reports on standard output and takes orders on standard input, one JSON object per line.
- *
- *   orders: {"order":"protect","address":"host:port"} {"order":"unprotect"} {"order":"save","file":"..."}
- *           {"order":"candidate","address":"host:port","host":"..."} answers a line {"kind":"find-host","except":[...]}
- *           {"order":"migrate-backup","address":"host:port"} {"order":"switch-over"}
- *           {"order":"console","port":0,"text":"..."} and those of ./control-order.ts
+ * path of one). It reports on standard output and takes orders on standard input (./vm-orders.ts), one JSON object per
+ * line, and does the same on the unix socket `control`, where whoever connects is first told how things stand.
  */
 
 /** Time for the last lines and the last frames to leave. */
@@ -57,14 +44,8 @@ const EXIT_WRONG = 2;
 /** The guest is being saved: the process ends when its file is written. */
 let saving = false;
 
-type Report = StatusReport | { readonly kind: string; readonly [key: string]: unknown };
-
-/** Every line says when [host-clock.ts]. */
-function report(line: Report): void {
-  const stamped = { ...line, ms: sharedMs() };
-  const text = JSON.stringify(stamped, (_, value) => (typeof value === 'bigint' ? Number(value) : value));
-  process.stdout.write(`${text}\n`);
-}
+const lines = new StatusLines();
+const report = (line: Report): void => lines.report(line);
 
 function leave(code: number): void {
   setTimeout(() => process.exit(code), LEAVING_MS);
@@ -76,47 +57,7 @@ function refuse(reason: string): void {
   leave(EXIT_WRONG);
 }
 
-class StatusConsole implements ConsolePort {
-  #events: ConsoleEvents | undefined;
-  readonly #write: (port: number, bytes: Uint8Array) => void;
-
-  constructor(file: string | undefined) {
-    const stream = file === undefined ? undefined : createWriteStream(file, { flags: 'a', mode: 0o600 });
-    stream?.on('error', (error) => report({ kind: 'event', what: 'console-file', detail: error.message }));
-    this.#write = (port, bytes) => {
-      if (stream) stream.write(bytes);
-      else report({ kind: 'console', port, text: decodeText(bytes) });
-    };
-  }
-
-  listen(events: ConsoleEvents): void {
-    this.#events = events;
-  }
-
-  write(port: number, bytes: Uint8Array): void {
-    this.#write(port, bytes);
-  }
-
-  type(port: number, text: string): void {
-    this.#events?.input(port, Buffer.from(text));
-  }
-}
-
 const NO_NETWORK: NetworkPort = { listen() {}, open() {}, send() {}, announce() {}, close() {} };
-
-/** Without a disk server nobody else can run this VM either: a lone process is its own arbiter. */
-function loneArbiter(): ArbiterPort {
-  let answer: Parameters<ArbiterPort['listen']>[0]['answered'] = () => {};
-  return {
-    listen: (events) => {
-      answer = events.answered;
-    },
-    request: (request) => {
-      const next = request.kind === 'restart' ? request.expected + 1 : 1;
-      setImmediate(() => answer({ nonce: request.nonce, verdict: 'won', epoch: epoch(next) }));
-    },
-  };
-}
 
 /** What a process lacks to have a partner. */
 function missingFor({ storage, arbiter }: VmProcessConfig, security: unknown): string | undefined {
@@ -128,25 +69,6 @@ function missingFor({ storage, arbiter }: VmProcessConfig, security: unknown): s
 
 function addressFamily(address: HostPort | undefined): 'udp4' | 'udp6' {
   return address !== undefined && isIPv6(address.host) ? 'udp6' : 'udp4';
-}
-
-function arbiterOf({ arbiter, storage, timing }: VmProcessConfig): ArbiterPort {
-  // A restart elsewhere waits longer than an owner without an answer goes on.
-  const lease = timing.leaseMs > 0 ? { leaseMs: leaseRunsOutMs(timing.leaseMs) } : {};
-  const asked = (connection: ArbiterConnection) =>
-    new AskedArbiter(connection, (detail) => report({ kind: 'event', what: 'arbiter', detail }));
-  switch (arbiter?.kind) {
-    case 'etcd':
-      return asked(new EtcdArbiter({ ...arbiter, ...lease }));
-    case 'directory':
-      return asked(new DirectoryArbiter({ ...arbiter, ...lease }));
-    case undefined:
-      return storage
-        ? asked(new DiskServerArbiter({ ...storage.address, disk: storage.disks[0]!, ...lease }))
-        : loneArbiter();
-    default:
-      return unreachable(arbiter);
-  }
 }
 
 async function start(config: VmProcessConfig): Promise<void> {
@@ -189,7 +111,7 @@ async function start(config: VmProcessConfig): Promise<void> {
     compresses: config.channel.compress,
     onHeartbeatKeys: (generation, keys, end) => heartbeats.useKeys(generation, keys, end),
   });
-  const console = new StatusConsole(config.consoleFile);
+  const console = new StatusConsole(config.consoleFile, report);
   const { storage } = config;
   const diskNames = storage?.disks.slice(0, config.machine.disks.length) ?? [];
   const clients = diskNames.map(
@@ -217,7 +139,7 @@ async function start(config: VmProcessConfig): Promise<void> {
         )
       : NO_NETWORK,
     console,
-    arbiter: arbiterOf(config),
+    arbiter: arbiterOf(config, (detail) => report({ kind: 'event', what: 'arbiter', detail })),
     channel,
     heartbeats,
     hosts,
@@ -232,6 +154,14 @@ async function start(config: VmProcessConfig): Promise<void> {
       },
     },
   };
+  // A restarted process is a new instance, whatever it is called: its questions must not repeat an older one's.
+  const instance = instanceId(`${config.instance === undefined ? '' : `${config.instance}/`}${randomUUID()}`);
+  const expected =
+    config.expectedEpoch === 'present' && config.role === 'primary'
+      ? await presentEpoch(config, vm, instance, (detail) =>
+          report({ kind: 'event', what: 'arbiter', detail }),
+        )
+      : epoch(Number(config.expectedEpoch) || 0);
   const waitForBackup = config.protect !== undefined;
   const role: Role =
     config.role === 'primary'
@@ -239,17 +169,17 @@ async function start(config: VmProcessConfig): Promise<void> {
           kind: 'primary',
           start: {
             kind: 'power-on',
-            expected: epoch(config.expectedEpoch),
+            expected,
             waitForBackup,
+            faultTolerance: config.faultTolerance,
             ...(resumed && { resumed: resumed.value }),
           },
         }
       : { kind: 'backup' };
   const side = {
     vm,
-    // A restarted process is a new instance, whatever it is called: its questions must not repeat an older one's.
-    instance: instanceId(`${config.instance === undefined ? '' : `${config.instance}/`}${randomUUID()}`),
-    host: hostname(),
+    instance,
+    host: config.host ?? hostname(),
     machine: `${config.identity}/${buildIdentity()}`,
     timing: config.timing,
     limits: config.limits,
@@ -272,76 +202,42 @@ async function start(config: VmProcessConfig): Promise<void> {
       });
     else driver.protect(address);
   };
-  obeyStandardInput(driver, console, hosts, config.machine.nics.length, protect);
+  const targets = {
+    driver,
+    console,
+    hosts,
+    nics: config.machine.nics.length,
+    report,
+    protect,
+    save: (file: string) => save(driver, file),
+  };
+  createInterface({ input: process.stdin }).on('line', (line) => obey(line, targets));
   reportFigures(driver, vcpu, channel, config.figuresEveryMs);
 
-  const go = (): void => {
-    report({ kind: 'started', role: config.role, vm: config.vm, instance: side.instance, pid: process.pid });
+  const { listen, control } = config;
+  const go = (port?: number): void => {
+    report({
+      kind: 'started',
+      role: config.role,
+      vm: config.vm,
+      instance,
+      pid: process.pid,
+      ...(listen && { address: formatHostPort({ ...listen, port: port ?? listen.port }) }),
+    });
     driver.start();
     if (config.protect !== undefined) protect(config.protect);
   };
-  const { listen } = config;
-  if (!listen) heartbeats.bind({ host: family === 'udp6' ? '::' : '0.0.0.0', port: 0 }, go, refuse);
-  else channel.accept(listen, (port) => heartbeats.bind({ host: listen.host, port }, go, refuse), refuse);
-}
-
-function obeyStandardInput(
-  driver: Driver,
-  console: StatusConsole,
-  hosts: ReportedHosts,
-  nics: number,
-  protect: (address: string) => void,
-): void {
-  createInterface({ input: process.stdin }).on('line', (line) => {
-    const order = orderIn(line);
-    if (!order) report({ kind: 'event', what: 'order', detail: 'an order is one JSON object on one line' });
-    else if (order.order === 'protect') protect(String(order.address));
-    else if (order.order === 'unprotect') driver.unprotect();
-    else if (order.order === 'candidate') hosts.offer(String(order.address), String(order.host));
-    else if (order.order === 'migrate-backup') driver.migrateBackup(optionalAddress(order.address));
-    else if (order.order === 'switch-over') driver.switchOver();
-    else if (isControlOrder(order.order)) control(driver, order, nics);
-    else if (order.order === 'save') save(driver, String(order.file));
-    else if (order.order === 'console') type(console, order.port ?? 0, String(order.text ?? ''));
-    else report({ kind: 'event', what: 'order', detail: `unknown order: ${line.slice(0, 100)}` });
-  });
-}
-
-interface Order {
-  readonly order?: unknown;
-  readonly address?: unknown;
-  readonly host?: unknown;
-  readonly port?: unknown;
-  readonly text?: unknown;
-  readonly file?: unknown;
-}
-
-/** Only reading may fail: what an order does wrong has to end this process, not vanish. */
-function orderIn(line: string): Order | undefined {
-  try {
-    const order: unknown = JSON.parse(line);
-    return typeof order === 'object' && order !== null ? order : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-/** The log has one byte for the port, and both sides must read the same one. */
-function type(console: StatusConsole, port: unknown, text: string): void {
-  if (port === 0 || port === 1) console.type(port, text);
-  else
-    report({ kind: 'event', what: 'order', detail: 'port is 0, the serial port, or 1, the virtio console' });
-}
-
-function optionalAddress(address: unknown): string | undefined {
-  return address === undefined ? undefined : String(address);
-}
-
-function control(driver: Driver, order: object, nics: number): void {
-  const parsed = parseControlOrder(order, nics);
-  if (!parsed.ok) report({ kind: 'event', what: 'order', detail: parsed.error });
-  else if (driver.role === 'primary') driver.control(parsed.value);
-  else report({ kind: 'event', what: 'order', detail: 'a backup takes no orders: give them to the primary' });
+  const open = (): void => {
+    if (!listen) heartbeats.bind({ host: family === 'udp6' ? '::' : '0.0.0.0', port: 0 }, go, refuse);
+    else
+      channel.accept(
+        listen,
+        (port) => heartbeats.bind({ host: listen.host, port }, () => go(port), refuse),
+        refuse,
+      );
+  };
+  if (control === undefined) open();
+  else listenForControl(control, lines, (line) => obey(line, targets), open, refuse);
 }
 
 /** The guest's state goes into a file, and this process ends; whatever it had begun on its disks is in it. */

@@ -1,3 +1,4 @@
+import { isIPv6 } from 'node:net';
 import { failed, ok, type Result } from '../base/result.ts';
 
 export interface HostPort {
@@ -12,4 +13,8 @@ export function parseHostPort(text: string): Result<HostPort> {
   const port = Number(match?.[3]);
   if (host === undefined || port > 65_535) return failed(`"${text}" is not an address: write host:port`);
   return ok({ host, port });
+}
+
+export function formatHostPort({ host, port }: HostPort): string {
+  return isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`;
 }

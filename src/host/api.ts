@@ -1,0 +1,115 @@
+/**
+ * What a host daemon's API speaks of: JSON, in the words of the command line. Types only, so that clients import
+ * nothing that runs. Sizes are bytes, times are milliseconds, addresses are "host:port".
+ */
+
+export interface VmDefinition {
+  readonly name: string;
+  readonly memoryBytes: number;
+  /** Files of the host that starts the VM; each host that may start it has them under the same paths. */
+  readonly boot: { readonly kernel: string; readonly initrd?: string | undefined; readonly append: string };
+  /** A disk server, and the names of the VM's disks there. */
+  readonly storage?: { readonly server: string; readonly disks: readonly string[] } | undefined;
+  /** The user switch at an address, or a TAP of this name on every host. */
+  readonly network?: NetworkDefinition | undefined;
+  readonly arbiter?: ArbiterDefinition | undefined;
+  readonly faultTolerance: 'on' | 'off' | 'suspended';
+  /** Started again from its disks when every host that ran it is lost. */
+  readonly restart: boolean;
+  readonly antiAffinity: readonly string[];
+  readonly channel: { readonly compress: boolean };
+  readonly timing: Readonly<Record<string, number>>;
+  readonly limits: Readonly<Record<string, number>>;
+}
+
+export type NetworkDefinition =
+  | { readonly switch: string; readonly macs: readonly string[] }
+  | { readonly tap: string; readonly macs: readonly string[] };
+
+export type ArbiterDefinition =
+  | { readonly kind: 'etcd'; readonly endpoints: readonly string[] }
+  | { readonly kind: 'directory'; readonly path: string };
+
+/** One VM process on one host. */
+export interface InstanceView {
+  readonly id: string;
+  readonly vm: string;
+  readonly host: string;
+  readonly role: 'primary' | 'backup';
+  readonly state: string;
+  readonly detail: string;
+  readonly pid: number;
+  readonly address: string | undefined;
+}
+
+export interface VmView {
+  readonly name: string;
+  readonly power: 'on' | 'off';
+  readonly faultTolerance: 'on' | 'off' | 'suspended';
+  /** vSphere's words, and one line that says why. */
+  readonly protection: string;
+  readonly reason: string;
+  readonly primaryHost: string | undefined;
+  readonly secondaryHost: string | undefined;
+  readonly memoryBytes: number;
+  readonly instances: readonly InstanceView[];
+}
+
+export interface HostView {
+  readonly name: string;
+  readonly present: boolean;
+  readonly maintenance: boolean;
+  readonly api: string | undefined;
+  readonly build: string | undefined;
+  readonly memoryBytes: number;
+  readonly memoryUsedBytes: number;
+  readonly cores: number;
+  readonly instances: number;
+}
+
+export interface ClusterView {
+  readonly store: string;
+  /** Undefined while the store answers; otherwise why it does not. */
+  readonly storeTrouble: string | undefined;
+  readonly hosts: readonly HostView[];
+  readonly vms: readonly VmView[];
+}
+
+/** What a daemon tells of itself. */
+export interface HealthView {
+  readonly host: string;
+  readonly version: string;
+  readonly build: string;
+  readonly pid: number;
+  readonly instances: number;
+  readonly storeTrouble: string | undefined;
+}
+
+/** One line of the event stream. */
+export interface ApiEvent {
+  readonly time: string;
+  readonly host: string;
+  readonly vm?: string | undefined;
+  readonly kind: string;
+  readonly detail: string;
+}
+
+/** Every answer that is no success. */
+export interface ApiError {
+  readonly error: string;
+}
+
+/** Orders that the primary of a VM takes as they are (design 10, `lockstep vm`). */
+export const POWER_VERBS = ['stop', 'power-off', 'reset', 'pause', 'resume'] as const;
+export type PowerVerb = (typeof POWER_VERBS)[number];
+
+export const FT_VERBS = [
+  'on',
+  'off',
+  'suspend',
+  'resume',
+  'test-failover',
+  'test-restart-secondary',
+  'migrate-secondary',
+] as const;
+export type FtVerb = (typeof FT_VERBS)[number];

@@ -1,0 +1,80 @@
+import type { Driver } from '../hypervisor/driver.ts';
+import { isControlOrder, parseControlOrder } from './control-order.ts';
+import type { ReportedHosts } from './reported-hosts.ts';
+import type { StatusConsole } from './status-console.ts';
+import type { Report } from './status-lines.ts';
+
+/** Whom the orders of a VM process go to. */
+export interface OrderTargets {
+  readonly driver: Driver;
+  readonly console: StatusConsole;
+  readonly hosts: ReportedHosts;
+  /** Network cards of the guest. */
+  readonly nics: number;
+  readonly report: (line: Report) => void;
+  protect(address: string): void;
+  save(file: string): void;
+}
+
+interface Order {
+  readonly order?: unknown;
+  readonly address?: unknown;
+  readonly host?: unknown;
+  readonly port?: unknown;
+  readonly text?: unknown;
+  readonly file?: unknown;
+}
+
+/**
+ * Does what a line says, one JSON object:
+ *
+ *   {"order":"protect","address":"host:port"} {"order":"unprotect"} {"order":"save","file":"..."}
+ *   {"order":"candidate","address":"host:port","host":"..."} answers a line {"kind":"find-host","except":[...]}
+ *   {"order":"migrate-backup","address":"host:port"} {"order":"switch-over"}
+ *   {"order":"console","port":0,"text":"..."} and those of ./control-order.ts
+ */
+export function obey(line: string, targets: OrderTargets): void {
+  const { driver, hosts, report } = targets;
+  const order = orderIn(line);
+  if (!order) report(refusal('an order is one JSON object on one line'));
+  else if (order.order === 'protect') targets.protect(String(order.address));
+  else if (order.order === 'unprotect') driver.unprotect();
+  else if (order.order === 'candidate') hosts.offer(String(order.address), String(order.host));
+  else if (order.order === 'migrate-backup') driver.migrateBackup(optionalAddress(order.address));
+  else if (order.order === 'switch-over') driver.switchOver();
+  else if (isControlOrder(order.order)) control(order, targets);
+  else if (order.order === 'save') targets.save(String(order.file));
+  else if (order.order === 'console') type(order.port ?? 0, String(order.text ?? ''), targets);
+  else report(refusal(`unknown order: ${line.slice(0, 100)}`));
+}
+
+function refusal(detail: string): Report {
+  return { kind: 'event', what: 'order', detail };
+}
+
+/** Only reading may fail: what an order does wrong has to end this process, not vanish. */
+function orderIn(line: string): Order | undefined {
+  try {
+    const order: unknown = JSON.parse(line);
+    return typeof order === 'object' && order !== null ? order : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The log has one byte for the port, and both sides must read the same one. */
+function type(port: unknown, text: string, { console, report }: OrderTargets): void {
+  if (port === 0 || port === 1) console.type(port, text);
+  else report(refusal('port is 0, the serial port, or 1, the virtio console'));
+}
+
+function optionalAddress(address: unknown): string | undefined {
+  return address === undefined ? undefined : String(address);
+}
+
+function control(order: object, { driver, nics, report }: OrderTargets): void {
+  const parsed = parseControlOrder(order, nics);
+  if (!parsed.ok) report(refusal(parsed.error));
+  else if (driver.role === 'primary') driver.control(parsed.value);
+  else report(refusal('a backup takes no orders: give them to the primary'));
+}
