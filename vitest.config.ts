@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config';
 
 /** Whole systems in real time: nothing else runs beside them. */
 const ALONE = [
-  'tests/{arbiter-takeover,arbiters,chaos,control,demo,divergence,faulty-side,logging-channel}.test.ts',
+  'tests/{arbiter-takeover,arbiters,chaos,cluster-stores,control,demo,divergence,faulty-side,logging-channel}.test.ts',
   'tests/{migration,one-request,services,stopped-primary,takeover}.test.ts',
 ];
 

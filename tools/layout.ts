@@ -49,7 +49,8 @@ export const ROOMS: Readonly<Record<string, Room>> = {
   ft: { imports: ['base', 'replay'], files: ['src/machine/door.ts'], pure: true },
   cluster: { imports: ['base', 'ft'], pure: true },
   hypervisor: { imports: PURE_ROOMS.filter((room) => room !== 'hypervisor'), pure: true },
-  storage: { imports: ['base'], files: PORTS, pure: false },
+  // The cluster's store holds what decisions read.
+  storage: { imports: ['base'], files: [...PORTS, 'src/cluster/content.ts'], pure: false },
   network: { imports: ['base'], files: PORTS, pure: false },
   // The logging channel carries the protocol's messages in the log's frames: it knows both codecs, and no rule.
   transport: { imports: ['base'], files: [...PORTS, ...CHANNEL], pure: false },

@@ -47,10 +47,31 @@ export interface Instance {
   /** Names the process within its host. */
   readonly id: string;
   readonly role: 'primary' | 'backup';
-  /** A state of protocol 4 or 5. */
+  /** A state of protocol 4 or 5, or that of a process that has just been started, or FAILED. */
   readonly state: string;
+  /** What this process takes of its host's memory: its VM's record may have changed since it was started. */
+  readonly memoryBytes: number;
   /** Where a backup listens for its primary, host:port. */
   readonly address: string | undefined;
+}
+
+/**
+ * The state of an instance that could not be started. It runs nothing and takes no memory, but while its host says so
+ * the VM is placed elsewhere: otherwise the best host would be chosen, and fail, again and again.
+ */
+export const FAILED = 'FAILED';
+
+/** Of hosts, VMs and instances: fit for keys and file names as they are. */
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
+
+export function isName(text: unknown): text is string {
+  return typeof text === 'string' && NAME.test(text);
+}
+
+/** By UTF-16 units, the same in every locale. */
+export function compareNames(a: string, b: string): number {
+  if (a === b) return 0;
+  return a < b ? -1 : 1;
 }
 
 /** Lists in the order of their names, so that equal contents give equal decisions. */
