@@ -195,6 +195,7 @@ export class Instance {
             world.oracles.left(this, frame);
             world.network.fromGuest(this, frame);
           }),
+        replayed: () => {},
         announce: () => {},
         close: () => {
           this.networkOpen = false;

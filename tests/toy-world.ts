@@ -140,6 +140,8 @@ export class Node {
   readonly driver: Driver;
   readonly loop: VcpuLoop;
   readonly statuses: StatusReport[] = [];
+  /** Frames that it was told of as a backup. */
+  readonly replayed: Uint8Array[] = [];
   machine: ToyMachine | undefined;
   alive = true;
   stepMs: number;
@@ -272,6 +274,7 @@ export class Node {
           world.leaves(this.name, output, `frame ${frame.join()}`);
           world.reply(frame);
         },
+        replayed: (_nic, frame) => this.replayed.push(frame),
         announce: () => {},
         close: () => {
           this.#networkOpen = false;

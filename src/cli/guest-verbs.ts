@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { failed } from '../base/result.ts';
 import { debugStep } from '../host/debug-step/command.ts';
 import { replay } from '../host/replay.ts';
 import { run } from '../host/run.ts';
@@ -47,7 +48,7 @@ export function addGuestVerbs(program: Command): void {
     .option('--append <text>', "the kernel's command line", '')
     .option('--disk <file>', 'a raw disk image; may be given several times', collect, [])
     .option('--memory <size>', 'guest memory', '512M')
-    .option('--net <kind>', 'user or none (default: none, or user with --forward)')
+    .option('--net <kind>', 'user, tap:NAME or none (default: none, or user with --forward)')
     .option(
       '--forward <proto:host:guest>',
       'lead a port of this host to the guest, like tcp:8080:80',
@@ -61,13 +62,16 @@ export function addGuestVerbs(program: Command): void {
     .option('--json', 'end with figures as JSON on standard error')
     .action(async (options: RunCommandOptions) => {
       const forwards = options.forward.map((text) => accepted(parseForward(text)));
+      const net = accepted(parseNetwork(options.net ?? (forwards.length > 0 ? 'user' : 'none')));
+      if (forwards.length > 0 && net !== 'user')
+        accepted(failed('--forward needs --net user: behind a TAP the guest has an address of its own'));
       const runOptions = {
         kernel: options.kernel,
         initrd: options.initrd,
         append: options.append,
         disks: options.disk,
         memoryBytes: accepted(parseMemory(options.memory)),
-        net: accepted(parseNetwork(options.net ?? (forwards.length > 0 ? 'user' : 'none'))),
+        net,
         forwards,
         noReboot: !options.reboot,
         debugExit: options.debugExit === true,

@@ -41,7 +41,10 @@ describe('option values', () => {
     for (const text of ['10.0.2.15', '10.0.2.256/24', '10.0.2.15/31'])
       expect(value(parseAddress(text))).toMatch(/write it/);
     expect(value(parseNetwork('user'))).toBe('user');
-    expect(value(parseNetwork('tap:eth9'))).toMatch(/not built yet/);
+    expect(value(parseNetwork('tap:eth9'))).toEqual({ tap: 'eth9' });
+    for (const text of ['tap:', 'tap:a/b', 'tap:a b', 'tap:..', 'tap:tap%d', 'tap:t\u00e4p'])
+      expect(value(parseNetwork(text))).toMatch(/--net tap:.* is no name for a TAP/);
+    expect(value(parseNetwork('tap:a-name-too-long-'))).toMatch(/too long: 15 characters at most/);
     expect(value(parseNetwork('bridge'))).toMatch(/is unknown/);
   });
 

@@ -1,6 +1,8 @@
 import { failed, ok, type Result } from '../base/result.ts';
 import type { Forward } from '../host/foreground.ts';
+import type { NetworkChoice } from '../host/local-network.ts';
 import { parseMemorySize } from '../host/memory-size.ts';
+import { tapNameError } from '../host/network-config.ts';
 
 /** The forms that option values have on the command line; each error says which form is right. */
 
@@ -39,12 +41,12 @@ export function parseTlbEntries(text = '1024'): Result<number> {
   return good ? ok(entries) : failed(`--tlb-entries ${text} is wrong: a power of two from 16 to 65536`);
 }
 
-export type NetworkChoice = 'user' | 'none';
-
 export function parseNetwork(text: string): Result<NetworkChoice> {
   if (text === 'user' || text === 'none') return ok(text);
-  if (text.startsWith('tap:')) return failed('--net tap is not built yet: use --net user');
-  return failed(`--net ${text} is unknown: user or none`);
+  if (!text.startsWith('tap:')) return failed(`--net ${text} is unknown: user, tap:NAME or none`);
+  const tap = text.slice('tap:'.length);
+  const wrong = tapNameError(tap);
+  return wrong === undefined ? ok({ tap }) : failed(`--net ${text}: ${wrong}`);
 }
 
 export type EngineChoice = 'auto' | 'interpreter' | 'jit';

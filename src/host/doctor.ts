@@ -45,10 +45,13 @@ export async function examineHost(): Promise<Finding[]> {
   ] as const;
   for (const [program, remedy] of programs)
     findings.push({ what: program, found: isInstalled(program), required: false, remedy });
-  const kvm = await access('/dev/kvm', constants.R_OK | constants.W_OK).then(
-    () => true,
-    () => false,
-  );
+  findings.push({
+    what: '/dev/net/tun',
+    found: await mayUse('/dev/net/tun'),
+    required: false,
+    remedy: 'no --net tap:NAME: modprobe tun, and let this user read and write /dev/net/tun',
+  });
+  const kvm = await mayUse('/dev/kvm');
   findings.push({
     what: kvm ? '/dev/kvm (not used: the hypervisor is software)' : 'no /dev/kvm, and none is needed',
     found: true,
@@ -56,6 +59,13 @@ export async function examineHost(): Promise<Finding[]> {
     remedy: '',
   });
   return findings;
+}
+
+function mayUse(device: string): Promise<boolean> {
+  return access(device, constants.R_OK | constants.W_OK).then(
+    () => true,
+    () => false,
+  );
 }
 
 function isInstalled(program: string): boolean {

@@ -28,6 +28,10 @@ export class FirstFrame implements NetworkPort {
     this.#epoch = undefined;
   }
 
+  replayed(nic: number, frame: Uint8Array): void {
+    this.#network.replayed(nic, frame);
+  }
+
   announce(nic: number, mac: Uint8Array): void {
     this.#network.announce(nic, mac);
   }

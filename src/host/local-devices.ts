@@ -1,31 +1,30 @@
 import { failed, ok, type Result } from '../base/result.ts';
 import { epoch, instanceId } from '../ft/identity.ts';
-import type { DiskConfig } from '../machine/config.ts';
+import type { DiskConfig, NicConfig } from '../machine/config.ts';
 import type { DiskCompletedInput, DiskRequestOutput } from '../machine/door.ts';
 import type { Forward } from '../network/passt-uplink.ts';
-import { DEFAULT_PASST_OPTIONS, PasstUplink } from '../network/passt-uplink.ts';
 import { DiskLock } from '../storage/disk-lock.ts';
 import { ServedDiskPort } from '../storage/disk-port.ts';
 import { LocalDisk } from '../storage/local-disk.ts';
 import { RawFile } from '../storage/raw-file.ts';
-import { LocalNetwork } from './local-network.ts';
+import { type LocalNetwork, type NetworkChoice, openLocalNetwork } from './local-network.ts';
 
 export interface LocalDevicesOptions {
   readonly disks: readonly string[];
-  readonly net: 'user' | 'none';
+  readonly net: NetworkChoice;
   readonly forwards: readonly Forward[];
 }
 
 export interface LocalDeviceEvents {
   readonly completed: (completion: DiskCompletedInput) => void;
   readonly frame: (frame: Uint8Array) => void;
-  readonly networkEnded: () => void;
+  readonly networkEnded: (reason: string) => void;
 }
 
 /** Writes under way when a guest ends get so long to end themselves. */
 const DRAIN_MS_MAX = 10_000;
 
-/** What a guest without a partner has outside: raw files as disks, and passt. They outlive a reset of the guest. */
+/** What a guest without a partner has outside: raw files as disks, and passt or a TAP. They outlive a reset of the guest. */
 export class LocalDevices {
   readonly diskConfigs: readonly DiskConfig[];
   readonly #locks: readonly DiskLock[];
@@ -67,20 +66,18 @@ export class LocalDevices {
       if (!lock.ok) return giveUp(lock.error);
       locks.push(lock.value);
     }
-    let uplink: PasstUplink | undefined;
-    if (options.net === 'user') {
-      const started = await PasstUplink.start({ ...DEFAULT_PASST_OPTIONS, forwards: options.forwards });
-      if (!started.ok) return giveUp(started.error);
-      uplink = started.value;
-    }
     const devices = new LocalDevices(files, locks);
-    if (uplink !== undefined) {
-      devices.#network = new LocalNetwork(uplink, {
-        frame: (frame) => devices.#events?.frame(frame),
-        ended: () => devices.#events?.networkEnded(),
-      });
-    }
+    const network = await openLocalNetwork(options, {
+      frame: (frame) => devices.#events?.frame(frame),
+      ended: (reason) => devices.#events?.networkEnded(reason),
+    });
+    if (!network.ok) return giveUp(network.error);
+    devices.#network = network.value;
     return ok(devices);
+  }
+
+  get nics(): readonly NicConfig[] {
+    return this.#network === undefined ? [] : [{ mac: this.#network.mac }];
   }
 
   /** Whose devices they are from now on. */

@@ -106,7 +106,7 @@ export class PowerCycle {
     devices.listen({
       completed: (completion) => this.#input(() => this.#vcpu.input(completion)),
       frame: (frame) => this.#input(() => this.#vcpu.input({ kind: 'frame', nic: 0, frame })),
-      networkEnded: () => this.#options.status('passt has ended: the guest has no network any more'),
+      networkEnded: (reason) => this.#options.status(`${reason}: the guest has no network any more`),
     });
     return new Promise((resolve) => {
       this.#finish = (end) => {

@@ -5,6 +5,7 @@ import { createMachine } from '../machine/machine.ts';
 import type { Forward } from '../network/passt-uplink.ts';
 import { readBootImage } from './guest-files.ts';
 import { LocalDevices } from './local-devices.ts';
+import type { NetworkChoice } from './local-network.ts';
 import { type CycleEnd, type CycleResult, PowerCycle } from './power-cycle.ts';
 import { RecordingFile } from './recording-file.ts';
 import { SerialTerminal } from './serial-terminal.ts';
@@ -16,7 +17,7 @@ export interface RunOptions {
   readonly append: string;
   readonly disks: readonly string[];
   readonly memoryBytes: number;
-  readonly net: 'user' | 'none';
+  readonly net: NetworkChoice;
   readonly forwards: readonly Forward[];
   readonly noReboot: boolean;
   readonly debugExit: boolean;
@@ -26,8 +27,6 @@ export interface RunOptions {
   readonly json: boolean;
 }
 
-/** Locally administered, the same for every guest in the foreground: each has a network of its own. */
-const MAC = '525400123456';
 const EXIT_WRONG = 2;
 const SIGNAL_EXIT: Readonly<Record<string, number>> = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 };
 
@@ -171,7 +170,7 @@ async function startGuest(
   const config: MachineConfig = {
     memoryBytes: options.memoryBytes,
     disks: devices.diskConfigs,
-    nics: options.net === 'user' ? [{ mac: MAC }] : [],
+    nics: devices.nics,
     startEpochSeconds: Math.floor(Date.now() / 1000),
     seed: randomBytes(32).toString('hex'),
     debugExit: options.debugExit,

@@ -89,3 +89,29 @@ test('an arbiter beside the disk server is etcd or a directory, and anything els
   expect(arbiter({ kind: 'directory', path: 'here' })).toMatch(/a directory needs its path/);
   expect(arbiter({ kind: 'zookeeper' })).toMatch(/kind is "etcd" or "directory"/);
 });
+
+test('a network is a switch, or one TAP for each interface; all that is wrong is named', () => {
+  const nics = [{ mac: '525400000001' }, { mac: '525400000002' }];
+  const network = (value: unknown) => {
+    const parsed = parse({ ...primary, machine: { ...machine, nics }, network: value });
+    return parsed.ok ? parsed.value.network : parsed.error;
+  };
+  expect(network(undefined)).toBeUndefined();
+  expect(network('127.0.0.1:10810')).toEqual({
+    kind: 'switch',
+    address: { host: '127.0.0.1', port: 10810 },
+  });
+  expect(network({ taps: ['t0', 'vm1-net_0.eth'] })).toEqual({ kind: 'taps', taps: ['t0', 'vm1-net_0.eth'] });
+  expect(network('nowhere')).toMatch(/: network: "nowhere"/);
+  expect(network({ taps: 't0' })).toMatch(/network is the "host:port" of a switch, or/);
+  expect(network(7)).toMatch(/network is the "host:port" of a switch, or/);
+  const wrong = network({ taps: ['a/b', 'sixteen-letters-', 'a/b'], bridge: 'br0' });
+  for (const part of [
+    /network: bridge is unknown/,
+    /network: "a\/b" is no name for a TAP/,
+    /network: TAP name sixteen-letters- is too long: 15/,
+    /network: each interface needs a TAP of its own/,
+    /network names 3 TAPs, and the machine has 2 interfaces$/,
+  ])
+    expect(wrong).toMatch(part);
+});

@@ -5,6 +5,7 @@ import { checkConfig, encodeConfig, type MachineConfig } from '../machine/config
 import { type HostPort, parseHostPort } from '../transport/address.ts';
 import { type ChannelConfig, parseChannelConfig } from './channel-config.ts';
 import type { GuestFiles } from './guest-files.ts';
+import { type NetworkConfig, parseNetworkConfig } from './network-config.ts';
 
 /** Who decides which side may run alone (protocol 3), where it is not the disk server. */
 export type ArbiterConfig =
@@ -26,8 +27,7 @@ export interface VmProcessConfig {
   /** The disk server; its first disk arbitrates unless `arbiter` says otherwise. One name for each disk of the machine. */
   readonly storage: { readonly address: HostPort; readonly disks: readonly string[] } | undefined;
   readonly arbiter: ArbiterConfig | undefined;
-  /** The user switch. */
-  readonly network: HostPort | undefined;
+  readonly network: NetworkConfig | undefined;
   /** A unix socket for the same orders and reports as on the standard streams. */
   readonly control: string | undefined;
   /** What other hosts know this one by; its host name when absent. */
@@ -104,7 +104,7 @@ export function parseVmProcessConfig(text: string): Result<VmProcessConfig> {
     snapshot,
     storage,
     arbiter,
-    network: optionalAddress(json, 'network', wrong),
+    network: parseNetworkConfig(json.network, machine.ok ? machine.value.nics.length : undefined, wrong),
     control: optionalText(json, 'control', wrong),
     host: optionalText(json, 'host', wrong),
     faultTolerance: json.faultTolerance === true,

@@ -7,9 +7,8 @@ import { Backup } from '../ft/backup.ts';
 import { epoch, instanceId, vmId } from '../ft/identity.ts';
 import { Primary } from '../ft/primary.ts';
 import { Driver, type Role, SAVED } from '../hypervisor/driver.ts';
-import type { NetworkPort, StatusReport } from '../hypervisor/ports.ts';
+import type { StatusReport } from '../hypervisor/ports.ts';
 import { hexBytes } from '../machine/config.ts';
-import { SwitchNetworkPort } from '../network/switch-port.ts';
 import { DiskClient } from '../storage/disk-client.ts';
 import { ServedDiskPort } from '../storage/disk-port.ts';
 import { formatHostPort, type HostPort, parseHostPort } from '../transport/address.ts';
@@ -28,6 +27,7 @@ import { StatusConsole } from './status-console.ts';
 import { type Report, StatusLines } from './status-lines.ts';
 import { VcpuThread } from './vcpu-thread.ts';
 import { arbiterOf, presentEpoch } from './vm-arbiter.ts';
+import { networkOf } from './vm-network.ts';
 import { obey } from './vm-orders.ts';
 import { parseVmProcessConfig, type VmProcessConfig } from './vm-process-config.ts';
 
@@ -56,8 +56,6 @@ function refuse(reason: string): void {
   report({ kind: 'failed', reason });
   leave(EXIT_WRONG);
 }
-
-const NO_NETWORK: NetworkPort = { listen() {}, open() {}, send() {}, announce() {}, close() {} };
 
 /** What a process lacks to have a partner. */
 function missingFor({ storage, arbiter }: VmProcessConfig, security: unknown): string | undefined {
@@ -89,6 +87,14 @@ async function start(config: VmProcessConfig): Promise<void> {
   const security = await readChannelSecurity(config.channel, vm);
   if (!security.ok) {
     refuse(security.error);
+    return;
+  }
+  const macs = config.machine.nics.map((nic) => hexBytes(nic.mac));
+  const network = await networkOf(config.network, vm, macs, (detail) =>
+    report({ kind: 'event', what: 'network', detail }),
+  );
+  if (!network.ok) {
+    refuse(network.error);
     return;
   }
   const vcpu = new VcpuThread({
@@ -128,16 +134,10 @@ async function start(config: VmProcessConfig): Promise<void> {
     vcpu,
     disks: new ServedDiskPort(clients),
     network: config.network
-      ? new FirstFrame(
-          new SwitchNetworkPort({
-            vm,
-            nics: config.machine.nics.length,
-            ...config.network,
-            say: (detail) => report({ kind: 'event', what: 'network', detail }),
-          }),
-          (of) => report({ kind: 'event', what: 'first-frame', detail: `of epoch ${of}` }),
+      ? new FirstFrame(network.value, (of) =>
+          report({ kind: 'event', what: 'first-frame', detail: `of epoch ${of}` }),
         )
-      : NO_NETWORK,
+      : network.value,
     console,
     arbiter: arbiterOf(config, (detail) => report({ kind: 'event', what: 'arbiter', detail })),
     channel,
@@ -184,7 +184,6 @@ async function start(config: VmProcessConfig): Promise<void> {
     timing: config.timing,
     limits: config.limits,
   };
-  const macs = config.machine.nics.map((nic) => hexBytes(nic.mac));
   const driver = new Driver(ports, { side, role, macs });
   const protect = (address: string): void => {
     const peer = parseHostPort(address);

@@ -187,7 +187,7 @@ export class Driver {
     clock.listen({ timer: (name) => this.#timer(name) });
     vcpu.listen({
       entry: (at, payload) => this.#event({ kind: 'entry', at, payload }),
-      output: (output) => this.#event({ kind: 'output', output }),
+      output: (output) => this.#output(output),
       flush: () => this.#event({ kind: 'flush' }),
       pages: (copy, bytes) => this.#event({ kind: 'pages', copy, bytes }),
       snapshot: (snapshot, copy) => this.#snapshot(snapshot, copy),
@@ -197,6 +197,12 @@ export class Driver {
       diverged: (reason) => this.#event({ kind: 'diverged', reason }),
       stopped: (reason, failed) => this.#event({ kind: 'vcpu-stopped', reason, failed }),
     });
+  }
+
+  #output(output: NumberedOutput): void {
+    const { output: sent } = output;
+    if (this.#role === 'backup' && sent.kind === 'frame') this.#ports.network.replayed(sent.nic, sent.frame);
+    this.#event({ kind: 'output', output });
   }
 
   #snapshot(snapshot: MachineSnapshot, copy: CopyFigures | undefined): void {

@@ -27,6 +27,18 @@ test('a pair forms, answers its client and replays in step', () => {
   expect(verdict(world)).toEqual([]);
 });
 
+test('a backup tells its network what its guest sends, the same as the primary lets out; a primary tells nothing', () => {
+  const world = new World();
+  const { a, b } = startPair(world);
+  client(world, 30);
+  world.runUntil(600);
+  expect(a.driver.state).toBe('PAIR');
+  expect(b.replayed.length).toBeGreaterThanOrEqual(30);
+  const sent = [...world.seen.values()].filter((output) => output.startsWith('frame'));
+  expect(sent.join()).toContain(b.replayed.map((frame) => `frame ${frame.join()}`).join());
+  expect(a.replayed).toEqual([]);
+});
+
 test('a primary that is being saved takes no backup: the state is saved, and it ends', () => {
   const world = new World();
   const power = { kind: 'power-on', expected: epoch(0), waitForBackup: false, faultTolerance: true } as const;

@@ -55,6 +55,11 @@ export interface NetworkPort {
    * highest one it let through can drop repeats after a takeover. Never blocks; a full network drops the frame.
    */
   send(nic: number, frame: Uint8Array, output: bigint): void;
+  /**
+   * A frame that the guest of a backup sent, as its primary's has sent it. It never goes out from here; a network may
+   * learn from it which addresses are the guest's.
+   */
+  replayed(nic: number, frame: Uint8Array): void;
   /** Tells the network where this MAC address now is (RARP and gratuitous ARP on a bridge). Six bytes. */
   announce(nic: number, mac: Uint8Array): void;
   close(): void;

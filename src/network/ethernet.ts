@@ -2,7 +2,7 @@
 
 export const ETHERNET_HEADER_LENGTH = 14;
 
-const ETHERTYPE = { ipv4: 0x0800, ipv6: 0x86dd } as const;
+const ETHERTYPE = { ipv4: 0x0800, arp: 0x0806, ipv6: 0x86dd } as const;
 const PROTOCOL_TCP = 6;
 
 /** A MAC address as a number below 2^48: cheap to compare and to look up. */
@@ -29,6 +29,29 @@ function macAt(bytes: Uint8Array, at: number): MacNumber {
   let value = 0;
   for (let i = 0; i < 6; i++) value = value * 256 + (bytes[at + i] ?? 0);
   return value;
+}
+
+/** An IPv4 address as a number below 2^32. */
+export type Ipv4Number = number;
+
+/** Who an ARP frame is from, and the IPv4 address it claims [RFC 826]; undefined for anything else, and for a probe. */
+export function arpSenderOf(
+  frame: Uint8Array,
+): { readonly mac: MacNumber; readonly address: Ipv4Number } | undefined {
+  if (frame.length < ETHERNET_HEADER_LENGTH + 28) return undefined;
+  const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
+  // Ethernet, IPv4, addresses of six and four bytes.
+  const resolves = view.getUint16(12) === ETHERTYPE.arp && view.getUint16(14) === 1;
+  if (!resolves || view.getUint16(16) !== ETHERTYPE.ipv4 || view.getUint16(18) !== 0x0604) return undefined;
+  const address = view.getUint32(28);
+  return address === 0 ? undefined : { mac: macAt(frame, 22), address };
+}
+
+/** The source address of an IPv4 packet. */
+export function ipv4SenderOf(frame: Uint8Array): Ipv4Number | undefined {
+  if (frame.length < ETHERNET_HEADER_LENGTH + 20) return undefined;
+  const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
+  return view.getUint16(12) === ETHERTYPE.ipv4 ? view.getUint32(26) : undefined;
 }
 
 export interface TcpSegment {

@@ -47,6 +47,9 @@ export class SwitchNetworkPort implements NetworkPort {
     this.#cables[nic]?.send({ kind: 'frame', output, frame });
   }
 
+  /** The switch asks for no addresses. */
+  replayed(): void {}
+
   announce(nic: number, mac: Uint8Array): void {
     this.#cables[nic]?.send({ kind: 'announce', mac });
   }

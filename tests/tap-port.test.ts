@@ -1,0 +1,286 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { epoch } from '../src/ft/identity.ts';
+import { repositoryRoot } from '../src/host/image/repository.ts';
+import { announcement, gratuitousArp } from '../src/network/announcement.ts';
+import type * as TapPort from '../src/network/tap-port.ts';
+import type { TestHost } from '../tools/net/test-host.ts';
+import { TestNetwork } from '../tools/net/test-network.ts';
+import { answerTo } from './frame-responder.ts';
+
+const missing = TestNetwork.impossible();
+const MAC = Uint8Array.of(0x52, 0x54, 0, 0, 0, 1);
+const MAC_TEXT = '52:54:00:00:00:01';
+const ADDRESS = Uint8Array.of(10, 77, 0, 100);
+const ADDRESS_TEXT = '10.77.0.100';
+/** The port's thread runs what was built. */
+const PORT = pathToFileURL(join(repositoryRoot(), 'dist/src/network/tap-port.js')).href;
+
+describe.skipIf(missing !== undefined)(
+  `a TAP as a network port${missing ? `: skipped, ${missing}` : ''}`,
+  () => {
+    let network: TestNetwork;
+    let a: TestHost;
+    let b: TestHost;
+    let client: TestHost;
+    let TapNetworkPort: typeof TapPort.TapNetworkPort;
+    const ports: TapPort.TapNetworkPort[] = [];
+    const said: string[] = [];
+
+    beforeAll(async () => {
+      ({ TapNetworkPort } = (await import(PORT)) as typeof TapPort);
+      network = await TestNetwork.create();
+      a = await network.host('a');
+      b = await network.host('b');
+      client = await network.host('client');
+      for (const host of [a, b]) await host.addTap('t0');
+      await client.addTap('watch');
+    });
+
+    afterAll(() => network?.close());
+
+    afterEach(async () => {
+      await Promise.all(ports.splice(0).map((port) => port.close()));
+      said.length = 0;
+    });
+
+    function attach(host: TestHost, tap = 't0'): TapPort.TapNetworkPort {
+      const options = { nics: [{ tap, mac: MAC }], say: (line: string) => said.push(line) };
+      const port = host.enter(() => TapNetworkPort.attach(options));
+      if (!port.ok) throw new Error(port.error);
+      ports.push(port.value);
+      return port.value;
+    }
+
+    /** A guest that answers, and counts what it was given. */
+    function answering(port: TapPort.TapNetworkPort): { frames: number } {
+      const guest = { frames: 0 };
+      let output = 0n;
+      port.listen({
+        frame: (nic, frame) => {
+          guest.frames += 1;
+          const answer = answerTo(frame, MAC, ADDRESS);
+          if (answer) port.send(nic, answer, ++output);
+        },
+      });
+      return guest;
+    }
+
+    /** Everything that comes past the client's bridge, in hexadecimal digits. */
+    async function watching(): Promise<{ frames: string[]; saw: (frame: Uint8Array) => number }> {
+      const port = attach(client, 'watch');
+      const frames: string[] = [];
+      port.listen({ frame: (_nic, frame) => frames.push(hex(frame)) });
+      port.open(epoch(1));
+      await until(async () => (await stateOf(client, 'watch')) === 'forwarding');
+      return { frames, saw: (frame) => frames.filter((each) => each === hex(frame)).length };
+    }
+
+    /** `ping` from the client: how many of so many were answered. */
+    async function ping(count: number): Promise<number> {
+      const [program = '', ...words] = client.command(
+        `ping -n -c ${count} -i 0.01 -W 1 ${ADDRESS_TEXT}`.split(' '),
+      );
+      const child = spawn(program, words, { stdio: ['ignore', 'pipe', 'inherit'] });
+      let text = '';
+      child.stdout.on('data', (chunk: Buffer) => {
+        text += chunk.toString();
+      });
+      await once(child, 'close');
+      return Number(/(\d+) received/.exec(text)?.[1]);
+    }
+
+    it('frames go both ways: a guest behind it answers ping', async () => {
+      const port = attach(a);
+      answering(port);
+      port.open(epoch(1));
+      expect(await ping(20)).toBe(20);
+      const neighbour = await client.namespace.ip(`neigh show ${ADDRESS_TEXT} dev br0`);
+      expect(neighbour).toContain(MAC_TEXT);
+      expect(await network.whereIs(MAC_TEXT)).toBe(a);
+    });
+
+    it('before it is opened and after it is closed it is no port of the bridge, and neither sends nor delivers', async () => {
+      const watch = await watching();
+      const port = attach(a);
+      const guest = answering(port);
+      const sent = [1, 2, 3].map((last) => gratuitousArp(MAC, Uint8Array.of(10, 77, 0, last)));
+      const [early = MAC, middle = MAC, late = MAC] = sent;
+
+      // The kernel takes up to a second to tell the bridge that a carrier is gone: that of the test before.
+      await until(async () => (await stateOf(a, 't0')) === 'disabled');
+      port.send(0, early, 1n);
+      expect(await ping(1)).toBe(0);
+      expect(guest.frames).toBe(0);
+
+      port.open(epoch(1));
+      port.send(0, middle, 2n);
+      expect(await ping(1)).toBe(1);
+      expect(await stateOf(a, 't0')).toBe('forwarding');
+
+      const closed = port.close();
+      port.send(0, late, 3n);
+      await until(async () => (await stateOf(a, 't0')) === 'disabled');
+      const { frames } = guest;
+      expect(await ping(1)).toBe(0);
+      await closed;
+      port.send(0, late, 4n);
+      port.open(epoch(2));
+      expect(await ping(1)).toBe(0);
+      expect(guest.frames).toBe(frames);
+      expect(sent.map(watch.saw)).toEqual([0, 1, 0]);
+    });
+
+    it('frames of the first moment are not lost: they wait until the bridge forwards', async () => {
+      const watch = await watching();
+      for (let round = 0; round < 5; round++) {
+        const port = attach(a);
+        await until(async () => (await stateOf(a, 't0')) === 'disabled');
+        port.open(epoch(1));
+        const frame = gratuitousArp(MAC, Uint8Array.of(10, 77, 1, round));
+        port.send(0, frame, 1n);
+        await until(() => watch.saw(frame) === 1);
+        await port.close();
+      }
+    });
+
+    it('where it cannot send yet it holds a bounded number of frames, and sends them in order', async () => {
+      const watch = await watching();
+      const port = attach(a);
+      await a.namespace.ip('link set t0 down');
+      port.open(epoch(1));
+      const frame = (number: number) => gratuitousArp(MAC, Uint8Array.of(10, 78, number >> 8, number & 255));
+      for (let number = 0; number < 1000; number++) port.send(0, frame(number), BigInt(number));
+      await a.namespace.ip('link set t0 up');
+      await until(() => watch.saw(frame(255)) === 1);
+      port.send(0, frame(1000), 1000n);
+      await until(() => watch.saw(frame(1000)) === 1);
+      const held = Array.from({ length: 256 }, (_, number) => hex(frame(number)));
+      expect(watch.frames.filter((each) => each.startsWith(hex(frame(0)).slice(0, 40)))).toEqual([
+        ...held,
+        hex(frame(1000)),
+      ]);
+    });
+
+    it('refuses frames that no Ethernet of its MTU carries', async () => {
+      const watch = await watching();
+      const port = attach(a);
+      port.open(epoch(1));
+      const ofLength = (length: number) => {
+        const frame = new Uint8Array(length).fill(0xee);
+        frame.set(gratuitousArp(MAC, ADDRESS).subarray(0, Math.min(length, 12)));
+        return frame;
+      };
+      const largest = ofLength(1514);
+      for (const frame of [ofLength(0), ofLength(13), ofLength(1519), ofLength(70_000), largest])
+        port.send(0, frame, 1n);
+      port.send(1, gratuitousArp(MAC, ADDRESS), 2n);
+      await until(() => watch.saw(largest) === 1);
+      expect(watch.frames.filter((each) => each.slice(12, 24) === hex(MAC))).toEqual([hex(largest)]);
+      expect(said).toEqual([]);
+    });
+
+    it('announces five times, and what it has seen the guest send or send again besides', async () => {
+      const watch = await watching();
+      const port = attach(a);
+      port.replayed(0, gratuitousArp(MAC, ADDRESS));
+      port.open(epoch(1));
+      port.announce(0, MAC);
+      const own = [announcement(MAC), gratuitousArp(MAC, ADDRESS)];
+      await until(() => own.every((frame) => watch.saw(frame) === 5));
+      const second = gratuitousArp(MAC, Uint8Array.of(10, 77, 0, 101));
+      port.send(0, second, 1n);
+      port.announce(0, MAC);
+      await until(() => watch.saw(second) === 6);
+      expect(own.map(watch.saw)).toEqual([10, 10]);
+    });
+
+    it('after a takeover the bridges have the address behind the survivor, and neighbours hear of it', async () => {
+      const old = attach(a);
+      answering(old);
+      old.open(epoch(1));
+      expect(await ping(1)).toBe(1);
+      expect(await network.whereIs(MAC_TEXT)).toBe(a);
+      // A neighbour that has been told something else believes a gratuitous ARP.
+      await client.namespace.ip(`neigh replace ${ADDRESS_TEXT} lladdr 02:00:00:00:00:99 dev br0 nud stale`);
+
+      const survivor = attach(b);
+      survivor.replayed(0, gratuitousArp(MAC, ADDRESS));
+      survivor.open(epoch(2));
+      survivor.announce(0, MAC);
+      await until(async () => (await network.whereIs(MAC_TEXT)) === b);
+      await until(async () => (await client.namespace.ip('neigh show dev br0')).includes(MAC_TEXT));
+      answering(survivor);
+      expect(await ping(5)).toBe(5);
+    });
+
+    it('a closed port announces nothing more', async () => {
+      const watch = await watching();
+      const port = attach(a);
+      port.open(epoch(1));
+      port.announce(0, MAC);
+      await until(() => watch.saw(announcement(MAC)) === 2);
+      await port.close();
+      const marker = gratuitousArp(MAC, ADDRESS);
+      const next = attach(a);
+      next.open(epoch(1));
+      // Longer than what was left of the announcements.
+      await new Promise((resolve) => setTimeout(resolve, 800));
+      next.send(0, marker, 1n);
+      await until(() => watch.saw(marker) === 1);
+      expect(watch.saw(announcement(MAC))).toBe(2);
+    });
+
+    it('says once that its interface is down or was removed, and goes on', async () => {
+      await a.addTap('t1');
+      const port = attach(a, 't1');
+      port.open(epoch(1));
+      await until(async () => (await stateOf(a, 't1')) === 'forwarding');
+      await a.namespace.ip('link set t1 down');
+      for (let times = 0; times < 3; times++) port.send(0, announcement(MAC), 1n);
+      expect(said).toEqual(['TAP t1 is cut off: it is down: as root, ip link set t1 up']);
+      await a.namespace.ip('link del t1');
+      await until(() => said.length === 2);
+      for (let times = 0; times < 3; times++) port.send(0, announcement(MAC), 1n);
+      expect(said[1]).toBe('TAP t1 is cut off: it was removed');
+      expect(said.length).toBe(2);
+    });
+
+    it('a process that leaves with a TAP open ends at once', async () => {
+      const folder = await mkdtemp(join(tmpdir(), 'lockstep-tap-'));
+      const script = join(folder, 'leave.mjs');
+      const text = `
+      const { TapNetworkPort } = await import(${JSON.stringify(PORT)});
+      const port = TapNetworkPort.attach({ nics: [{ tap: 't0', mac: new Uint8Array(6) }], say: console.log });
+      port.value.listen({ frame: () => {} });
+      port.value.open(1);
+      setTimeout(() => process.exit(7), 200);`;
+      await writeFile(script, text);
+      const [program = '', ...words] = a.command([process.execPath, script]);
+      const child = spawn(program, words, { stdio: 'inherit' });
+      expect((await once(child, 'close'))[0]).toBe(7);
+      await rm(folder, { recursive: true });
+    });
+
+    /** What the bridge does with this port of its. */
+    async function stateOf(host: TestHost, port: string): Promise<string> {
+      const [link] = JSON.parse(await host.namespace.bridge(`-j link show dev ${port}`)) as [
+        { state: string },
+      ];
+      return link.state;
+    }
+  },
+);
+
+async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
+  while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 5));
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('hex');
+}
