@@ -1,13 +1,15 @@
 import { guestNanoseconds, instructionCount } from '../src/base/units.ts';
 import { epoch, instanceId, vmId } from '../src/ft/identity.ts';
 import type { Link } from '../src/ft/link.ts';
-import type { Message } from '../src/ft/message.ts';
+import { type Message, PROTOCOL_VERSION } from '../src/ft/message.ts';
 import { VmAuthority } from '../src/host/vm-authority.ts';
 import type { Input } from '../src/machine/door.ts';
 import { TcpChannel, type TcpChannelOptions } from '../src/transport/tcp-channel.ts';
 import { type Bench, type BenchOptions, type BenchResult, median, percentile, rounded } from './bench.ts';
 
 const VM = vmId('vm');
+const PROGRAM = { machine: 'm', build: 'b', logFormat: 2, snapshotFormat: 2 };
+const INTRODUCED = { version: PROTOCOL_VERSION, host: 'h', program: PROGRAM };
 const ENVELOPE = { vm: VM, generation: epoch(2), sender: instanceId('a') };
 const WARM = 1_000;
 const ROUND_TRIPS = 3_000;
@@ -87,9 +89,8 @@ async function roundTrips(ends: Kind['ends'], inputs: readonly Input[]): Promise
       if (last?.kind === 'hello')
         answer(b, link, {
           ...ENVELOPE,
+          ...INTRODUCED,
           kind: 'welcome',
-          version: 1,
-          machine: 'm',
           loaded: false,
           received: 0n,
         });
@@ -103,7 +104,14 @@ async function roundTrips(ends: Kind['ends'], inputs: readonly Input[]): Promise
   a.listen({
     connected(link) {
       to = link;
-      answer(a, link, { ...ENVELOPE, kind: 'hello', version: 1, machine: 'm', fresh: true, attempt: 1 });
+      answer(a, link, {
+        ...ENVELOPE,
+        ...INTRODUCED,
+        kind: 'hello',
+        fresh: true,
+        attempt: 1,
+        purpose: 'pair',
+      });
     },
     broken(_link, reason) {
       throw new Error(reason);

@@ -5,6 +5,7 @@ const MEASURES = [
   'steps',
   'generations',
   'takeovers',
+  'moves',
   'restarts',
   'faults',
   'answers',

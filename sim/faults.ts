@@ -69,15 +69,21 @@ const ALL = [
   {
     name: 'pause-taker',
     weight: 2,
-    // Whoever is just deciding who goes on: stopped there, for longer than the decision lasts.
+    // Whoever is just deciding who goes on, or the next that has won: stopped there, for longer than the decision lasts.
     strike: (world: World) => {
-      const deciding = [...world.instances.values()].filter(
+      const seize = (victim: Instance): void => {
+        victim.stop();
+        windowOf(world, 90, 600, () => victim.goOn());
+      };
+      const deciding = [...world.instances.values()].find(
         ({ running, driver }) => running && ['ASK', 'OPEN', 'COMMIT'].includes(driver.state),
       );
-      const victim = deciding[0];
-      if (!victim) return;
-      victim.stop();
-      windowOf(world, 90, 600, () => victim.goOn());
+      if (deciding) seize(deciding);
+      else
+        world.whenOpening = (winner) =>
+          winner.later(world.random.between(0, 5), () => {
+            if (!world.healed) seize(winner);
+          });
     },
   },
   {
@@ -290,6 +296,11 @@ const ALL = [
       world.endProtection(primary);
       windowOf(world, 5, 150, () => world.wantProtection());
     },
+  },
+  {
+    name: 'move',
+    weight: 3,
+    strike: (world: World) => world.moveGuest(),
   },
   {
     name: 'trap',

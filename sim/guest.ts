@@ -56,8 +56,11 @@ export class Guest {
   readonly #clients: Served[];
   #pending: DiskRequestOutput[] = [];
   readonly #sink: GuestOutputs;
+  /** Two builds of the program do not treat a guest alike, to the last flag. */
+  readonly #build: number;
 
-  constructor(sink: GuestOutputs, clients: number, life = 0) {
+  constructor(sink: GuestOutputs, clients: number, build: number, life = 0) {
+    this.#build = build;
     this.#life = life;
     this.#sink = sink;
     this.#clients = Array.from({ length: clients }, newlyServed);
@@ -102,7 +105,7 @@ export class Guest {
 
   /** False when a completion answers nothing that this guest waits for. */
   apply(input: Input): boolean {
-    this.#chain = stirred(this.#chain, this.count);
+    this.#chain = stirred(this.#chain, this.count + this.#build);
     switch (input.kind) {
       case 'clock':
         this.#guestTime = Number(input.guestTime & 0x7fffffffn);
@@ -141,9 +144,9 @@ export class Guest {
     return bytesOf(Int32Array.from(words));
   }
 
-  static restore(snapshot: Uint8Array, sink: GuestOutputs, clients: number): Guest {
+  static restore(snapshot: Uint8Array, sink: GuestOutputs, clients: number, build: number): Guest {
     const words = wordsOf(snapshot);
-    const guest = new Guest(sink, clients);
+    const guest = new Guest(sink, clients, build);
     guest.count = words[0]!;
     guest.outputs = words[1]!;
     guest.#chain = words[2]!;

@@ -18,11 +18,19 @@ import type { SimLink } from './link.ts';
 import { SimVcpu } from './vcpu.ts';
 import type { World } from './world.ts';
 
+/** Which program an instance runs. */
+export interface Make {
+  readonly build: number;
+  readonly snapshotFormat: number;
+}
+
 /** One VM process: the production driver and core over simulated ports. It may be killed or stopped at any step. */
 export class Instance {
   readonly world: World;
   readonly name: string;
   readonly host: number;
+  /** Of the program that it runs. */
+  readonly build: number;
   readonly driver: Driver;
   readonly vcpu: SimVcpu;
   readonly disks: SimDiskPort;
@@ -38,10 +46,14 @@ export class Instance {
   /** When it was last stopped, and the last output that left it. */
   stoppedAt = Number.NEGATIVE_INFINITY;
   lastLeft = 0;
+  /** When its guest was last seen standing still for a move. */
+  stoodStillAt = Number.NEGATIVE_INFINITY;
   networkOpen = false;
   networkEpoch = 0;
   replayMs = 0.2;
   replayBatch = 32;
+  /** Until a guest that is moved here is loaded. */
+  loadMs = 0;
   channel!: ChannelEvents;
   heartbeats!: HeartbeatEvents;
   hosts!: HostsEvents;
@@ -55,20 +67,22 @@ export class Instance {
   #actionsLeft = 0;
   #then: () => void = () => {};
 
-  constructor(world: World, name: string, host: number, role: Role) {
+  constructor(world: World, name: string, host: number, role: Role, { build, snapshotFormat }: Make) {
     this.world = world;
     this.name = name;
     this.host = host;
+    this.build = build;
     world.instances.set(name, this);
     this.clock = new SimClock(this, world.random.between(0, 1e6), 1 + world.random.between(-1e-4, 1e-4));
     this.vcpu = new SimVcpu(this, world.clients.length, role.kind === 'primary' ? ++world.lives : undefined);
     this.disks = new SimDiskPort(this);
     const { vm, profile } = world;
+    const program = { machine: 'toy', build: String(build), logFormat: build, snapshotFormat };
     const side = {
       vm,
       instance: instanceId(name),
       host: `h${host}`,
-      machine: 'toy',
+      program,
       timing: profile.timing,
       limits: profile.limits,
     };
@@ -245,18 +259,39 @@ export class Instance {
   #report(status: StatusReport): void {
     if (status.kind === 'state') {
       this.state = status.state;
-      if (status.state === 'GATE') {
-        const then = this.world.whenGating;
-        this.world.whenGating = undefined;
+      if (status.state === 'GATE') this.#gates(status.detail);
+      if (status.state === 'OPEN') {
+        const then = this.world.whenOpening;
+        this.world.whenOpening = undefined;
         then?.(this);
       }
       this.world.note(this.name, `${status.state}: ${status.detail}`);
+    } else if (status.kind === 'moved') {
+      this.world.note(
+        this.name,
+        `the guest has moved here; it stood still for ${status.stoodMs.toFixed(1)} ms`,
+      );
+      this.world.moved(this, status.stoodMs);
     } else if (status.kind === 'power') {
       this.world.note(this.name, 'the guest is off');
       this.world.poweredOff = true;
     } else if (status.kind === 'halted') {
       this.world.note(this.name, `halts: ${status.reason}`);
       this.#end(status.reason);
+    }
+  }
+
+  /** A copy is there: of a new backup, or of a guest that is moved. */
+  #gates(detail: string): void {
+    const { world } = this;
+    if (detail.startsWith('gate')) {
+      const then = world.whenGating;
+      world.whenGating = undefined;
+      then?.(this);
+    } else if (world.random.chance(0.2)) {
+      this.afterActions(1 + world.random.below(40), () => {
+        if (!world.healed && world.mayDie(this)) world.crash(this, world.random.chance(0.4));
+      });
     }
   }
 

@@ -33,6 +33,7 @@ const TIMING: Timing = {
   findMs: 40,
   reachMs: 100,
   copyMs: 400,
+  stillMs: 150,
   lagHighMs: 60,
   lagLowMs: 30,
 };

@@ -17,6 +17,7 @@ export interface Outcome {
   readonly steps: number;
   readonly generations: number;
   readonly takeovers: number;
+  readonly moves: number;
   readonly restarts: number;
   readonly faults: number;
   readonly answers: number;
@@ -59,6 +60,7 @@ export function runSeed(seed: number, options: WorldOptions = {}): Outcome {
     steps: world.steps,
     generations: oracles.generations,
     takeovers: world.takeovers,
+    moves: world.moves,
     restarts: world.lives - 1,
     faults: [...world.faults.values()].reduce((sum, count) => sum + count, 0),
     answers: world.clients.reduce((sum, client) => sum + client.answers, 0),

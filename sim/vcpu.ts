@@ -35,6 +35,8 @@ export class SimVcpu implements VcpuPort {
   #snapshotWanted = false;
   /** A copy of the running guest: parts that each hold all of its state, and an end that tells what differs from the last. */
   #copy: Copy | undefined;
+  /** Its last copy ended with the guest standing still. */
+  #standsStill = false;
   #staged: Uint8Array = new Uint8Array(0);
   readonly #orders: (() => void)[] = [];
   readonly #tellings: (() => void)[] = [];
@@ -47,7 +49,7 @@ export class SimVcpu implements VcpuPort {
     this.#clients = clients;
     this.#mode = life === undefined ? 'replay' : 'live';
     this.#boots = life !== undefined;
-    this.#guest = new Guest({ output: this.#output }, clients, life);
+    this.#guest = new Guest({ output: this.#output }, clients, instance.build, life);
   }
 
   /** Whether this vCPU makes history, as an outsider with a profiler would see it. */
@@ -135,11 +137,20 @@ export class SimVcpu implements VcpuPort {
     });
   }
 
-  copy(number: number): void {
+  copy(number: number, standStill: boolean): void {
     this.#order(() => {
       const rounds = 1 + this.#instance.world.random.below(3);
-      this.#copy = { number, rounds, base: new Uint8Array(0), sent: 0, arrived: 0 };
+      this.#standsStill = false;
+      this.#copy = { number, standStill, rounds, base: new Uint8Array(0), sent: 0, arrived: 0 };
       this.#copyOn();
+    });
+  }
+
+  letGo(): void {
+    this.#order(() => {
+      this.#copy = undefined;
+      this.#standsStill = false;
+      if (this.#running) this.#sliceSoon(0);
     });
   }
 
@@ -165,13 +176,16 @@ export class SimVcpu implements VcpuPort {
   load(snapshot: MachineSnapshot): void {
     this.#order(() => {
       const whole = difference(snapshot.machine, this.#staged);
-      this.#guest = Guest.restore(whole, { output: this.#output }, this.#clients);
+      const { build } = this.#instance;
+      this.#guest = Guest.restore(whole, { output: this.#output }, this.#clients, build);
       this.#mode = 'replay';
       this.#running = false;
       this.#entries = [];
       this.#made = [];
       this.#ending = false;
-      this.#tell(() => this.#events.loaded(this.#guest.digest));
+      const loaded = (): void => this.#tell(() => this.#events.loaded(this.#guest.digest));
+      if (this.#instance.loadMs === 0) loaded();
+      else this.#instance.later(this.#instance.loadMs, loaded);
     });
   }
 
@@ -215,6 +229,7 @@ export class SimVcpu implements VcpuPort {
     const { random } = this.#instance.world;
     this.#takeSnapshot();
     this.#copyOn();
+    if (this.#standsStill) return;
     const guest = this.#guest;
     guest.run(guest.count + 1 + Math.floor((60 + random.below(200)) * this.#share));
     const now = guestNanoseconds(BigInt(Math.floor(this.#instance.clock.now() * 1e3)));
@@ -275,6 +290,8 @@ export class SimVcpu implements VcpuPort {
       return;
     }
     this.#copy = undefined;
+    this.#standsStill = copy.standStill;
+    if (this.#standsStill) this.#instance.stoodStillAt = this.#instance.world.now;
     const snapshot = this.#snapshotSince(copy.base);
     const figures = { number, rounds, pages: rounds, lastPages: 0 };
     this.#tell(() => this.#events.snapshot(snapshot, figures));
@@ -374,6 +391,7 @@ export class SimVcpu implements VcpuPort {
 
 interface Copy {
   readonly number: number;
+  readonly standStill: boolean;
   readonly rounds: number;
   base: Uint8Array;
   sent: number;

@@ -45,6 +45,10 @@ export class World {
   events = 0;
   steps = 0;
   takeovers = 0;
+  /** Guests that went on elsewhere, moved there by order. */
+  moves = 0;
+  /** The newest build of the program that anybody runs. */
+  #build = 1;
   /** Switched by a mutant: a stopped process has a clock that stands still. */
   clocksStop = false;
   /** Guests booted. */
@@ -64,6 +68,8 @@ export class World {
   #toldToProtect: Instance | undefined;
   /** Called once, by a primary that begins to gate on a new backup. */
   whenGating: ((primary: Instance) => void) | undefined;
+  /** Called once, by a backup that has won and opens its disks. */
+  whenOpening: ((winner: Instance) => void) | undefined;
   #names = 0;
 
   constructor(seed: number, options: WorldOptions = {}) {
@@ -114,7 +120,7 @@ export class World {
 
   powerOn(): void {
     const start = { kind: 'power-on', expected: epoch(0), waitForBackup: this.random.chance(0.5) } as const;
-    const primary = this.#start(0, { kind: 'primary', start });
+    const primary = this.#start(0, { kind: 'primary', start }, this.#build);
     const backup = this.backupFor(primary);
     if (backup) primary.driver.protect(backup.name);
     for (const client of this.clients) client.start();
@@ -143,7 +149,7 @@ export class World {
       this.#restarting = true;
       this.schedule(this.random.between(0, 40), () => {
         this.#restarting = false;
-        if (!this.#hostsDown.has(host)) this.#start(host, { kind: 'primary', start });
+        if (!this.#hostsDown.has(host)) this.#start(host, { kind: 'primary', start }, this.#build);
       });
     }
   }
@@ -184,6 +190,7 @@ export class World {
         instance.running &&
         instance.driver.state === 'WAIT' &&
         instance.host !== besides.host &&
+        instance.build === besides.build &&
         !except.includes(instance.name)
       )
         return instance;
@@ -195,12 +202,13 @@ export class World {
         instance.driver.role === 'backup' &&
         instance.driver.state === 'ASK' &&
         instance.host !== besides.host &&
+        instance.build === besides.build &&
         !except.includes(instance.name) &&
         this.processOf(record.backup) !== instance,
     );
     const free = this.#freeHost(besides.host);
     if (!forsaken || (free !== undefined && this.random.chance(0.5)))
-      return free === undefined ? undefined : this.#start(free, { kind: 'backup' });
+      return free === undefined ? undefined : this.#start(free, { kind: 'backup' }, besides.build);
     this.arbiter.claimIsLate(forsaken);
     return forsaken;
   }
@@ -209,16 +217,84 @@ export class World {
   findHost(asking: Instance, except: readonly string[]): void {
     asking.later(this.random.between(1, 25), () => {
       const wrong = this.random.chance(0.03);
-      const backup = wrong ? this.#start(asking.host, { kind: 'backup' }) : this.backupFor(asking, except);
+      const backup = wrong
+        ? this.#start(asking.host, { kind: 'backup' }, asking.build)
+        : this.backupFor(asking, except);
       if (backup) asking.hosts.candidate(backup.name, `h${backup.host}`);
     });
   }
 
-  #start(host: number, role: ConstructorParameters<typeof Instance>[3]): Instance {
+  #start(
+    host: number,
+    role: ConstructorParameters<typeof Instance>[3],
+    build: number,
+    snapshotFormat = 1,
+  ): Instance {
     const name = `${String.fromCharCode(97 + (this.#names % 26))}${this.#names >= 26 ? Math.floor(this.#names / 26) : ''}@h${host}`;
     this.#names += 1;
     this.note(name, `starts as ${role.kind}`);
-    return new Instance(this, name, host, role);
+    return new Instance(this, name, host, role, { build, snapshotFormat });
+  }
+
+  /** An operator moves the guest to another host; what fault tolerance it has is turned off before, and on afterwards. */
+  moveGuest(): void {
+    const { primary, random } = this;
+    if (!primary) return;
+    const alone = primary.driver.state === 'SOLE' && random.chance(0.7);
+    if (!alone) this.endProtection(primary);
+    this.schedule(alone ? 0 : random.between(5, 60), () => {
+      const delay = this.#lapseMs();
+      this.schedule(delay, () => this.#orderMove(this.primary));
+      if (!alone) this.schedule(delay + random.between(50, 350), () => this.wantProtection());
+    });
+  }
+
+  /** Now and then a guest is moved when its lease has just run out, with what it made since: after so long. */
+  #lapseMs(): number {
+    const { profile, random, arbiter } = this;
+    if (!profile.restarts || this.healed || random.chance(0.6)) return 0;
+    const lapseMs = random.between(0.85, 1) * profile.timing.leaseMs;
+    this.note('arbiter', 'is out of reach');
+    arbiter.down = true;
+    this.schedule(lapseMs + random.between(5, 30), () => {
+      arbiter.down = false;
+    });
+    return lapseMs;
+  }
+
+  /** The target may run a newer build, be slow, die, or be of no use. */
+  #orderMove(primary: Instance | undefined): void {
+    const host = primary && this.#freeHost(primary.host);
+    if (!primary || host === undefined || this.healed) return;
+    const { random } = this;
+    const build = random.chance(0.5) ? primary.build : primary.build + 1;
+    const fate = random.pick(['sound', 'sound', 'sound', 'slow', 'dies', 'of no use'] as const);
+    const target = this.#start(host, { kind: 'backup' }, build, fate === 'of no use' ? 2 : 1);
+    this.#build = Math.max(this.#build, build);
+    if (fate === 'slow') target.loadMs = random.between(10, 2 * this.profile.timing.stillMs);
+    if (fate === 'dies')
+      target.afterActions(1 + random.below(60), () => {
+        if (!this.healed && this.mayDie(target)) this.crash(target, random.chance(0.4));
+      });
+    this.note(primary.name, `is told to move the guest to ${target.name}, build ${build}, which is ${fate}`);
+    primary.later(0, () => primary.driver.move(target.name));
+    this.#endIdle(target);
+  }
+
+  moved(instance: Instance, stoodMs: number): void {
+    this.moves += 1;
+    if (stoodMs < 0) this.violated('the pause is told', `${instance.name} says ${stoodMs} ms`);
+  }
+
+  /** An operator ends a target that waits in vain, of a build that nobody needs. */
+  #endIdle(target: Instance): void {
+    this.schedule(150, () => {
+      if (!target.running || target.driver.role === 'primary') return;
+      const idle = target.driver.state === 'WAIT' || target.driver.state === 'ASK';
+      const stranger = target.build !== this.primary?.build && this.mayDie(target);
+      if (idle && stranger && this.primary?.driver.state !== 'COMMIT') this.crash(target, false);
+      else this.#endIdle(target);
+    });
   }
 
   /** An operator turns fault tolerance off. */

@@ -9,6 +9,7 @@ import { link } from '../src/ft/link.ts';
 import type { Message } from '../src/ft/message.ts';
 import { Primary } from '../src/ft/primary.ts';
 import { DEFAULT_LIMITS, type Timing } from '../src/ft/timing.ts';
+import { INTRODUCED, PROGRAM } from './greetings.ts';
 import { QUICK } from './toy-world.ts';
 
 /** One half of the protocol by itself: events in, actions out, and the few steps that bring it into a state. */
@@ -18,7 +19,7 @@ export const side = (name: string) => ({
   vm,
   instance: instanceId(name),
   host: name,
-  machine: 'm',
+  program: PROGRAM,
   timing: QUICK,
   limits: DEFAULT_LIMITS,
 });
@@ -114,10 +115,10 @@ export function committing(): CoreUnderTest {
   core.step({ kind: 'protect', address: 'b' });
   core.step({ kind: 'connected', link: L, address: 'b' });
   const envelope = { vm, generation: epoch(2), sender: instanceId('b') };
-  core.receive({ kind: 'welcome', ...envelope, version: 3, machine: 'm', loaded: false, received: 0n });
+  core.receive({ kind: 'welcome', ...envelope, ...INTRODUCED, loaded: false, received: 0n });
   const machine = new Uint8Array(3);
   const snapshot = { machine, count: count(0n), position: { outputs: 0n }, digest: 'd' };
-  core.step({ kind: 'snapshot', snapshot, copy: 1 });
+  core.step({ kind: 'snapshot', snapshot, copy: 1, stoodUs: 0 });
   core.receive(ack(0n));
   expect(core.state).toBe('COMMIT');
   return core;
@@ -143,10 +144,10 @@ export function greet(backup: CoreUnderTest, attempt: number): Message[] {
     vm,
     generation: epoch(2),
     sender: instanceId('a'),
-    version: 3,
-    machine: 'm',
+    ...INTRODUCED,
     fresh: true,
     attempt,
+    purpose: 'pair',
   });
   return sent(greeted);
 }
@@ -155,7 +156,16 @@ export function finishCopy(backup: CoreUnderTest, loadedDigest = 'd'.repeat(32))
   const digest = 'd'.repeat(32);
   const position = { outputs: 0n };
   const loaded = backup.receive(
-    { kind: 'snapshot-begin', bytes: 1, count: count(0n), position, released: 0n, digest },
+    {
+      kind: 'snapshot-begin',
+      bytes: 1,
+      count: count(0n),
+      position,
+      released: 0n,
+      digest,
+      stoodUs: 0,
+      faultTolerance: true,
+    },
     { kind: 'snapshot-part', bytes: Uint8Array.of(1) },
     { kind: 'snapshot-end' },
   );

@@ -21,6 +21,7 @@ import { VcpuLoop } from '../src/hypervisor/vcpu.ts';
 import type { DiskRequestOutput } from '../src/machine/door.ts';
 import { FrameReader } from '../src/replay/frame.ts';
 import { decide, NO_RECORD, type VmRecord } from '../src/storage/vm-record.ts';
+import { PROGRAM } from './greetings.ts';
 import { ToyMachine } from './toy-machine.ts';
 
 /**
@@ -40,6 +41,7 @@ export const QUICK: Timing = {
   findMs: 50,
   reachMs: 100,
   copyMs: 2000,
+  stillMs: 400,
   lagHighMs: 50,
   lagLowMs: 20,
 };
@@ -176,7 +178,7 @@ export class Node {
       vm: world.vm,
       instance: instanceId(name),
       host: name,
-      machine: 'toy',
+      program: PROGRAM,
       timing: options.timing ?? QUICK,
       limits: { ...DEFAULT_LIMITS, ...options.limits },
     };
@@ -420,7 +422,8 @@ export class Node {
       endReplay: () => order(() => loop.endReplay()),
       setShare: (share) => order(() => loop.setShare(share)),
       snapshot: () => order(() => loop.snapshot()),
-      copy: (number) => order(() => loop.copy(number)),
+      copy: (number, standStill) => order(() => loop.copy(number, standStill)),
+      letGo: () => order(() => loop.letGo()),
       copied: (parts) => order(() => loop.copied(parts)),
       forgetStaged: () => order(() => loop.forgetStaged()),
       stage: (pages) => order(() => loop.stage(pages)),

@@ -7,7 +7,7 @@ import { link } from '../../src/ft/link.ts';
 import type { Message } from '../../src/ft/message.ts';
 import { Primary } from '../../src/ft/primary.ts';
 import { DEFAULT_TIMING } from '../../src/ft/timing.ts';
-import { ENVELOPE, randomMessage } from './random-message.ts';
+import { ENVELOPE, INTRODUCED, PROGRAM, randomMessage } from './random-message.ts';
 import { holds, type Target } from './target.ts';
 
 /** Messages that are well formed and mean anything, to both halves of the protocol. */
@@ -22,7 +22,7 @@ const side = (name: string) => ({
   vm,
   instance: instanceId(name),
   host: name,
-  machine: 'm',
+  program: PROGRAM,
   timing: DEFAULT_TIMING,
   limits: LIMITS,
 });
@@ -62,10 +62,10 @@ class Fed {
 const hello = (changed: object = {}): Message => ({
   kind: 'hello',
   ...ENVELOPE,
-  version: 3,
-  machine: 'm',
+  ...INTRODUCED,
   fresh: true,
   attempt: 1,
+  purpose: 'pair',
   ...changed,
 });
 
@@ -86,7 +86,8 @@ export const backupCore: Target = {
     const check = (actions: readonly FtAction[]): void => {
       for (const action of actions) {
         holds(action.kind !== 'go-live' && action.kind !== 'open-disks', 'a message made a backup live');
-        if (action.kind === 'send' && action.message.kind === 'welcome' && !action.message.loaded) last = 0n;
+        // A new copy begins. Whoever is turned away gets a welcome too, and changes nothing.
+        if (action.kind === 'vcpu-forget-staged') last = 0n;
         if (action.kind === 'send' && action.message.kind === 'ack')
           holds(
             action.message.received === last,
@@ -125,8 +126,19 @@ export const backupCore: Target = {
 
 function load(fed: Fed, check: (actions: readonly FtAction[]) => void): void {
   check(fed.receive(hello()));
-  const begin = { bytes: 0, count: instructionCount(0n), position: { outputs: 0n }, released: 0n };
-  check(fed.receive({ kind: 'snapshot-begin', ...begin, digest: HASH }, { kind: 'snapshot-end' }));
+  const begin = {
+    bytes: 0,
+    count: instructionCount(0n),
+    position: { outputs: 0n },
+    released: 0n,
+    stoodUs: 0,
+  };
+  check(
+    fed.receive(
+      { kind: 'snapshot-begin', ...begin, digest: HASH, faultTolerance: true },
+      { kind: 'snapshot-end' },
+    ),
+  );
   check(fed.step({ kind: 'loaded', digest: HASH }));
 }
 
@@ -196,11 +208,11 @@ function pair(): { core: Primary; fed: Fed } {
   note(fed.step({ kind: 'disks-opened', epoch: epoch(1), verdict: 'ok' }));
   note(fed.step({ kind: 'protect', address: 'b' }));
   note(fed.step({ kind: 'connected', link: fed.link, address: 'b' }));
-  const welcome = { vm, generation, sender: instanceId('b'), version: 3, machine: 'm' };
+  const welcome = { vm, generation, sender: instanceId('b'), ...INTRODUCED };
   note(fed.receive({ kind: 'welcome', ...welcome, loaded: false, received: 0n }));
   const machine = new Uint8Array(3);
   const snapshot = { machine, count: instructionCount(0n), position: { outputs: 0n }, digest: HASH };
-  note(fed.step({ kind: 'snapshot', snapshot, copy: 1 }));
+  note(fed.step({ kind: 'snapshot', snapshot, copy: 1, stoodUs: 0 }));
   note(fed.receive({ kind: 'ack', received: 0n, replayed: 0n }));
   note(fed.step({ kind: 'answered', answer: { nonce: asked, verdict: 'won', epoch: epoch(2) } }));
   holds(core.state === 'PAIR', `the pair did not form: ${core.state}`);

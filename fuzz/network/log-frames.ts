@@ -7,11 +7,18 @@ import { EntryOrder } from '../../src/replay/entry-order.ts';
 import { encodeFrame, FRAME_HEADER_BYTES, FRAME_TAG } from '../../src/replay/frame.ts';
 import { MessageStream } from '../../src/transport/message-stream.ts';
 import { mutated } from './mutation.ts';
-import { ENVELOPE, randomEntry, randomMessage } from './random-message.ts';
+import { ENVELOPE, INTRODUCED, randomEntry, randomMessage } from './random-message.ts';
 import { holds, type Target } from './target.ts';
 
 const TAG_AT = 5;
-const HELLO: Message = { kind: 'hello', ...ENVELOPE, version: 3, machine: 'm', fresh: true, attempt: 1 };
+const HELLO: Message = {
+  kind: 'hello',
+  ...ENVELOPE,
+  ...INTRODUCED,
+  fresh: true,
+  attempt: 1,
+  purpose: 'pair',
+};
 
 /**
  * The bytes of a logging channel. What is given out is, written again, exactly what the stream began with: so

@@ -2,11 +2,14 @@ import type { Random } from '../../sim/random.ts';
 import { guestNanoseconds, instructionCount } from '../../src/base/units.ts';
 import { epoch, instanceId, vmId } from '../../src/ft/identity.ts';
 import { type Message, PROTOCOL_VERSION } from '../../src/ft/message.ts';
+import type { Program } from '../../src/ft/program.ts';
 import type { Input } from '../../src/machine/door.ts';
 import type { LogEntry } from '../../src/replay/log-entry.ts';
 
 /** Messages that are well formed, of every kind, and mean whatever chance wills. */
 
+export const PROGRAM: Program = { machine: 'm', build: 'b', logFormat: 2, snapshotFormat: 2 };
+export const INTRODUCED = { version: PROTOCOL_VERSION, host: 'h', program: PROGRAM };
 export const ENVELOPE = { vm: vmId('vm'), generation: epoch(2), sender: instanceId('p') };
 
 export function randomBytes(random: Random, most: number): Uint8Array {
@@ -81,18 +84,25 @@ export function randomEntry(random: Random, sequence: bigint, at: bigint): LogEn
   }
 }
 
+function randomProgram(random: Random): Program {
+  if (random.chance(0.8)) return PROGRAM;
+  return {
+    machine: random.pick(['m', 'n']),
+    build: random.pick(['b', 'c']),
+    logFormat: random.pick([2, 3]),
+    snapshotFormat: random.pick([2, 3]),
+  };
+}
+
 export function randomMessage(random: Random, sequence: bigint): Message {
   const envelope = random.chance(0.8)
     ? ENVELOPE
     : { vm: vmId('other'), generation: epoch(random.below(4)), sender: instanceId(random.pick(['p', 'q'])) };
-  const bound = {
-    ...envelope,
-    version: random.chance(0.9) ? PROTOCOL_VERSION : 2,
-    machine: random.chance(0.9) ? 'm' : 'n',
-  };
-  switch (random.below(17)) {
+  const bound = { ...envelope, ...INTRODUCED, program: randomProgram(random) };
+  const purpose = random.chance(0.8) ? 'pair' : 'move';
+  switch (random.below(19)) {
     case 0:
-      return { kind: 'hello', ...bound, fresh: random.chance(0.5), attempt: random.below(4) };
+      return { kind: 'hello', ...bound, fresh: random.chance(0.5), attempt: random.below(4), purpose };
     case 1:
       return { kind: 'welcome', ...bound, loaded: random.chance(0.5), received: number(random, sequence) };
     case 2:
@@ -103,6 +113,8 @@ export function randomMessage(random: Random, sequence: bigint): Message {
         position: { outputs: number(random, 3n) },
         released: number(random, 3n),
         digest: hash(random),
+        stoodUs: random.below(1000),
+        faultTolerance: random.chance(0.5),
       };
     case 3:
       return { kind: 'snapshot-part', bytes: randomBytes(random, 64) };
@@ -124,6 +136,17 @@ export function randomMessage(random: Random, sequence: bigint): Message {
       return { kind: 'pages', bytes: randomBytes(random, 64) };
     case 11:
       return { kind: 'staged', parts: random.below(5) };
+    case 12:
+      return { kind: 'take-over', faultTolerance: random.chance(0.5) };
+    case 13:
+      return {
+        kind: 'other-version',
+        greeting: random.pick(['hello', 'welcome']),
+        ...envelope,
+        version: random.pick([1, 3, PROTOCOL_VERSION + 1, 0xffff_ffff]),
+        host: 'h',
+        rest: randomBytes(random, 60),
+      };
     default:
       return { kind: 'entry', entry: randomEntry(random, sequence, 100n + sequence * 3n) };
   }

@@ -3,6 +3,7 @@ import { ATTACH } from './attach.ts';
 import { CHANNEL } from './channel.ts';
 import { DISK } from './disk.ts';
 import { LEASE } from './lease.ts';
+import { MOVE } from './move.ts';
 import type { Mutant } from './mutant.ts';
 import { OUTPUT_RULE } from './output-rule.ts';
 import { PLANNED } from './planned.ts';
@@ -18,6 +19,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...CHANNEL,
   ...ATTACH,
   ...PLANNED,
+  ...MOVE,
   ...RESTART,
   ...LEASE,
 ];

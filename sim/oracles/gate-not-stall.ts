@@ -30,10 +30,11 @@ export class GateNotStall {
     while (waiting?.[0] && waiting[0].number <= number) {
       const { number: own, since, count } = waiting.shift()!;
       if (own !== number || instance.vcpu.count > count) continue;
-      // A stopped process and a full buffer stop the guest too.
+      // A stopped process and a full buffer stop the guest too, and a move lets nothing out while it stands still.
       if (
         this.#world.now - since < LONG_WAIT_MS ||
         instance.stoppedAt >= since ||
+        instance.stoodStillAt >= since ||
         this.#world.profile.tinyBuffers
       )
         continue;

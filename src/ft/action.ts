@@ -35,8 +35,12 @@ export type FtAction =
   | { readonly kind: 'vcpu-pause' }
   | { readonly kind: 'vcpu-input'; readonly input: Input }
   | { readonly kind: 'vcpu-share'; readonly share: number }
-  /** Copy the running guest; an older copy is given up. So many of its parts have arrived. */
-  | { readonly kind: 'vcpu-copy'; readonly number: number }
+  /**
+   * Copy the running guest; an older copy is given up. `standStill`: nothing is executed after its end. So many of its
+   * parts have arrived. It is given up: the guest goes on, whether it stands still for it already or not.
+   */
+  | { readonly kind: 'vcpu-copy'; readonly number: number; readonly standStill: boolean }
+  | { readonly kind: 'vcpu-let-go' }
   | { readonly kind: 'vcpu-copied'; readonly parts: number }
   /** A new copy begins to arrive; part after part of it; the end of it. */
   | { readonly kind: 'vcpu-forget-staged' }
@@ -67,6 +71,8 @@ export interface Takeover {
   readonly held: readonly NumberedOutput[];
   /** Disk operations at or below `released` without a completion, in the order of their issue. */
   readonly started: readonly DiskRequestOutput[];
-  /** Fault tolerance was being turned off, by an order in the log. */
-  readonly parted: boolean;
+  /** Whether a backup is looked for: not where fault tolerance was off, or being turned off by an order in the log. */
+  readonly faultTolerance: boolean;
+  /** For so long the guest stood still, if it was moved here. */
+  readonly stoodMs?: number;
 }

@@ -1,5 +1,5 @@
 import { unreachable } from '../base/assert.ts';
-import type { HostMilliseconds } from '../base/units.ts';
+import { type HostMilliseconds, hostMilliseconds } from '../base/units.ts';
 import type { DiskRequestOutput } from '../machine/door.ts';
 import { EntryOrder } from '../replay/entry-order.ts';
 import type { LogEntry } from '../replay/log-entry.ts';
@@ -13,6 +13,7 @@ import { type Epoch, epoch, type InstanceId, renamed } from './identity.ts';
 import { Lease } from './lease.ts';
 import type { Link } from './link.ts';
 import { type Heartbeat, type Message, PROTOCOL_VERSION } from './message.ts';
+import { mismatch, otherVersion, type Purpose } from './program.ts';
 import { ReplayBuffer } from './replay-buffer.ts';
 import type { Side } from './side.ts';
 import { SnapshotReception } from './snapshot-reception.ts';
@@ -32,6 +33,14 @@ export interface BackupFigures {
 interface Pair {
   readonly generation: Epoch;
   readonly primary: InstanceId;
+  readonly purpose: Purpose;
+}
+
+/** What the source of a moved guest said with its snapshot. */
+interface Moved {
+  readonly faultTolerance: boolean;
+  /** When its guest stood still, by this host's clock and but for the way here. */
+  readonly stoodSince: HostMilliseconds;
 }
 
 /** The backup's half of the protocol: events in, actions out. */
@@ -71,6 +80,7 @@ export class Backup {
   #early = false;
   #wonEpoch: Epoch | undefined;
   #pending: readonly DiskRequestOutput[] | undefined;
+  #moved: Moved | undefined;
 
   constructor(side: Side, now: HostMilliseconds) {
     this.#process = side.instance;
@@ -147,6 +157,16 @@ export class Backup {
         // A backup whose vCPU died stops acking at once and never goes live (rule 5).
         if (event.failed) this.#diverged(`the vCPU stopped: ${event.reason}`);
         break;
+      case 'protect':
+      case 'migrate-backup':
+      case 'switch-over':
+      case 'move':
+        this.#do({
+          kind: 'state',
+          state: 'refused',
+          detail: `${event.kind}: this side does not run the guest`,
+        });
+        break;
       case 'disk-completed':
       case 'input':
       case 'connected':
@@ -156,9 +176,6 @@ export class Backup {
       case 'snapshot':
       case 'handed-over':
       case 'candidate':
-      case 'protect':
-      case 'migrate-backup':
-      case 'switch-over':
       case 'unprotect':
         // A silent backup has no disks, no network and no live vCPU.
         break;
@@ -180,6 +197,10 @@ export class Backup {
         this.#hello(link, message);
         continue;
       }
+      if (message.kind === 'other-version') {
+        this.#turnAway(link, message, otherVersion(message));
+        break;
+      }
       if (link !== this.#link) {
         this.#do({ kind: 'close', link });
         break;
@@ -196,12 +217,17 @@ export class Backup {
   }
 
   /** What is wrong with the message, if anything. */
-  #received(message: Exclude<Message, { kind: 'hello' }>, entries: LogEntry[]): string | undefined {
+  #received(
+    message: Exclude<Message, { kind: 'hello' | 'other-version' }>,
+    entries: LogEntry[],
+  ): string | undefined {
     switch (message.kind) {
       case 'entry': {
         if (this.#state !== 'BACK' && this.#state !== 'LOAD') return 'an entry before its snapshot';
         if (this.#state === 'LOAD' && this.#expectedDigest === undefined)
           return 'an entry before its snapshot';
+        // Nothing was executed after it, so there is nothing to replay.
+        if (this.#pair?.purpose === 'move') return 'an entry after the snapshot of a guest that is moved';
         const admitted = this.#order.admit(message.entry);
         if (!admitted.ok) return admitted.error;
         entries.push(message.entry);
@@ -214,6 +240,11 @@ export class Backup {
       case 'snapshot-part':
       case 'snapshot-end':
         return this.#snapshotPart(message);
+      case 'take-over':
+        if (this.#state !== 'BACK' || !this.#moved) return 'take-over at the wrong time';
+        this.#moved = { ...this.#moved, faultTolerance: message.faultTolerance };
+        this.#suspect('the guest is handed over');
+        return undefined;
       case 'over':
         if (this.#state === 'BACK') this.#suspect(`the partner says that epoch ${message.epoch} has come`);
         return undefined;
@@ -228,9 +259,16 @@ export class Backup {
   }
 
   #hello(link: Link, hello: Message & { kind: 'hello' }): void {
-    const { vm, machine } = this.#side;
-    const fits = hello.vm === vm && hello.version === PROTOCOL_VERSION && hello.machine === machine;
-    const same = this.#pair?.generation === hello.generation && this.#pair.primary === hello.sender;
+    const { vm, host, program } = this.#side;
+    const differs = hello.vm === vm ? mismatch(program, hello, hello.purpose, 'here') : undefined;
+    if (differs !== undefined) {
+      this.#turnAway(link, hello, differs);
+      return;
+    }
+    const same =
+      this.#pair?.generation === hello.generation &&
+      this.#pair.primary === hello.sender &&
+      this.#pair.purpose === hello.purpose;
     const late = hello.sender === this.#greeted?.sender && hello.attempt <= this.#greeted.attempt;
     if (late) {
       this.#do({ kind: 'close', link });
@@ -239,8 +277,8 @@ export class Backup {
     const again = this.#state === 'ASK' && this.#early && hello.fresh;
     const open =
       this.#state === 'WAIT' || this.#state === 'LOAD' || again || (this.#state === 'BACK' && same);
-    if (!fits || !open) {
-      const reason = fits ? `generation ${hello.generation}` : 'another VM, version or configuration';
+    if (hello.vm !== vm || !open) {
+      const reason = hello.vm === vm ? `generation ${hello.generation}` : 'another VM';
       this.#do({ kind: 'state', state: 'refused', detail: `a primary of ${reason}` });
       this.#do({ kind: 'close', link });
       return;
@@ -251,15 +289,34 @@ export class Backup {
     // The same generation copied anew: its commit was never asked for, and the state of the try before is another.
     const loaded = this.#state === 'BACK' && !hello.fresh;
     if (again) this.#giveUp();
-    if (!loaded) this.#expect({ generation: hello.generation, primary: hello.sender });
+    if (!loaded)
+      this.#expect({ generation: hello.generation, primary: hello.sender, purpose: hello.purpose });
     this.#detector.heard(this.#now);
     const { sequence: received } = this.#order;
     const version = PROTOCOL_VERSION;
     const { generation } = hello;
     const { instance } = this.#side;
-    this.#send({ kind: 'welcome', vm, generation, sender: instance, version, machine, loaded, received });
+    const envelope = { vm, generation, sender: instance, version, host, program };
+    this.#send({ kind: 'welcome', ...envelope, loaded, received });
     this.#flush();
     if (loaded && !this.#buffer.reading) this.#do({ kind: 'pause-reading', link });
+  }
+
+  /** The other side hears what this one is, and says so in its own words; nothing changes here. */
+  #turnAway(link: Link, { generation }: { readonly generation: Epoch }, reason: string): void {
+    const { vm, instance: sender, host, program } = this.#side;
+    const introduction = { version: PROTOCOL_VERSION, host, program };
+    const message: Message = {
+      kind: 'welcome',
+      ...{ vm, generation, sender },
+      ...introduction,
+      loaded: false,
+      received: 0n,
+    };
+    this.#do({ kind: 'send', link, message });
+    this.#do({ kind: 'close', link });
+    if (link === this.#link) this.#linkLost(reason);
+    this.#do({ kind: 'state', state: 'refused', detail: reason });
   }
 
   /** A primary came that wants to copy itself here: everything from an earlier try is forgotten. */
@@ -277,9 +334,11 @@ export class Backup {
     this.#early = false;
     this.#parted = false;
     this.#handedOver = false;
+    this.#moved = undefined;
     this.#questions.close();
     this.#detector = this.#newDetector();
-    this.#enter('LOAD', `from ${pair.primary}, generation ${pair.generation}`);
+    const what = pair.purpose === 'move' ? 'the guest moves here' : 'a copy';
+    this.#enter('LOAD', `${what} from ${pair.primary}, generation ${pair.generation}`);
   }
 
   /**
@@ -319,6 +378,10 @@ export class Backup {
     const received = this.#reception.receive(message);
     if (!received.ok) return received.error;
     this.#detector.heard(this.#now);
+    if (message.kind === 'snapshot-begin' && this.#pair?.purpose === 'move') {
+      const stoodSince = hostMilliseconds(this.#now - message.stoodUs / 1000);
+      this.#moved = { faultTolerance: message.faultTolerance, stoodSince };
+    }
     if (!received.value) return undefined;
     const { snapshot, released, held } = received.value;
     this.#expectedDigest = snapshot.digest;
@@ -336,7 +399,7 @@ export class Backup {
       this.#diverged(`the loaded snapshot has the digest ${digest} and not ${this.#expectedDigest}`);
       return;
     }
-    this.#enter('BACK', 'replaying');
+    this.#enter('BACK', this.#moved ? 'the guest is here and stands still' : 'replaying');
     this.#ack();
   }
 
@@ -439,7 +502,12 @@ export class Backup {
     const made = past.held.at(-1)?.number ?? past.released;
     const outputs = `outputs made up to ${made}, known to have left up to ${past.released}`;
     this.#enter('LIVE', `epoch ${this.#wonEpoch}; ${outputs}`);
-    const takeover = { epoch: this.#wonEpoch, leaseUntil: this.#lease.until, parted: this.#parted, ...past };
+    const { stoodSince, faultTolerance = !this.#parted } = this.#moved ?? {};
+    const takeover = {
+      ...{ epoch: this.#wonEpoch, leaseUntil: this.#lease.until, faultTolerance },
+      ...(stoodSince !== undefined && { stoodMs: this.#now - stoodSince }),
+      ...past,
+    };
     this.#do({ kind: 'go-live', instance: this.#side.instance, takeover });
   }
 
@@ -491,7 +559,9 @@ export class Backup {
 
   #enter(state: BackupState, detail: string): void {
     this.#state = state;
-    this.#do({ kind: 'state', state, detail });
+    // Who waits for a guest to be moved there protects nobody.
+    const nobody = this.#pair?.purpose === 'move' && { protected: false };
+    this.#do({ kind: 'state', state, detail, ...nobody });
   }
 
   #halt(reason: string): void {

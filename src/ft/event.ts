@@ -38,7 +38,13 @@ export type FtEvent =
   | { readonly kind: 'flush' }
   /** A part of the copy with this number, and its end. */
   | { readonly kind: 'pages'; readonly copy: number; readonly bytes: Uint8Array }
-  | { readonly kind: 'snapshot'; readonly snapshot: MachineSnapshot; readonly copy: number }
+  | {
+      readonly kind: 'snapshot';
+      readonly snapshot: MachineSnapshot;
+      readonly copy: number;
+      /** For how long the guest has stood still for it. */
+      readonly stoodUs: number;
+    }
   | { readonly kind: 'loaded'; readonly digest: string }
   | { readonly kind: 'replayed'; readonly sequence: bigint }
   | { readonly kind: 'replayed-to-end'; readonly pending: readonly DiskRequestOutput[] }
@@ -54,4 +60,6 @@ export type FtEvent =
   | { readonly kind: 'migrate-backup'; readonly address: string | undefined }
   /** Planned takeover: the backup goes on as the primary, this side ends. */
   | { readonly kind: 'switch-over' }
+  /** A guest without a backup goes to this address, running, and this side ends. */
+  | { readonly kind: 'move'; readonly address: string }
   | { readonly kind: 'unprotect' };

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { INTRODUCED } from '../../tests/greetings.ts';
 import { instructionCount } from '../base/units.ts';
 import { FrameReader } from '../replay/frame.ts';
 import { epoch, instanceId, vmId } from './identity.ts';
@@ -11,9 +12,18 @@ const envelope = { vm: vmId('vm-é'), generation: epoch(7), sender: instanceId('
 const count = instructionCount(99n);
 const hash = '0123456789abcdef'.repeat(2);
 const messages: Message[] = [
-  { kind: 'hello', ...envelope, version: 3, machine: 'm', fresh: true, attempt: 1 },
-  { kind: 'welcome', ...envelope, version: 3, machine: 'm', loaded: true, received: 12n },
-  { kind: 'snapshot-begin', bytes: 3, count, position: { outputs: 4n }, released: 3n, digest: hash },
+  { kind: 'hello', ...envelope, ...INTRODUCED, fresh: true, attempt: 1, purpose: 'pair' },
+  { kind: 'welcome', ...envelope, ...INTRODUCED, loaded: true, received: 12n },
+  {
+    kind: 'snapshot-begin',
+    bytes: 3,
+    count,
+    position: { outputs: 4n },
+    released: 3n,
+    digest: hash,
+    stoodUs: 7,
+    faultTolerance: true,
+  },
   {
     kind: 'held-output',
     output: { number: 4n, at: count, hash, output: { kind: 'frame', nic: 0, frame: Uint8Array.of(1, 2) } },
@@ -43,6 +53,7 @@ const messages: Message[] = [
   { kind: 'snapshot-end' },
   { kind: 'entry', entry: { sequence: 1n, at: count, kind: 'released', output: 3n } },
   { kind: 'ack', received: 5n, replayed: 4n },
+  { kind: 'take-over', faultTolerance: true },
   { kind: 'over', epoch: epoch(8) },
   { kind: 'diverged', reason: 'divergence at count 7' },
 ];

@@ -6,7 +6,8 @@ import { instructionCount } from '../base/units.ts';
 import { decodeEntry, decodeOutput, encodeEntry, encodeOutput, hexBytes, hexText } from '../replay/codec.ts';
 import { encodeFrame, FRAME_TAG, type Frame } from '../replay/frame.ts';
 import { epoch, instanceId, vmId } from './identity.ts';
-import type { Envelope, Heartbeat, Message } from './message.ts';
+import { type Envelope, type Heartbeat, type Message, PROTOCOL_VERSION } from './message.ts';
+import type { Introduction, Program } from './program.ts';
 
 /** Messages of the logging channel to frames and back (docs/LOG_FORMAT.md). */
 
@@ -16,22 +17,30 @@ export function encodeMessage(message: Message): Uint8Array {
     'bytes' in message && typeof message.bytes !== 'number' ? message.bytes.length : 128,
   );
   writeBody(body, message);
-  return encodeFrame(FRAME_TAG[message.kind], body.finish());
+  const tag = FRAME_TAG[message.kind === 'other-version' ? message.greeting : message.kind];
+  return encodeFrame(tag, body.finish());
 }
 
 function writeBody(body: ByteWriter, message: Exclude<Message, { kind: 'entry' }>): void {
   switch (message.kind) {
     case 'hello':
-      writeEnvelope(body, message).u32(message.version).bytes(encodeText(message.machine));
-      body.bool(message.fresh).u32(message.attempt);
+      writeIntroduction(body, message);
+      body
+        .bool(message.fresh)
+        .u32(message.attempt)
+        .bool(message.purpose === 'move');
       return;
     case 'welcome':
-      writeEnvelope(body, message).u32(message.version).bytes(encodeText(message.machine));
+      writeIntroduction(body, message);
       body.bool(message.loaded).u64(message.received);
+      return;
+    case 'other-version':
+      writeHead(body, message).raw(message.rest);
       return;
     case 'snapshot-begin':
       body.uint(message.bytes).u64(message.count).u64(message.position.outputs);
       body.u64(message.released).raw(hexBytes(message.digest));
+      body.u32(message.stoodUs).bool(message.faultTolerance);
       return;
     case 'held-output':
       body.u64(message.output.number).u64(message.output.at).raw(hexBytes(message.output.hash));
@@ -42,6 +51,9 @@ function writeBody(body: ByteWriter, message: Exclude<Message, { kind: 'entry' }
       body.raw(message.bytes);
       return;
     case 'snapshot-end':
+      return;
+    case 'take-over':
+      body.bool(message.faultTolerance);
       return;
     case 'staged':
       body.uint(message.parts);
@@ -81,24 +93,19 @@ export function decodeMessage(frame: Frame): Result<Message> {
 
 function readBody(tag: number, body: ByteReader): Message | undefined {
   switch (tag) {
-    case FRAME_TAG.hello:
-      return {
-        kind: 'hello',
-        ...readEnvelope(body),
-        version: body.u32(),
-        machine: readText(body),
-        fresh: readBool(body),
-        attempt: body.u32(),
-      };
-    case FRAME_TAG.welcome:
-      return {
-        kind: 'welcome',
-        ...readEnvelope(body),
-        version: body.u32(),
-        machine: readText(body),
-        loaded: readBool(body),
-        received: body.u64(),
-      };
+    case FRAME_TAG.hello: {
+      const head = readHead(body);
+      if (head.version !== PROTOCOL_VERSION) return otherVersion('hello', head, body);
+      const greeting = { kind: 'hello', ...head, program: readProgram(body) } as const;
+      const [fresh, attempt] = [readBool(body), body.u32()];
+      return { ...greeting, fresh, attempt, purpose: readBool(body) ? 'move' : 'pair' };
+    }
+    case FRAME_TAG.welcome: {
+      const head = readHead(body);
+      if (head.version !== PROTOCOL_VERSION) return otherVersion('welcome', head, body);
+      const program = readProgram(body);
+      return { kind: 'welcome', ...head, program, loaded: readBool(body), received: body.u64() };
+    }
     case FRAME_TAG['snapshot-begin']: {
       const bytes = body.uint();
       const count = instructionCount(body.u64());
@@ -111,6 +118,8 @@ function readBody(tag: number, body: ByteReader): Message | undefined {
         position,
         released: body.u64(),
         digest: hexText(body.raw(16)),
+        stoodUs: body.u32(),
+        faultTolerance: readBool(body),
       };
     }
     case FRAME_TAG['held-output']: {
@@ -127,6 +136,8 @@ function readBody(tag: number, body: ByteReader): Message | undefined {
       return { kind: 'snapshot-part', bytes: body.raw(body.remaining) };
     case FRAME_TAG['snapshot-end']:
       return { kind: 'snapshot-end' };
+    case FRAME_TAG['take-over']:
+      return { kind: 'take-over', faultTolerance: readBool(body) };
     case FRAME_TAG.ack:
       return { kind: 'ack', received: body.u64(), replayed: body.u64() };
     case FRAME_TAG.over:
@@ -163,6 +174,33 @@ function writeEnvelope(body: ByteWriter, envelope: Envelope): ByteWriter {
 
 function readEnvelope(body: ByteReader): Envelope {
   return { vm: vmId(readText(body)), generation: epoch(body.uint()), sender: instanceId(readText(body)) };
+}
+
+type Head = Envelope & Pick<Introduction, 'version' | 'host'>;
+
+/** A greeting begins like this in every version of the protocol. */
+function writeHead(body: ByteWriter, head: Head): ByteWriter {
+  return writeEnvelope(body, head).u32(head.version).bytes(encodeText(head.host));
+}
+
+function readHead(body: ByteReader): Head {
+  return { ...readEnvelope(body), version: body.u32(), host: readText(body) };
+}
+
+/** What another version has behind its head is its own affair. */
+function otherVersion(greeting: 'hello' | 'welcome', head: Head, body: ByteReader): Message {
+  return { kind: 'other-version', greeting, ...head, rest: body.raw(body.remaining) };
+}
+
+function writeIntroduction(body: ByteWriter, introduction: Introduction & Envelope): void {
+  const { machine, build, logFormat, snapshotFormat } = introduction.program;
+  writeHead(body, introduction).bytes(encodeText(machine)).bytes(encodeText(build));
+  body.u32(logFormat).u32(snapshotFormat);
+}
+
+function readProgram(body: ByteReader): Program {
+  const [machine, build] = [readText(body), readText(body)];
+  return { machine, build, logFormat: body.u32(), snapshotFormat: body.u32() };
 }
 
 /** Strict, as everything here: two spellings of one name would be two names somewhere. */

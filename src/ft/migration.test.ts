@@ -13,6 +13,7 @@ import {
   side,
   vm,
 } from '../../tests/core-under-test.ts';
+import { INTRODUCED } from '../../tests/greetings.ts';
 import { QUICK } from '../../tests/toy-world.ts';
 import { hostMilliseconds, instructionCount } from '../base/units.ts';
 import { epoch, instanceId } from './identity.ts';
@@ -34,7 +35,7 @@ function migrating(): CoreUnderTest {
   expect(core.state).toBe('COPY');
   core.step({ kind: 'connected', link: NEW, address: 'c' });
   const envelope = { vm, generation: epoch(3), sender: instanceId('c') };
-  received(core, { kind: 'welcome', ...envelope, version: 3, machine: 'm', loaded: false, received: 0n });
+  received(core, { kind: 'welcome', ...envelope, ...INTRODUCED, loaded: false, received: 0n });
   core.step(frame(1n));
   const machine = new Uint8Array(3);
   const at = instructionCount(10n);
@@ -42,6 +43,7 @@ function migrating(): CoreUnderTest {
     kind: 'snapshot',
     snapshot: { machine, count: at, position: { outputs: 1n }, digest: 'd' },
     copy: 2,
+    stoodUs: 0,
   });
   return core;
 }
@@ -167,7 +169,7 @@ test('without a valid lease nothing leaves, and a renewal that is superseded hal
     released: 0n,
     held: [],
     started: [],
-    parted: false,
+    faultTolerance: true,
   };
   const core = new CoreUnderTest(
     new Primary({ ...side('b'), timing }, { kind: 'takeover', takeover }, hostMilliseconds(0)),
@@ -246,12 +248,12 @@ test('what a vCPU tells of an older copy is no part of the new one', () => {
   core.step({ kind: 'migrate-backup', address: 'c' });
   core.step({ kind: 'connected', link: NEW, address: 'c' });
   const envelope = { vm, generation: epoch(3), sender: instanceId('c') };
-  received(core, { kind: 'welcome', ...envelope, version: 3, machine: 'm', loaded: false, received: 0n });
+  received(core, { kind: 'welcome', ...envelope, ...INTRODUCED, loaded: false, received: 0n });
   const [pages, old] = [Uint8Array.of(1), Uint8Array.of(2)];
   const snapshot = { machine: old, count: instructionCount(10n), position: { outputs: 0n }, digest: 'd' };
   // The pair's own copy was the first.
   expect(core.step({ kind: 'pages', copy: 1, bytes: old })).toEqual([]);
-  expect(core.step({ kind: 'snapshot', snapshot, copy: 1 })).toEqual([]);
+  expect(core.step({ kind: 'snapshot', snapshot, copy: 1, stoodUs: 0 })).toEqual([]);
   expect(sent(core.step({ kind: 'pages', copy: 2, bytes: pages }))).toEqual([
     { kind: 'pages', bytes: pages },
   ]);

@@ -9,6 +9,7 @@ import type { Link } from './link.ts';
 import { LogStream } from './log-stream.ts';
 import { type Heartbeat, type Message, PROTOCOL_VERSION } from './message.ts';
 import { PartnerWatch, type Silence } from './partner-watch.ts';
+import { mismatch, otherVersion, type Purpose } from './program.ts';
 import type { Side } from './side.ts';
 
 /** What a message of the backup means to its primary, beyond what is done here. */
@@ -22,6 +23,8 @@ export type PartnerNews =
   | { readonly kind: 'forgot'; readonly reason: string }
   /** The connection is no good any more. */
   | { readonly kind: 'broken'; readonly reason: string }
+  /** It can never be a partner of this side. */
+  | { readonly kind: 'unfit'; readonly reason: string }
   | { readonly kind: 'over'; readonly epoch: Epoch }
   | { readonly kind: 'diverged'; readonly reason: string };
 
@@ -31,6 +34,7 @@ const ACKED: PartnerNews = { kind: 'acked' };
 export class Partner {
   readonly address: string;
   readonly generation: Epoch;
+  readonly purpose: Purpose;
   readonly since: HostMilliseconds;
   readonly lag = new ExecutionLag();
   #copy: number | undefined;
@@ -55,6 +59,7 @@ export class Partner {
     side: Side,
     generation: Epoch,
     address: string,
+    purpose: Purpose,
     now: HostMilliseconds,
     perform: (action: FtAction) => void,
     attempt: () => number,
@@ -62,6 +67,7 @@ export class Partner {
     this.#side = side;
     this.generation = generation;
     this.address = address;
+    this.purpose = purpose;
     this.since = now;
     this.#do = perform;
     this.#attempt = attempt;
@@ -99,7 +105,8 @@ export class Partner {
   // ------------------------------------------------------------------------------------------ the log
 
   append(sequence: bigint, at: InstructionCount, payload: LogPayload, now: HostMilliseconds): void {
-    if (!this.#stream || this.#cut) return;
+    // After the snapshot of a guest that stands still there is nothing to replay, and nothing is sent.
+    if (!this.#stream || this.#cut || this.purpose === 'move') return;
     const entry = this.#stream.append({ sequence, at, ...payload }, this.#link !== undefined);
     if (this.#link !== undefined) this.#send(this.#link, { kind: 'entry', entry });
     if (payload.kind === 'input') this.lag.made(sequence, at, now);
@@ -134,13 +141,19 @@ export class Partner {
   }
 
   /** Everything that the vCPU told so far is in the snapshot; the next entry is position 1 of this generation. */
-  copy(snapshot: MachineSnapshot, end: bigint, released: bigint, held: readonly NumberedOutput[]): void {
+  copy(
+    snapshot: MachineSnapshot,
+    end: bigint,
+    { released, outputs }: { readonly released: bigint; readonly outputs: readonly NumberedOutput[] },
+    told: { readonly stoodUs: number; readonly faultTolerance: boolean },
+  ): void {
     const link = this.#link;
     if (link === undefined || this.#stream) return;
     this.#stream = new LogStream(end);
     const { machine, count, position, digest } = snapshot;
-    this.#send(link, { kind: 'snapshot-begin', bytes: machine.length, count, position, released, digest });
-    for (const output of held) this.#send(link, { kind: 'held-output', output });
+    const bytes = machine.length;
+    this.#send(link, { kind: 'snapshot-begin', bytes, count, position, released, digest, ...told });
+    for (const output of outputs) this.#send(link, { kind: 'held-output', output });
     this.#do({ kind: 'send-snapshot', link, snapshot: machine });
     this.#send(link, { kind: 'snapshot-end' });
     this.#do({ kind: 'flush', link });
@@ -157,16 +170,18 @@ export class Partner {
     const free = this.#link === undefined && this.#greeting === undefined && !this.#cut;
     if (!free || address !== this.address) return false;
     this.#reconnectAt = undefined;
-    const { vm, instance, machine } = this.#side;
+    const { vm, instance, host, program } = this.#side;
     this.#send(link, {
       kind: 'hello',
       vm,
       generation: this.generation,
       sender: instance,
       version: PROTOCOL_VERSION,
-      machine,
+      host,
+      program,
       fresh: !this.#stream,
       attempt: this.#attempt(),
+      purpose: this.purpose,
     });
     this.#do({ kind: 'flush', link });
     // Until the welcome has named a position entries only pile up.
@@ -178,6 +193,8 @@ export class Partner {
     switch (message.kind) {
       case 'welcome':
         return link === this.#greeting ? this.#welcomed(link, message, now) : undefined;
+      case 'other-version':
+        return link === this.#greeting ? { kind: 'unfit', reason: otherVersion(message) } : undefined;
       case 'ack':
         // What was made while no connection was open has been sent to nobody yet.
         if (link !== this.#link) return { kind: 'broken', reason: 'an ack before the welcome' };
@@ -199,12 +216,13 @@ export class Partner {
     welcome: Message & { kind: 'welcome' },
     now: HostMilliseconds,
   ): PartnerNews | undefined {
-    const { vm, machine } = this.#side;
+    const { vm, program } = this.#side;
     const rightPair = welcome.vm === vm && welcome.generation === this.generation;
     const rightSender = this.#instance === undefined || this.#instance === welcome.sender;
-    const alike = welcome.version === PROTOCOL_VERSION && welcome.machine === machine;
     const mixedUp = !this.#stream && welcome.loaded;
-    if (mixedUp || !rightPair || !rightSender || !alike) {
+    const differs = mismatch(program, welcome, this.purpose, 'there');
+    if (rightPair && differs !== undefined) return { kind: 'unfit', reason: differs };
+    if (mixedUp || !rightPair || !rightSender) {
       const who = `${welcome.vm}, generation ${welcome.generation}`;
       return { kind: 'broken', reason: `the other side is not this VM's backup (${who})` };
     }
@@ -255,6 +273,13 @@ export class Partner {
 
   #connect(): void {
     this.#do({ kind: 'connect', address: this.address, generation: this.generation });
+  }
+
+  /** The guest is there, and has been committed: nothing is executed here any more. */
+  giveOver(faultTolerance: boolean): void {
+    if (this.#link === undefined) return;
+    this.#send(this.#link, { kind: 'take-over', faultTolerance });
+    this.flush();
   }
 
   /** Nothing more of the log is sent to it; its connection stays, for the last word. */

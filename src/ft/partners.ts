@@ -5,6 +5,7 @@ import type { Epoch } from './identity.ts';
 import type { Link } from './link.ts';
 import type { Heartbeat } from './message.ts';
 import { Partner } from './partner.ts';
+import type { Purpose } from './program.ts';
 import type { Side } from './side.ts';
 
 /**
@@ -47,15 +48,19 @@ export class Partners {
 
   // ------------------------------------------------------------------------------------------ who they are
 
-  attach(generation: Epoch, address: string, now: HostMilliseconds): void {
+  attach(generation: Epoch, address: string, purpose: Purpose, now: HostMilliseconds): void {
     const nextHello = (): number => ++this.#hellos;
-    this.#joining = new Partner(this.#side, generation, address, now, this.#do, nextHello);
+    this.#joining = new Partner(this.#side, generation, address, purpose, now, this.#do, nextHello);
   }
 
-  /** The joining one has loaded: its silence counts afresh, and its ack from the log's `end` on. */
+  /**
+   * The joining one has loaded: its silence counts afresh, and its ack from the log's `end` on. A moved guest's log ends
+   * with its snapshot: what is made after it, should it run here again, waits for the arbiter.
+   */
   startGate(end: bigint, now: HostMilliseconds): void {
-    this.#gatePosition = end;
-    this.#joining?.watch(now);
+    const { joining } = this;
+    this.#gatePosition = joining?.purpose === 'move' ? joining.acked : end;
+    joining?.watch(now);
   }
 
   /** The joining one has everything that was let out before it became a gate. */

@@ -13,6 +13,7 @@ import { type Epoch, epoch } from './identity.ts';
 import { Lease } from './lease.ts';
 import type { Link } from './link.ts';
 import type { Heartbeat, Message } from './message.ts';
+import { Move } from './move.ts';
 import { OutputGate } from './output-gate.ts';
 import type { WaitSamples } from './output-waits.ts';
 import type { Partner } from './partner.ts';
@@ -55,6 +56,7 @@ export class Primary {
   #waitForBackup = false;
   #resumed = false;
   #poweredOff = false;
+  #move: Move | undefined;
 
   constructor(side: Side, start: PrimaryStart, now: HostMilliseconds) {
     this.#side = side;
@@ -69,7 +71,9 @@ export class Primary {
     this.#disks = new DiskOpening(takeover !== undefined, side.timing.requestMaxMs, perform);
     this.#questions = new ArbiterQuestions(side, 'p', perform);
     this.#lease = new Lease(side, perform, takeover?.leaseUntil);
-    const wanted = takeover ? !takeover.parted : start.kind === 'power-on' && start.faultTolerance === true;
+    const wanted = takeover
+      ? takeover.faultTolerance
+      : start.kind === 'power-on' && start.faultTolerance === true;
     this.#search = new HostSearch(side, wanted, perform);
     this.#pace = new VcpuPace(side.timing, perform);
     this.#partners = new Partners(side, perform);
@@ -177,7 +181,7 @@ export class Primary {
           this.#partners.joining.sendPages(event.bytes);
         break;
       case 'snapshot':
-        this.#snapshot(event.snapshot, event.copy);
+        this.#snapshot(event.snapshot, event.copy, event.stoodUs);
         break;
       case 'vcpu-stopped':
         if (event.failed) this.#halt(`the vCPU stopped: ${event.reason}`);
@@ -203,6 +207,9 @@ export class Primary {
         break;
       case 'unprotect':
         this.#unprotect();
+        break;
+      case 'move':
+        this.#orderMove(event.address);
         break;
       case 'diverged':
         // Found in its last stretch as a backup: its vCPU stands still for good.
@@ -273,7 +280,8 @@ export class Primary {
     this.#partners.dropAll(this.#epoch);
     this.#gate.forgetWaits();
     this.#disks.ask(this.#epoch, this.#now);
-    if (request.kind === 'claim') this.#enter('SOLE', 'won the test-and-set');
+    if (request.kind !== 'claim') return;
+    this.#enter('SOLE', `won the test-and-set${this.#stays()}`);
   }
 
   #superseded({ epoch: reached }: ArbiterAnswer): void {
@@ -311,6 +319,46 @@ export class Primary {
     this.#enter('YIELD', 'the backup takes over by order');
   }
 
+  // ------------------------------------------------------------------------------------------ the guest goes elsewhere
+
+  #orderMove(address: string): void {
+    const why = this.#whyNoMove();
+    if (why !== undefined) this.#refuse('move', why);
+    else this.#move = new Move(address);
+  }
+
+  #whyNoMove(): string | undefined {
+    if (this.#move) return this.#onItsWay(this.#move);
+    if (this.#partners.pair)
+      return 'the VM has a backup: turn fault tolerance off first, or move the backup and switch over';
+    if (this.#waitForBackup) return 'the guest has not begun: it waits for its first backup';
+    if (this.#poweredOff) return 'the guest is off';
+    return this.#state === 'SOLE' ? undefined : `not while the primary is in ${this.#state}`;
+  }
+
+  #onItsWay({ address }: Move): string {
+    return `the guest is on its way to ${address}`;
+  }
+
+  /** Committed: whoever is there has everything, and claims. As in a planned takeover this side keeps everything too. */
+  #handOver(move: Move): void {
+    this.#partners.promote(this.#epoch, this.#now);
+    this.#partners.pair?.giveOver(this.#search.wanted);
+    this.#partners.pair?.fallSilent();
+    this.#claimAt = hostMilliseconds(this.#now + this.#side.timing.suspicionMs);
+    this.#enter('YIELD', this.#onItsWay(move));
+  }
+
+  /** The move has come to nothing: the guest goes on here. What is to be said of it. */
+  #stays(): string {
+    const move = this.#move;
+    if (!move) return '';
+    this.#move = undefined;
+    this.#do({ kind: 'vcpu-let-go' });
+    const still = move.standsStill ? `; it stood still for ${Math.round(move.stillMs(this.#now))} ms` : '';
+    return `: the guest stays, and does not go to ${move.address}${still}`;
+  }
+
   // ------------------------------------------------------------------------------------------ a new backup
 
   #migrate(address: string | undefined): void {
@@ -332,31 +380,38 @@ export class Primary {
 
   /** SOLE, or PAIR with an order to migrate, and a host to be had: COPY (protocol 4). */
   #joinWhenPossible(): void {
+    if (this.#move && this.#state === 'SOLE' && this.#disks.open) {
+      const { address } = this.#move;
+      this.#enter('COPY', `the guest moves to ${address}`);
+      this.#partners.attach(epoch(this.#epoch + 1), address, 'move', this.#now);
+      return;
+    }
     const alone = this.#state === 'SOLE' && this.#search.wanted && this.#disks.open;
     if (!alone && !(this.#state === 'PAIR' && this.#migrating)) return;
     const address = this.#search.next(this.#now);
     if (address === undefined || address === this.#partners.pair?.address) return;
     this.#enter('COPY', address);
-    this.#partners.attach(epoch(this.#epoch + 1), address, this.#now);
+    this.#partners.attach(epoch(this.#epoch + 1), address, 'pair', this.#now);
   }
 
   /** The running guest is copied anew for whoever is there and has nothing. */
   #beginCopy(partner: Partner): void {
     this.#copies += 1;
     partner.beginCopy(this.#copies);
-    this.#do({ kind: 'vcpu-copy', number: this.#copies });
+    this.#do({ kind: 'vcpu-copy', number: this.#copies, standStill: this.#move !== undefined });
   }
 
-  #snapshot(snapshot: MachineSnapshot, copy: number): void {
+  #snapshot(snapshot: MachineSnapshot, copy: number, stoodUs: number): void {
     const { joining } = this.#partners;
     if (this.#state !== 'COPY' || !joining?.takes(copy)) return;
-    joining.copy(snapshot, this.#end, this.#gate.released, this.#gate.outputs);
+    this.#move?.standStill(this.#now);
+    joining.copy(snapshot, this.#end, this.#gate, { stoodUs, faultTolerance: this.#search.wanted });
   }
 
   /** The first ack says that the snapshot is loaded: from the end of the log on, the new backup is a gate. */
   #startGate(): void {
     this.#partners.startGate(this.#end, this.#now);
-    this.#enter('GATE', `gate at position ${this.#end}`);
+    this.#enter('GATE', this.#move ? 'the guest is at its target' : `gate at position ${this.#end}`);
   }
 
   #commitWhenReceived(): void {
@@ -367,6 +422,10 @@ export class Primary {
   }
 
   #committed(): void {
+    if (this.#move) {
+      this.#handOver(this.#move);
+      return;
+    }
     const old = this.#partners.pair;
     if (old) this.#search.retire(old.address);
     this.#partners.promote(this.#epoch, this.#now);
@@ -383,7 +442,8 @@ export class Primary {
     this.#waitForBackup = false;
     this.#migrating = false;
     const { pair } = this.#partners;
-    this.#enter(pair ? 'PAIR' : 'SOLE', `the new backup was lost: ${reason}`);
+    const what = this.#move ? `${reason}${this.#stays()}` : `the new backup was lost: ${reason}`;
+    this.#enter(pair ? 'PAIR' : 'SOLE', what);
     // Soon enough that a backup that is still there has not suspected by then.
     const rest = hostMilliseconds(this.#now + this.#side.timing.suspicionMs / 4);
     if (this.#search.wanted && !pair) this.#search.rest(rest, this.#now);
@@ -394,7 +454,8 @@ export class Primary {
     this.#waitForBackup = false;
     this.#migrating = false;
     const reason = 'fault tolerance was turned off';
-    if (this.#state === 'COPY' || this.#state === 'GATE') this.#joiningLost(reason);
+    // A guest on its way needs none: it is not wanted there either.
+    if (!this.#move && (this.#state === 'COPY' || this.#state === 'GATE')) this.#joiningLost(reason);
     if (this.#state !== 'PAIR') return;
     // An order like any other: it travels in the log, so the backup knows what its end means [FT 3.3].
     this.#partBy = hostMilliseconds(this.#now + this.#side.timing.suspicionMs);
@@ -437,6 +498,11 @@ export class Primary {
         if (partner === this.#partners.joining && this.#state === 'COPY') this.#startGate();
         return;
       case 'broken':
+        this.#breakLink(partner, link, news.reason);
+        return;
+      case 'unfit':
+        this.#do({ kind: 'state', state: 'refused', detail: news.reason, protected: this.#protected });
+        if (partner.purpose === 'pair') this.#search.retire(partner.address);
         this.#breakLink(partner, link, news.reason);
         return;
       case 'forgot':
@@ -521,14 +587,19 @@ export class Primary {
       else if (silence === 'stuck' && this.#state === 'GATE') this.#joiningLost('nothing is acked');
       else if (!joining.connected && !joining.copied && waited >= patience)
         this.#joiningLost('it cannot be reached');
-      else if (this.#now - joining.progress >= this.#side.timing.copyMs)
+      else if (this.#now - joining.progress >= this.#side.timing.copyMs || this.#stoodTooLong())
         this.#joiningLost('it was not ready in time');
     } else if (this.#state === 'COMMIT') {
       const since = this.#questions.since ?? this.#now;
       if (silence === 'silent') this.#suspect('the new backup is silent while the commit is open');
-      else if (this.#now - since >= this.#side.timing.commitMs) this.#suspect('the commit is not answered');
+      else if (this.#now - since >= this.#side.timing.commitMs || this.#stoodTooLong())
+        this.#suspect('the commit is not answered');
       else if (silence === 'stuck') this.#unstick(joining);
     }
+  }
+
+  #stoodTooLong(): boolean {
+    return (this.#move?.stillMs(this.#now) ?? 0) >= this.#side.timing.stillMs;
   }
 
   #checkPair(): void {
@@ -562,12 +633,12 @@ export class Primary {
   #runOrPause(): void {
     const { streamBytes, holdBytes } = this.#side.limits;
     const fill = Math.max(this.#gate.bytes / holdBytes, this.#partners.bytes / streamBytes);
-    const mayRun = this.#state !== 'START' && !this.#waitForBackup;
+    const mayRun = this.#state !== 'START' && !this.#waitForBackup && !this.#move?.standsStill;
     this.#pace.update(mayRun, fill);
   }
 
   get #protected(): boolean {
-    return this.#partners.pair !== undefined && this.#state !== 'ASK';
+    return this.#partners.pair !== undefined && this.#state !== 'ASK' && !this.#move;
   }
 
   #enter(state: PrimaryState, detail: string): void {
@@ -575,8 +646,11 @@ export class Primary {
     this.#do({ kind: 'state', state, detail, protected: this.#protected && state !== 'HALT' });
   }
 
-  #halt(reason: string): void {
+  #halt(why: string): void {
     this.#partners.cut();
+    // Only one other could have claimed.
+    const gone = this.#move && (this.#state === 'YIELD' || this.#state === 'ASK');
+    const reason = gone ? `moved to ${this.#move?.address}: ${why}` : why;
     this.#enter('HALT', reason);
     this.#do({ kind: 'halt', reason });
   }
@@ -590,7 +664,8 @@ export class Primary {
     if (this.#state !== 'HALT') {
       this.#joinWhenPossible();
       this.#commitWhenReceived();
-      const mayLeave = this.#disks.open && this.#state !== 'YIELD' && this.#lease.held(this.#now);
+      const stays = this.#state !== 'YIELD' && !this.#move?.standsStill;
+      const mayLeave = this.#disks.open && stays && this.#lease.held(this.#now);
       if (mayLeave && this.#issueAgain) {
         this.#issueAgain = false;
         this.#gate.issueAgain();

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { PROGRAM } from '../../tests/greetings.ts';
 import { QUICK } from '../../tests/toy-world.ts';
 import { hostMilliseconds, instructionCount } from '../base/units.ts';
 import type { DiskRequestOutput } from '../machine/door.ts';
@@ -11,7 +12,7 @@ const side = {
   vm: vmId('vm'),
   instance: instanceId('a'),
   host: 'a',
-  machine: 'm',
+  program: PROGRAM,
   timing: QUICK,
   limits: DEFAULT_LIMITS,
 };

@@ -21,6 +21,7 @@ import {
   side,
   vm,
 } from '../../tests/core-under-test.ts';
+import { INTRODUCED } from '../../tests/greetings.ts';
 import { client, QUICK, startPair, World } from '../../tests/toy-world.ts';
 import { decide, NO_RECORD } from '../storage/vm-record.ts';
 import type { ArbiterRequest } from './arbiter.ts';
@@ -218,7 +219,14 @@ test('a copy that has another digest after loading than before is never acked, a
 });
 
 test('No ack after go-live: a divergence that comes to light in the moment of go-live halts the survivor', () => {
-  const takeover = { epoch: epoch(3), leaseUntil: at(0), released: 0n, held: [], started: [], parted: false };
+  const takeover = {
+    epoch: epoch(3),
+    leaseUntil: at(0),
+    released: 0n,
+    held: [],
+    started: [],
+    faultTolerance: true,
+  };
   const core = new CoreUnderTest(new Primary(side('b'), { kind: 'takeover', takeover }, at(0)));
   core.step({ kind: 'diverged', reason: 'divergence at count 7' });
   expect(core.state).toBe('HALT');
@@ -317,10 +325,10 @@ test('Order: a gap, a repeat or a damaged frame ends the connection, and is neve
       vm,
       generation: epoch(2),
       sender: instanceId('a'),
-      version: 3,
-      machine: 'm',
+      ...INTRODUCED,
       fresh: false,
       attempt: 2,
+      purpose: 'pair',
     };
     const resumed = core.step({ kind: 'received', link: link2, messages: [hello] });
     expect(sent(resumed)).toMatchObject([
@@ -336,10 +344,10 @@ test('a primary answers a stranger only with the epoch, and closes', () => {
     vm,
     generation: epoch(1),
     sender: instanceId('x'),
-    version: 3,
-    machine: 'm',
+    ...INTRODUCED,
     fresh: false,
     attempt: 2,
+    purpose: 'pair',
   };
   const actions = core.step({ kind: 'received', link: link(9), messages: [hello] });
   expect(actions).toEqual([
@@ -352,7 +360,14 @@ test('Order: a hello that was held up on the way does not undo what a later one 
   const core = loadedBackup();
   core.receive(logged(1n));
   const envelope = { vm, generation: epoch(2), sender: instanceId('a') };
-  const hello = { kind: 'hello', ...envelope, version: 3, machine: 'm', fresh: true, attempt: 1 } as const;
+  const hello = {
+    kind: 'hello',
+    ...envelope,
+    ...INTRODUCED,
+    fresh: true,
+    attempt: 1,
+    purpose: 'pair',
+  } as const;
   const late = core.step({ kind: 'received', link: link(7), messages: [hello] });
   expect(late).toEqual([{ kind: 'close', link: 7 }]);
   expect(core.state).toBe('BACK');
@@ -374,8 +389,7 @@ test('Order: a broken connection goes on after the position that the backup name
   const welcome: Message = {
     kind: 'welcome',
     ...envelope,
-    version: 3,
-    machine: 'm',
+    ...INTRODUCED,
     loaded: true,
     received: 2n,
   };
@@ -443,7 +457,14 @@ test('Backpressure: a buffer that drains while the channel is broken is read int
   core.step({ kind: 'broken', link: L, reason: 'reset' });
   core.step({ kind: 'replayed', sequence });
   const envelope = { vm, generation: epoch(2), sender: instanceId('a') };
-  const hello: Message = { kind: 'hello', ...envelope, version: 3, machine: 'm', fresh: false, attempt: 2 };
+  const hello: Message = {
+    kind: 'hello',
+    ...envelope,
+    ...INTRODUCED,
+    fresh: false,
+    attempt: 2,
+    purpose: 'pair',
+  };
   const resumed = core.step({ kind: 'received', link: link(2), messages: [hello] });
   expect(kinds(resumed)).not.toContain('pause-reading');
 });
@@ -465,8 +486,7 @@ test('Backpressure: a backup that acks nothing, on a new connection neither, end
     const welcome = {
       kind: 'welcome',
       ...envelope,
-      version: 3,
-      machine: 'm',
+      ...INTRODUCED,
       loaded: true,
       received: 0n,
     } as const;
@@ -498,7 +518,14 @@ test('Redundancy: after any loss a new backup is made on another host without a 
 });
 
 test('Redundancy: a survivor looks for a backup as soon as it is live', () => {
-  const takeover = { epoch: epoch(3), leaseUntil: at(0), released: 0n, held: [], started: [], parted: false };
+  const takeover = {
+    epoch: epoch(3),
+    leaseUntil: at(0),
+    released: 0n,
+    held: [],
+    started: [],
+    faultTolerance: true,
+  };
   const core = new CoreUnderTest(new Primary(side('b'), { kind: 'takeover', takeover }, at(0)));
   expect(kinds(core.done)).toContain('find-host');
 });

@@ -1,4 +1,5 @@
 import type { InstanceId, VmId } from './identity.ts';
+import type { Program } from './program.ts';
 import type { Limits, Timing } from './timing.ts';
 
 /** What a side of the protocol knows of itself. */
@@ -7,8 +8,7 @@ export interface Side {
   readonly instance: InstanceId;
   /** The host it runs on: its partner runs on another one. */
   readonly host: string;
-  /** Names everything that two sides must have alike: configuration, processor model, program version. */
-  readonly machine: string;
+  readonly program: Program;
   readonly timing: Timing;
   readonly limits: Limits;
 }

@@ -15,6 +15,8 @@ export interface Timing {
   readonly reachMs: number;
   /** A backup that has not loaded by then is dropped. */
   readonly copyMs: number;
+  /** A guest that is moved stands still for so long at most before its source wants it back. */
+  readonly stillMs: number;
   /** The execution lag above which the primary is slowed further and further, and below which it is let go. */
   /** T of protocol 8; 0 where nobody restarts the VM after the loss of both hosts. */
   readonly leaseMs: number;
@@ -35,6 +37,7 @@ export const DEFAULT_TIMING: Timing = {
   findMs: 1000,
   reachMs: 5000,
   copyMs: 60_000,
+  stillMs: 5000,
   leaseMs: 0,
   lagHighMs: 1000,
   lagLowMs: 500,

@@ -18,7 +18,8 @@ export type VcpuOrder =
   | { readonly kind: 'end-replay' }
   | { readonly kind: 'share'; readonly share: number }
   | { readonly kind: 'snapshot' }
-  | { readonly kind: 'copy'; readonly number: number }
+  | { readonly kind: 'copy'; readonly number: number; readonly standStill: boolean }
+  | { readonly kind: 'let-go' }
   | { readonly kind: 'copied'; readonly parts: number }
   | { readonly kind: 'forget-staged' }
   | { readonly kind: 'stage'; readonly pages: Uint8Array }
@@ -36,7 +37,12 @@ export type VcpuNews =
       readonly pending: readonly DiskRequestOutput[];
     }
   | { readonly kind: 'pages'; readonly copy: number; readonly bytes: Uint8Array }
-  | { readonly kind: 'snapshot'; readonly snapshot: MachineSnapshot; readonly copy: CopyFigures | undefined }
+  | {
+      readonly kind: 'snapshot';
+      readonly snapshot: MachineSnapshot;
+      readonly copy: CopyFigures | undefined;
+      readonly stoodUs: number;
+    }
   | { readonly kind: 'loaded'; readonly digest: string }
   | { readonly kind: 'diverged'; readonly reason: string }
   | { readonly kind: 'stopped'; readonly reason: string; readonly failed: boolean }

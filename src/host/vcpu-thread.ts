@@ -73,8 +73,12 @@ export class VcpuThread implements VcpuPort {
     this.#order({ kind: 'snapshot' });
   }
 
-  copy(number: number): void {
-    this.#order({ kind: 'copy', number });
+  copy(number: number, standStill: boolean): void {
+    this.#order({ kind: 'copy', number, standStill });
+  }
+
+  letGo(): void {
+    this.#order({ kind: 'let-go' });
   }
 
   copied(parts: number): void {
@@ -132,7 +136,7 @@ export class VcpuThread implements VcpuPort {
         events.pages(news.copy, news.bytes);
         break;
       case 'snapshot':
-        events.snapshot(news.snapshot, news.copy);
+        events.snapshot(news.snapshot, news.copy, news.stoodUs);
         break;
       case 'loaded':
         events.loaded(news.digest);

@@ -29,6 +29,9 @@ const loop = new VcpuLoop(
   { digestEveryMs },
 );
 
+/** When the present step began: a copy that ends in it has its guest stand still since then. */
+let steppedAt = 0;
+
 /** Entries that nobody waits for yet. */
 let batch: VcpuNews[] = [];
 
@@ -52,7 +55,8 @@ loop.listen({
   },
   snapshot: (snapshot, copy) => {
     const { buffer } = snapshot.machine;
-    post({ kind: 'snapshot', snapshot, copy }, buffer instanceof ArrayBuffer ? [buffer] : []);
+    const stoodUs = Math.round((performance.now() - steppedAt) * 1000);
+    post({ kind: 'snapshot', snapshot, copy, stoodUs }, buffer instanceof ArrayBuffer ? [buffer] : []);
   },
   loaded: (digest) => {
     tellStopWord();
@@ -96,7 +100,10 @@ function obey(order: VcpuOrder): void {
       loop.snapshot();
       break;
     case 'copy':
-      loop.copy(order.number);
+      loop.copy(order.number, order.standStill);
+      break;
+    case 'let-go':
+      loop.letGo();
       break;
     case 'copied':
       loop.copied(order.parts);
@@ -138,6 +145,7 @@ for (;;) {
     for (const order of message.message as VcpuOrder[]) obey(order);
   }
   const now = performance.now();
+  steppedAt = now;
   noteStandstill(now);
   const step = loop.step(hostMilliseconds(now));
   tellStopWord();

@@ -12,7 +12,8 @@ export interface OrderTargets {
   /** Network cards of the guest. */
   readonly nics: number;
   readonly report: (line: Report) => void;
-  protect(address: string): void;
+  /** Why there can be no partner at this address; undefined: there can. */
+  unreachable(address: string): string | undefined;
   save(file: string): void;
 }
 
@@ -31,16 +32,21 @@ interface Order {
  *   {"order":"protect","address":"host:port"} {"order":"unprotect"} {"order":"save","file":"..."}
  *   {"order":"candidate","address":"host:port","host":"..."} answers a line {"kind":"find-host","except":[...]}
  *   {"order":"migrate-backup","address":"host:port"} {"order":"switch-over"}
+ *   {"order":"move","address":"host:port"}: a guest without a backup goes to the instance that waits there
  *   {"order":"console","port":0,"text":"..."} and those of ./control-order.ts
  */
 export function obey(line: string, targets: OrderTargets): void {
   const { driver, hosts, report } = targets;
   const order = orderIn(line);
   if (!order) report(refusal('an order is one JSON object on one line'));
-  else if (order.order === 'protect') targets.protect(String(order.address));
+  else if (order.order === 'protect') toAddress(order, targets, (address) => driver.protect(address));
+  else if (order.order === 'move') toAddress(order, targets, (address) => driver.move(address));
   else if (order.order === 'unprotect') driver.unprotect();
-  else if (order.order === 'candidate') hosts.offer(String(order.address), String(order.host));
-  else if (order.order === 'migrate-backup') driver.migrateBackup(optionalAddress(order.address));
+  else if (order.order === 'candidate')
+    toAddress(order, targets, (address) => hosts.offer(address, String(order.host)));
+  else if (order.order === 'migrate-backup' && order.address === undefined) driver.migrateBackup();
+  else if (order.order === 'migrate-backup')
+    toAddress(order, targets, (address) => driver.migrateBackup(address));
   else if (order.order === 'switch-over') driver.switchOver();
   else if (isControlOrder(order.order)) control(order, targets);
   else if (order.order === 'save') targets.save(String(order.file));
@@ -68,8 +74,12 @@ function type(port: unknown, text: string, { console, report }: OrderTargets): v
   else report(refusal('port is 0, the serial port, or 1, the virtio console'));
 }
 
-function optionalAddress(address: unknown): string | undefined {
-  return address === undefined ? undefined : String(address);
+/** An order that names where a partner is, if there can be one. */
+function toAddress({ order, address }: Order, targets: OrderTargets, go: (address: string) => void): void {
+  const text = String(address ?? '');
+  const why = targets.unreachable(text);
+  if (why === undefined) go(text);
+  else targets.report({ kind: 'event', what: String(order), detail: why });
 }
 
 function control(order: object, { driver, nics, report }: OrderTargets): void {

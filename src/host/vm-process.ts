@@ -9,6 +9,8 @@ import { Primary } from '../ft/primary.ts';
 import { Driver, type Role, SAVED } from '../hypervisor/driver.ts';
 import type { StatusReport } from '../hypervisor/ports.ts';
 import { hexBytes } from '../machine/config.ts';
+import { SNAPSHOT_FORMAT_VERSION } from '../machine/snapshot-format.ts';
+import { LOG_FORMAT_VERSION } from '../replay/frame.ts';
 import { DiskClient } from '../storage/disk-client.ts';
 import { ServedDiskPort } from '../storage/disk-port.ts';
 import { formatHostPort, type HostPort, parseHostPort } from '../transport/address.ts';
@@ -150,7 +152,7 @@ async function start(config: VmProcessConfig): Promise<void> {
         report(status);
         if (status.kind !== 'halted' || (saving && status.reason === SAVED)) return;
         if (saving) report({ kind: 'event', what: 'save', detail: 'the guest ended before it was saved' });
-        leave(/powered off$/.test(status.reason) ? 0 : 1);
+        leave(/powered off$|^moved to /.test(status.reason) ? 0 : 1);
       },
     },
   };
@@ -180,26 +182,22 @@ async function start(config: VmProcessConfig): Promise<void> {
     vm,
     instance,
     host: config.host ?? hostname(),
-    machine: `${config.identity}/${buildIdentity()}`,
+    program: {
+      machine: config.identity,
+      build: buildIdentity(),
+      logFormat: LOG_FORMAT_VERSION,
+      snapshotFormat: SNAPSHOT_FORMAT_VERSION,
+    },
     timing: config.timing,
     limits: config.limits,
   };
   const driver = new Driver(ports, { side, role, macs });
-  const protect = (address: string): void => {
+  const unreachable = (address: string): string | undefined => {
     const peer = parseHostPort(address);
-    if (!peer.ok) {
-      report({ kind: 'event', what: 'protect', detail: peer.error });
-      return;
-    }
+    if (!peer.ok) return peer.error;
     const missing = missingFor(config, security.value);
-    if (missing !== undefined) report({ kind: 'event', what: 'protect', detail: missing });
-    else if (addressFamily(peer.value) !== family)
-      report({
-        kind: 'event',
-        what: 'protect',
-        detail: `this process's heartbeats are not of ${peer.value.host}'s family`,
-      });
-    else driver.protect(address);
+    if (missing !== undefined || addressFamily(peer.value) === family) return missing;
+    return `this process's heartbeats are not of ${peer.value.host}'s family`;
   };
   const targets = {
     driver,
@@ -207,7 +205,7 @@ async function start(config: VmProcessConfig): Promise<void> {
     hosts,
     nics: config.machine.nics.length,
     report,
-    protect,
+    unreachable,
     save: (file: string) => save(driver, file),
   };
   createInterface({ input: process.stdin }).on('line', (line) => obey(line, targets));
@@ -224,7 +222,10 @@ async function start(config: VmProcessConfig): Promise<void> {
       ...(listen && { address: formatHostPort({ ...listen, port: port ?? listen.port }) }),
     });
     driver.start();
-    if (config.protect !== undefined) protect(config.protect);
+    if (config.protect === undefined) return;
+    const why = unreachable(config.protect);
+    if (why === undefined) driver.protect(config.protect);
+    else report({ kind: 'event', what: 'protect', detail: why });
   };
   const open = (): void => {
     if (!listen) heartbeats.bind({ host: family === 'udp6' ? '::' : '0.0.0.0', port: 0 }, go, refuse);

@@ -140,6 +140,12 @@ export class Driver {
     this.#event({ kind: 'unprotect' });
   }
 
+  /** Moves a guest that has no backup to the instance that waits there: it runs on until the last of it has to go. */
+  move(address: string): void {
+    if (this.#saving) return;
+    this.#event({ kind: 'move', address });
+  }
+
   /** A control operation enters on the primary and travels in the log [FT 3.3]. */
   control(input: ControlInput): void {
     this.#event({ kind: 'input', input });
@@ -190,8 +196,11 @@ export class Driver {
       output: (output) => this.#output(output),
       flush: () => this.#event({ kind: 'flush' }),
       pages: (copy, bytes) => this.#event({ kind: 'pages', copy, bytes }),
-      snapshot: (snapshot, copy) => this.#snapshot(snapshot, copy),
-      loaded: (digest) => this.#event({ kind: 'loaded', digest }),
+      snapshot: (snapshot, copy, stoodUs) => this.#snapshot(snapshot, copy, stoodUs),
+      loaded: (digest) => {
+        this.#ports.status.report({ kind: 'loaded', digest });
+        this.#event({ kind: 'loaded', digest });
+      },
       replayed: (sequence) => this.#event({ kind: 'replayed', sequence }),
       replayedToEnd: (_at, pending) => this.#event({ kind: 'replayed-to-end', pending }),
       diverged: (reason) => this.#event({ kind: 'diverged', reason }),
@@ -205,10 +214,11 @@ export class Driver {
     this.#event({ kind: 'output', output });
   }
 
-  #snapshot(snapshot: MachineSnapshot, copy: CopyFigures | undefined): void {
+  #snapshot(snapshot: MachineSnapshot, copy: CopyFigures | undefined, stoodUs = 0): void {
     if (copy) {
-      this.#ports.status.report({ kind: 'copied', ...copy, count: snapshot.count });
-      this.#event({ kind: 'snapshot', snapshot, copy: copy.number });
+      const { count, digest } = snapshot;
+      this.#ports.status.report({ kind: 'copied', ...copy, count, digest });
+      this.#event({ kind: 'snapshot', snapshot, copy: copy.number, stoodUs });
       return;
     }
     const saved = this.#saving;
@@ -328,7 +338,10 @@ export class Driver {
         vcpu.setShare(action.share);
         break;
       case 'vcpu-copy':
-        vcpu.copy(action.number);
+        vcpu.copy(action.number, action.standStill);
+        break;
+      case 'vcpu-let-go':
+        vcpu.letGo();
         break;
       case 'vcpu-copied':
         vcpu.copied(action.parts);
@@ -357,9 +370,7 @@ export class Driver {
           role: this.#role,
           state: action.state,
           detail: action.detail,
-          protection: action.protected
-            ? 'Protected'
-            : (protection(action.state) ?? protection(this.#core.state) ?? 'Not Protected: Need Secondary'),
+          protection: protectionOf(action, this.#core.state),
         });
         break;
       case 'halt':
@@ -398,6 +409,8 @@ export class Driver {
     this.#role = 'primary';
     this.#perform(primary.start(now));
     this.#entropyAt = 0;
+    if (takeover.stoodMs !== undefined)
+      this.#ports.status.report({ kind: 'moved', stoodMs: takeover.stoodMs });
   }
 
   /** Nothing leaves this instance any more. */
@@ -409,6 +422,12 @@ export class Driver {
     this.#ports.clock.clearTimer(TICK);
     this.#ports.status.report({ kind: 'halted', reason });
   }
+}
+
+function protectionOf(action: FtAction & { kind: 'state' }, now: string): Protection {
+  if (action.protected) return 'Protected';
+  const word = protection(action.state) ?? protection(now) ?? 'Not Protected: Need Secondary';
+  return word === 'Protected' && action.protected === false ? 'Not Protected: Starting' : word;
 }
 
 /** Undefined for what is no state but happened in one: a connection broke or was refused. */

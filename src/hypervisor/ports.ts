@@ -201,9 +201,12 @@ export interface VcpuPort {
   snapshot(): void;
   /**
    * Live mode: copies the running guest, page by page while it runs, and ends with a snapshot of what changed last. It
-   * stays little ahead of what `copied` says the other end has. An older copy is given up.
+   * stays little ahead of what `copied` says the other end has. An older copy is given up. `standStill`: the guest
+   * executes nothing after that snapshot, whatever `run` says, until `letGo`.
    */
-  copy(number: number): void;
+  copy(number: number, standStill: boolean): void;
+  /** The present copy, if any, is given up, and a guest that stands still for it goes on. */
+  letGo(): void;
   /** So many of the present copy's `pages` have arrived. */
   copied(parts: number): void;
   /** A new copy begins to arrive, and part after part of it: what `load` completes. */
@@ -236,8 +239,11 @@ export interface VcpuEvents {
   replayedToEnd(at: InstructionCount, pendingDiskRequests: readonly DiskRequestOutput[]): void;
   /** Live mode: a part of the copy with this number. */
   pages(copy: number, bytes: Uint8Array): void;
-  /** The end of a copy, or, without a number, what `snapshot` asked for. */
-  snapshot(snapshot: MachineSnapshot, copy?: CopyFigures): void;
+  /**
+   * The end of a copy, or, without figures, what `snapshot` asked for. `stoodUs`: what the guest has stood still for it,
+   * in microseconds, where a clock tells.
+   */
+  snapshot(snapshot: MachineSnapshot, copy?: CopyFigures, stoodUs?: number): void;
   loaded(digest: string): void;
   /** Replay mode: this side did something else than the log says. One line with the count. */
   diverged(reason: string): void;
@@ -265,7 +271,11 @@ export type StatusReport =
       readonly protection: Protection;
     }
   /** The guest has been copied, up to this count, for a backup. */
-  | ({ readonly kind: 'copied'; readonly count: InstructionCount } & CopyFigures)
+  | ({ readonly kind: 'copied'; readonly count: InstructionCount; readonly digest: string } & CopyFigures)
+  /** A copy has been loaded, and the state has this digest. */
+  | { readonly kind: 'loaded'; readonly digest: string }
+  /** This side goes on with a guest that was moved here; from its last instruction there to here so long passed. */
+  | { readonly kind: 'moved'; readonly stoodMs: number }
   | { readonly kind: 'power'; readonly state: PowerOutput['state']; readonly value: number }
   | { readonly kind: 'halted'; readonly reason: string };
 

@@ -13,7 +13,7 @@ import { Recorder } from '../replay/recorder.ts';
 import { Replayer } from '../replay/replayer.ts';
 import { GuestClock } from './guest-clock.ts';
 import type { MachineFactory } from './machine-factory.ts';
-import type { VcpuEvents, VcpuPort } from './ports.ts';
+import type { CopyFigures, VcpuEvents, VcpuPort } from './ports.ts';
 import { RunningCopy } from './running-copy.ts';
 
 export type VcpuStep =
@@ -73,8 +73,11 @@ export class VcpuLoop implements VcpuPort {
   #unflushed = false;
   #flushedAt = Number.NEGATIVE_INFINITY;
   #snapshotWanted = false;
-  #copyWanted: number | undefined;
+  #copyWanted: { readonly number: number; readonly standStill: boolean } | undefined;
   #copy: RunningCopy | undefined;
+  /** After the end of its copy the guest executes nothing; and it stands still now. */
+  #standStill = false;
+  #standsStill = false;
   #staged: StagedPages | undefined;
   #stagedWrongly: string | undefined;
   #ending = false;
@@ -154,9 +157,16 @@ export class VcpuLoop implements VcpuPort {
     this.#snapshotWanted = true;
   }
 
-  copy(number: number): void {
+  copy(number: number, standStill: boolean): void {
+    this.letGo();
+    this.#copyWanted = { number, standStill };
+  }
+
+  letGo(): void {
     this.#copy = undefined;
-    this.#copyWanted = number;
+    this.#copyWanted = undefined;
+    this.#standStill = false;
+    this.#standsStill = false;
   }
 
   copied(parts: number): void {
@@ -181,6 +191,7 @@ export class VcpuLoop implements VcpuPort {
       this.#fail(wrong);
       return;
     }
+    this.letGo();
     this.#recorder = undefined;
     this.#running = false;
     this.#machine = undefined;
@@ -258,6 +269,7 @@ export class VcpuLoop implements VcpuPort {
   #liveStep(machine: Machine, recorder: Recorder, now: HostMilliseconds): VcpuStep {
     this.#measure(machine, now);
     if (this.#snapshotWanted) this.#takeSnapshot(machine, recorder);
+    if (this.#standsStill) return this.#idle(undefined, !recorder.halted);
     if (!this.#running) return this.#idle(undefined, !recorder.halted);
     if (machine.orders?.paused === true) return this.#pausedStep(machine, recorder, now);
     if (now < this.#notBefore) {
@@ -344,12 +356,14 @@ export class VcpuLoop implements VcpuPort {
 
   /** A part of the copy, if one is wanted and the other end keeps up. */
   #copyOn(machine: Machine, recorder: Recorder): void {
-    const number = this.#copyWanted;
-    if (number !== undefined) {
+    const wanted = this.#copyWanted;
+    if (wanted) {
+      const { number, standStill } = wanted;
       this.#copyWanted = undefined;
+      this.#standStill = standStill;
       this.#copy = RunningCopy.of(number, machine);
       const whole = { number, rounds: 0, pages: 0, lastPages: 0 };
-      if (!this.#copy) this.#events.snapshot(this.#snapshotOf(machine, recorder), whole);
+      if (!this.#copy) this.#endCopy(this.#snapshotOf(machine, recorder), whole);
     }
     const copy = this.#copy;
     if (!copy?.ready) return;
@@ -357,7 +371,12 @@ export class VcpuLoop implements VcpuPort {
     if (part?.kind === 'pages') this.#events.pages(copy.number, part.bytes);
     if (part?.kind !== 'last') return;
     this.#copy = undefined;
-    this.#events.snapshot(this.#snapshotOf(machine, recorder, part.pages), copy.figures(part.pages.length));
+    this.#endCopy(this.#snapshotOf(machine, recorder, part.pages), copy.figures(part.pages.length));
+  }
+
+  #endCopy(snapshot: MachineSnapshot, figures: CopyFigures): void {
+    this.#standsStill = this.#standStill;
+    this.#events.snapshot(snapshot, figures);
   }
 
   #idle(until: HostMilliseconds | undefined, heldBack = false): VcpuStep {

@@ -73,12 +73,11 @@ import type {
 import { GuestTime } from './guest-time.ts';
 import { PortSpace } from './ports.ts';
 import { Ram } from './ram.ts';
+import { checkSnapshotHead, SNAPSHOT_FORMAT_VERSION, SNAPSHOT_MAGIC } from './snapshot-format.ts';
 import { Timers } from './timers.ts';
 
 /** The TSC counts guest nanoseconds, so reading it costs no division. */
 const TSC_FREQUENCY_HZ = 1_000_000_000;
-const SNAPSHOT_MAGIC = 0x4b4c_534c;
-const SNAPSHOT_VERSION = 2;
 const DIGEST_BYTES = 16;
 /** The stop word is looked at this often, in counts. */
 const STOP_CHECK = 65_536n;
@@ -450,7 +449,7 @@ export class LockstepMachine implements Machine {
   // ------------------------------------------------------------------------------------------ state
 
   /** Everything but RAM. `saved` is told where each part ends. */
-  #saveState(writer: ByteWriter, saved: (part: string) => void = () => {}): void {
+  saveState(writer: ByteWriter, saved: (part: string) => void = () => {}): void {
     const { state } = this.#engine;
     writer.u64(this.#count);
     this.#time.save(writer);
@@ -503,7 +502,7 @@ export class LockstepMachine implements Machine {
     }
     const writer = new ByteWriter(16384);
     writer.u64(this.#ramHash);
-    this.#saveState(writer);
+    this.saveState(writer);
     return hash128(writer.finish());
   }
 
@@ -519,7 +518,7 @@ export class LockstepMachine implements Machine {
   #parts(): StatePart[] {
     const writer = new ByteWriter(16384);
     const ends: { name: string; end: number }[] = [];
-    this.#saveState(writer, (name) => ends.push({ name, end: writer.length }));
+    this.saveState(writer, (name) => ends.push({ name, end: writer.length }));
     const bytes = writer.finish();
     return ends.map(({ name, end }, index) => ({
       name,
@@ -572,7 +571,7 @@ export class LockstepMachine implements Machine {
    */
   snapshot(changed?: Uint32Array, appendix?: Uint8Array): Uint8Array {
     const state = new ByteWriter(16384);
-    this.#saveState(state);
+    this.saveState(state);
     const header = encodeConfig(this.config);
     const pages = changed ?? this.#usedPages();
     if (changed !== undefined) this.#changed = undefined;
@@ -581,7 +580,7 @@ export class LockstepMachine implements Machine {
     const writer = new ByteWriter(size);
     writer
       .u32(SNAPSHOT_MAGIC)
-      .u32(SNAPSHOT_VERSION)
+      .u32(SNAPSHOT_FORMAT_VERSION)
       .bytes(header)
       .raw(hexBytes(hash128(header)));
     writer.bytes(state.finish());
@@ -656,11 +655,10 @@ export function restoreMachine(
   staged?: StagedPages,
 ): Result<LockstepMachine> {
   try {
+    const known = checkSnapshotHead(snapshot);
+    if (!known.ok) return known;
     const reader = new ByteReader(snapshot);
-    if (reader.u32() !== SNAPSHOT_MAGIC) return failed('this is no snapshot of a Lockstep machine');
-    const version = reader.u32();
-    if (version !== SNAPSHOT_VERSION)
-      return failed(`the snapshot has version ${version}, this is ${SNAPSHOT_VERSION}`);
+    reader.u64();
     const configBytes = reader.bytes();
     if (!equalBytes(reader.raw(DIGEST_BYTES), hexBytes(hash128(configBytes))))
       return failed('the snapshot is damaged: its configuration does not have its hash');

@@ -22,6 +22,7 @@ import type {
   StopReason,
 } from './door.ts';
 import { type BootImage, createMachine, type LockstepMachine, restoreMachine } from './machine.ts';
+import { checkSnapshotHead } from './snapshot-format.ts';
 
 const APPENDIX_MAGIC = 0x5246_4c4d;
 const APPENDIX_FOOT_BYTES = 8;
@@ -92,6 +93,8 @@ export class OrderedMachine implements Machine {
     options?: EngineOptions,
     staged?: StagedPages,
   ): Result<OrderedMachine> {
+    const known = checkSnapshotHead(snapshot);
+    if (!known.ok) return known;
     const appendix = readAppendix(snapshot);
     if (!appendix.ok) return appendix;
     const { machineBytes, config, image, ...past } = appendix.value;

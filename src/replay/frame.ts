@@ -6,9 +6,16 @@ import { failed, ok, type Result } from '../base/result.ts';
  *
  *   u32 body length | u8 format version | u8 tag | u16 zero | u32 CRC-32C of the eight bytes before and the body
  *
- * Little-endian. There is no resynchronising: the first bad frame ends the stream, and nothing of it is used.
+ * The version is that of log entries, or, in a message of the channel, that of the frames themselves: sides with
+ * different log formats can tell each other so, and a guest can move between them. Little-endian. There is no resynchronising: the first bad frame ends the stream, and nothing of it is used.
  */
 export const LOG_FORMAT_VERSION = 2;
+
+/** Of frames that carry messages. Raised only with these twelve bytes themselves. */
+export const MESSAGE_FRAME_VERSION = 2;
+
+/** Tags from here on are messages. */
+export const MESSAGE_TAG_MIN = 128;
 
 export const FRAME_HEADER_BYTES = 12;
 
@@ -49,6 +56,7 @@ export const FRAME_TAG = {
   compressed: 138,
   pages: 139,
   staged: 140,
+  'take-over': 141,
 } as const;
 
 export interface Frame {
@@ -61,12 +69,16 @@ export function encodeFrame(tag: number, body: Uint8Array): Uint8Array {
   const bytes = new Uint8Array(FRAME_HEADER_BYTES + body.length);
   const view = new DataView(bytes.buffer);
   view.setUint32(0, body.length, true);
-  view.setUint8(4, LOG_FORMAT_VERSION);
+  view.setUint8(4, frameVersion(tag));
   view.setUint8(5, tag);
   view.setUint16(6, 0, true);
   view.setUint32(8, crc32c(body, crc32c(bytes.subarray(0, 8))), true);
   bytes.set(body, FRAME_HEADER_BYTES);
   return bytes;
+}
+
+function frameVersion(tag: number): number {
+  return tag >= MESSAGE_TAG_MIN ? MESSAGE_FRAME_VERSION : LOG_FORMAT_VERSION;
 }
 
 /** Cuts a stream of chunks into frames. Holds at most one unfinished frame. */
@@ -111,8 +123,9 @@ export class FrameReader {
     const length = header.getUint32(0, true);
     const version = header.getUint8(4);
     // Checked before the body is awaited, so rubbish is refused at its first twelve bytes.
-    if (version !== LOG_FORMAT_VERSION) {
-      return this.#fail(`has log format ${version}, this program reads ${LOG_FORMAT_VERSION}`);
+    const expectedVersion = frameVersion(header.getUint8(5));
+    if (version !== expectedVersion) {
+      return this.#fail(`has log format ${version}, this program reads ${expectedVersion}`);
     }
     if (header.getUint16(6, true) !== 0 || length > this.bodyMax)
       return this.#fail('is damaged (bad header)');

@@ -77,10 +77,10 @@ export class MessageStream {
   #message(frame: Frame, messages: Message[]): Result<undefined> {
     const message = decodeMessage(frame);
     if (!message.ok) return message;
-    const { kind } = message.value;
+    const kind = message.value.kind === 'other-version' ? message.value.greeting : message.value.kind;
     if (!this.#greeted && kind !== 'over' && kind !== this.#greeting)
       return failed(`${kind} before ${this.#greeting}`);
-    if ((message.value.kind === 'hello' || message.value.kind === 'welcome') && !this.#fits(message.value))
+    if ('vm' in message.value && !this.#fits(message.value))
       return failed(`${kind} of another VM or generation than its session`);
     this.#greeted = true;
     this.#reader.bodyMax = FRAME_BODY_MAX_BYTES;

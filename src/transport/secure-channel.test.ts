@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type ConnectionOptions, connect as tlsConnect } from 'node:tls';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { INTRODUCED } from '../../tests/greetings.ts';
 import { epoch, instanceId, vmId } from '../ft/identity.ts';
 import type { Message } from '../ft/message.ts';
 import { encodeMessage } from '../ft/message-codec.ts';
@@ -21,10 +22,10 @@ const hello = (changed: object = {}): Message => ({
   vm,
   generation,
   sender,
-  version: 3,
-  machine: 'm',
+  ...INTRODUCED,
   fresh: true,
   attempt: 1,
+  purpose: 'pair',
   ...changed,
 });
 const welcome = (changed: object = {}): Message => ({
@@ -32,8 +33,7 @@ const welcome = (changed: object = {}): Message => ({
   vm,
   generation,
   sender,
-  version: 3,
-  machine: 'm',
+  ...INTRODUCED,
   loaded: false,
   received: 0n,
   ...changed,

@@ -1,5 +1,6 @@
 import { connect, createServer, type Socket } from 'node:net';
 import { afterEach, expect, test } from 'vitest';
+import { INTRODUCED } from '../../tests/greetings.ts';
 import { instructionCount } from '../base/units.ts';
 import { epoch, instanceId, vmId } from '../ft/identity.ts';
 import type { Link } from '../ft/link.ts';
@@ -12,12 +13,18 @@ import { Side } from './testing/side.ts';
 import { UdpHeartbeats } from './udp-heartbeats.ts';
 
 const envelope = { vm: vmId('vm'), generation: epoch(2), sender: instanceId('a') };
-const hello: Message = { kind: 'hello', ...envelope, version: 3, machine: 'm', fresh: true, attempt: 1 };
+const hello: Message = {
+  kind: 'hello',
+  ...envelope,
+  ...INTRODUCED,
+  fresh: true,
+  attempt: 1,
+  purpose: 'pair',
+};
 const welcome: Message = {
   kind: 'welcome',
   ...envelope,
-  version: 3,
-  machine: 'm',
+  ...INTRODUCED,
   loaded: false,
   received: 0n,
 };

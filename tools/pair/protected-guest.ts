@@ -13,7 +13,7 @@ const MEMORY_BYTES = 256 * 1024 * 1024;
 const MAC = '525400123456';
 
 export interface HostView {
-  readonly name: 'A' | 'B';
+  readonly name: string;
   readonly process: JsonProcess;
   /** The last state line and figures that it reported. */
   state: string;
@@ -21,6 +21,12 @@ export interface HostView {
   figures: StatusLine | undefined;
   /** What it said last of why it is where it is. */
   reason: string;
+}
+
+/** One more host, with an instance that waits at this address for a primary. */
+export interface WaitingHost {
+  readonly view: HostView;
+  readonly address: string;
 }
 
 /** A guest that was saved; src/host/vm-process.ts goes on from it. */
@@ -41,12 +47,14 @@ export interface ProtectedGuestOptions {
   /** Where host A finds the logging channel that host B has at this address: something may stand between them. */
   readonly channelVia?: (address: string) => Promise<string>;
   /** Where a host finds the disk server or the switch that is at this address: something may stand between them. */
-  readonly serviceVia?: (host: 'A' | 'B', service: 'disks' | 'switch', address: string) => Promise<string>;
+  readonly serviceVia?: (host: string, service: 'disks' | 'switch', address: string) => Promise<string>;
   /** Pins everything to one processor, and host B to another one. */
   readonly cores?: { readonly all: number; readonly backup: number };
   /** Of the logging channel. TLS, and no compression, unless told otherwise. */
   readonly channel?: { readonly security?: 'none'; readonly compress?: boolean };
 }
+
+type LaunchHost = (name: string, config: object, program?: string) => Promise<HostView>;
 
 /** A switch, a disk server and two hosts, each a process with a folder of its own. */
 export class ProtectedGuest {
@@ -56,12 +64,15 @@ export class ProtectedGuest {
   readonly lagsMs: number[] = [];
   readonly #folder: string;
   readonly #services: readonly JsonProcess[];
-  readonly #channel: string;
   /** What the guest's machine is, for whoever saves it. */
   readonly machine: object;
   readonly disk: string;
   /** Where the switch takes connections, host:port. */
   readonly network: string;
+  /** Where host B's logging channel is reached. */
+  readonly channel: string;
+  readonly #others: HostView[] = [];
+  readonly #launch: LaunchHost;
   #console = '';
 
   private constructor(
@@ -69,13 +80,14 @@ export class ProtectedGuest {
     services: readonly JsonProcess[],
     hosts: [HostView, HostView],
     ports: number[],
-    guest: { channel: string; machine: object; disk: string; network: string },
+    guest: { channel: string; machine: object; disk: string; network: string; launch: LaunchHost },
   ) {
     this.#folder = folder;
     this.#services = services;
     this.hosts = hosts;
     [this.redisPort = 0, this.httpPort = 0] = ports;
-    this.#channel = guest.channel;
+    this.channel = guest.channel;
+    this.#launch = guest.launch;
     this.machine = guest.machine;
     this.disk = guest.disk;
     this.network = guest.network;
@@ -101,12 +113,13 @@ export class ProtectedGuest {
       name: string,
       script: string,
       args: (own: string) => Promise<string[]> | string[],
+      program = join(repositoryRoot(), 'dist'),
     ) => {
       const own = join(folder, name.replaceAll(' ', '-'));
       await mkdir(own);
       const launched = new JsonProcess(
         name,
-        join(repositoryRoot(), 'dist/src', script),
+        join(program, 'src', script),
         await args(own),
         own,
         name === 'host B' ? cores?.backup : cores?.all,
@@ -150,8 +163,8 @@ export class ProtectedGuest {
       figuresEveryMs: 100,
       digestEveryMs: 1000,
     };
-    const host = async (name: 'A' | 'B', config: object): Promise<HostView> => {
-      const launched = await launch(`host ${name}`, 'host/vm-process.js', async (own) => {
+    const host: LaunchHost = async (name, config, program) => {
+      const configured = async (own: string): Promise<string[]> => {
         const file = join(own, 'vm.json');
         const credentials = join(own, 'channel.json');
         await writeFile(credentials, JSON.stringify(await authority.issue()), { mode: 0o600 });
@@ -163,7 +176,8 @@ export class ProtectedGuest {
         const whole = { ...common, ...services, ...config, channel };
         await writeFile(file, JSON.stringify(whole), { mode: 0o600 });
         return [file];
-      });
+      };
+      const launched = await launch(`host ${name}`, 'host/vm-process.js', configured, program);
       const view: HostView = {
         name,
         process: launched,
@@ -183,13 +197,23 @@ export class ProtectedGuest {
     const protect = options.protectAtStart === false ? undefined : reached;
     const primary = await host('A', { role: 'primary', ...start, protect });
     const services = [disks, network];
-    const guest = { channel: reached, machine, disk, network: networkAddress };
+    const guest = { channel: reached, machine, disk, network: networkAddress, launch: host };
     return new ProtectedGuest(folder, services, [primary, backup], [redisPort, httpPort], guest);
+  }
+
+  /** One more host, gone with the others. `program`: the folder of another build than this one's `dist`. */
+  async addHost(name: string, program?: string): Promise<WaitingHost> {
+    const [port] = await freePorts(1);
+    const address = `127.0.0.1:${port}`;
+    const view = await this.#launch(name, { role: 'backup', listen: address }, program);
+    this.#others.push(view);
+    view.process.listen((line) => this.#follow(view, line));
+    return { view, address };
   }
 
   /** Attaches host B to host A. */
   protect(): void {
-    this.hosts[0].process.order({ order: 'protect', address: this.#channel });
+    this.hosts[0].process.order({ order: 'protect', address: this.channel });
   }
 
   /** Ends the pair in order: host A goes on alone, host B halts. */
@@ -227,7 +251,7 @@ export class ProtectedGuest {
   /** The host that runs the guest for the world, as far as is known. */
   get primary(): HostView | undefined {
     const live = (host: HostView) => host.process.running && PRIMARY_STATES.has(host.state);
-    return this.hosts.find(live);
+    return this.hosts.find(live) ?? this.#others.find(live);
   }
 
   #follow(host: HostView, line: StatusLine): void {
