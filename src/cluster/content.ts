@@ -74,6 +74,11 @@ export function compareNames(a: string, b: string): number {
   return a < b ? -1 : 1;
 }
 
+/** The order in which a content has them. */
+export function compareInstances(a: Instance, b: Instance): number {
+  return compareNames(a.vm, b.vm) || compareNames(a.host, b.host) || compareNames(a.id, b.id);
+}
+
 /** Lists in the order of their names, so that equal contents give equal decisions. */
 export interface ClusterContent {
   readonly hosts: readonly Host[];

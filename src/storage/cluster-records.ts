@@ -1,5 +1,6 @@
 import { failed, ok, type Result } from '../base/result.ts';
 import {
+  compareInstances,
   compareNames,
   type FaultTolerance,
   type HostPresence,
@@ -111,11 +112,6 @@ export class ReadingMaker {
       if (!raw[kind as RecordKind].has(name)) this.#parsed.delete(key);
     }
   }
-}
-
-/** The content's lists are in one order whatever the store's is. */
-function compareInstances(a: Instance, b: Instance): number {
-  return compareNames(a.vm, b.vm) || compareNames(a.host, b.host) || compareNames(a.id, b.id);
 }
 
 // ------------------------------------------------------------------------------- what comes back is hostile
