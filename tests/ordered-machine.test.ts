@@ -1,6 +1,8 @@
 import { beforeAll, expect, test } from 'vitest';
 import { guestNanoseconds, hostMilliseconds, instructionCount } from '../src/base/units.ts';
+import { RunningCopy } from '../src/hypervisor/running-copy.ts';
 import { VcpuLoop } from '../src/hypervisor/vcpu.ts';
+import { CopyTarget } from '../src/machine/copy-target.ts';
 import type { ControlInput, DiskRequestOutput, Output } from '../src/machine/door.ts';
 import { OrderedMachine } from '../src/machine/ordered-machine.ts';
 import type { LogEntry } from '../src/replay/log-entry.ts';
@@ -160,6 +162,41 @@ test('a snapshot carries what lies before the machine: its past, its orders and 
     new Uint8Array(40),
   ])
     expect(OrderedMachine.restore(damaged, { output() {} }, options).ok).toBe(false);
+});
+
+test.each(['before a reset', 'after it'])('in a copy the boot image goes ahead, %s', (when) => {
+  const live = new Live();
+  live.run(10);
+  if (when === 'after it') {
+    live.stand();
+    live.recorder!.apply(control('reset'));
+    live.recorder!.run(instructionCount(live.machine.count + 1n));
+    live.recorder!.apply(control('restart'));
+    live.run(10);
+  }
+  const copy = RunningCopy.of(1, live.machine)!;
+  const staged = new CopyTarget(config, options);
+  let parts = 0;
+  let part = copy.next();
+  for (; part?.kind !== 'last'; part = copy.next()) {
+    if (part) expect(staged.add(part.bytes)).toBeUndefined();
+    copy.arrived(++parts);
+  }
+  const end = live.machine.snapshot(part.pages);
+  expect(end.length).toBeLessThan(image.kernel.length + 64 * 1024);
+  const copied = made(OrderedMachine.restore(end, { output() {} }, options, staged));
+  expect(copied.digest()).toBe(live.machine.digest());
+  // It boots from it when it is reset, and a snapshot of it is whole.
+  const again = made(OrderedMachine.restore(copied.snapshot(), { output() {} }, options));
+  for (const machine of [live.machine, again]) {
+    machine.apply(control('reset'));
+    machine.apply(control('restart'));
+    machine.runUntil(instructionCount(machine.count + 100_000n));
+  }
+  expect(again.digest()).toBe(live.machine.digest());
+  // Without what went ahead it is nothing.
+  const alone = OrderedMachine.restore(end, { output() {} }, options, new CopyTarget(config, options));
+  expect(alone.ok).toBe(false);
 });
 
 test('a request of the guest before the reset is answered to nobody', () => {

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { RunningCopy } from '../src/hypervisor/running-copy.ts';
-import { StagedPages } from '../src/machine/copied-pages.ts';
+import { type CopiedPages, StagedPages } from '../src/machine/copied-pages.ts';
+import { CopyTarget } from '../src/machine/copy-target.ts';
 import type { Machine } from '../src/machine/door.ts';
 import { type LockstepMachine, restoreMachine } from '../src/machine/machine.ts';
 import { GuestMachine, guestWith } from './engine/small-guest.ts';
@@ -33,8 +34,7 @@ interface Copied {
 }
 
 /** Copies the guest while it runs so many counts between one part and the next. */
-function copyOf(guest: GuestMachine, counts: number, lastPagesMax: number): Copied {
-  const staged = new StagedPages(RAM_BYTES_MAX);
+function copyOf(guest: GuestMachine, counts: number, lastPagesMax: number, staged: CopiedPages): Copied {
   const copy = RunningCopy.of(1, guest.machine, lastPagesMax)!;
   let parts = 0;
   for (;;) {
@@ -64,7 +64,7 @@ describe.each(['interpreter', 'jit'] as const)('a running guest in the %s', (eng
     const guest = new GuestMachine({ engine, jit: { threshold: 5, patience: 0 } });
     guest.load(writingGuest());
     guest.runTo(5000);
-    const copied = copyOf(guest, counts, lastPagesMax);
+    const copied = copyOf(guest, counts, lastPagesMax, new StagedPages(RAM_BYTES_MAX));
     expect(copied.machine.digest()).toBe(guest.digest());
     expect(copied.rounds).toBeLessThanOrEqual(8);
     // Not all of RAM again.
@@ -72,6 +72,37 @@ describe.each(['interpreter', 'jit'] as const)('a running guest in the %s', (eng
     guest.runTo(guest.count + 5000n);
     copied.machine.runUntil(guest.machine.count);
     expect(copied.machine.digest()).toBe(guest.digest());
+  });
+
+  it.each([
+    ['into its place as it comes', (own: CopyTarget) => own],
+    [
+      'into a place that held another copy',
+      (own: CopyTarget) => {
+        const page = new Uint8Array(4 + 4096).fill(7);
+        page.set([9, 0, 0, 0]);
+        expect(own.add(page)).toBeUndefined();
+        own.clear();
+        return own;
+      },
+    ],
+    ['into the place of another configuration', (_own: CopyTarget, other: CopyTarget) => other],
+  ])('is copied %s', (_where, place) => {
+    const guest = new GuestMachine({ engine, jit: { threshold: 5, patience: 0 } });
+    guest.load(writingGuest());
+    guest.runTo(5000);
+    const { config } = guest.machine;
+    const own = new CopyTarget(config, guest.options);
+    const other = new CopyTarget(
+      { ...config, startEpochSeconds: config.startEpochSeconds + 1 },
+      guest.options,
+    );
+    const { machine } = copyOf(guest, 1000, 10, place(own, other));
+    expect(machine.digest()).toBe(guest.digest());
+    expect(machine.fullDigest()).toBe(guest.digest());
+    guest.runTo(guest.count + 5000n);
+    machine.runUntil(guest.machine.count);
+    expect(machine.digest()).toBe(guest.digest());
   });
 
   it('whose digest is taken meanwhile loses no page by it', () => {

@@ -3,6 +3,7 @@ import { assert } from '../base/assert.ts';
 import { failed } from '../base/result.ts';
 import { hostMilliseconds } from '../base/units.ts';
 import { VcpuLoop } from '../hypervisor/vcpu.ts';
+import { CopyTarget } from '../machine/copy-target.ts';
 import { OrderedMachine } from '../machine/ordered-machine.ts';
 import { modulesFrom } from './region-compiler.ts';
 import { compileInterpreterEagerly, compileWhereMade } from './v8-flags.ts';
@@ -25,6 +26,7 @@ const loop = new VcpuLoop(
     create: (sink) =>
       boot ? OrderedMachine.create(config, boot, sink, options) : failed('there is nothing to boot'),
     restore: (snapshot, sink, staged) => OrderedMachine.restore(snapshot, sink, options, staged),
+    stage: () => new CopyTarget(config, options),
   },
   { digestEveryMs },
 );

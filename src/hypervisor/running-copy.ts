@@ -1,8 +1,11 @@
+import { encodeUnchanging } from '../machine/copied-pages.ts';
 import type { Machine } from '../machine/door.ts';
 import type { CopyFigures } from './ports.ts';
 
 /** Pages that are encoded between two slices: a quarter of a megabyte, some tens of microseconds. */
 const PAGES_AT_ONCE = 60;
+/** And so much of what never changes. */
+const BYTES_AT_ONCE = 240 * 1024;
 /** Parts that may be on their way. */
 const PARTS_AHEAD = 16;
 /** So few are copied while the guest stands still. */
@@ -23,6 +26,8 @@ export type CopyPart =
 export class RunningCopy {
   readonly number: number;
   readonly #machine: Required<Pick<Machine, 'changedPages' | 'encodePages'>>;
+  /** What is left of what never changes: it goes first. */
+  #unchanging: Uint8Array;
   #round: Uint32Array;
   #at = 0;
   #rounds = 1;
@@ -36,6 +41,7 @@ export class RunningCopy {
     this.number = number;
     this.#lastPagesMax = lastPagesMax;
     this.#machine = machine as Required<Machine>;
+    this.#unchanging = machine.unchanging?.() ?? new Uint8Array(0);
     this.#round = this.#machine.changedPages();
   }
 
@@ -57,6 +63,12 @@ export class RunningCopy {
 
   /** Between two slices, when it is `ready`. Undefined: nothing but zeroes, or another round begins. */
   next(): CopyPart | undefined {
+    if (this.#unchanging.length > 0) {
+      const bytes = encodeUnchanging(this.#unchanging.subarray(0, BYTES_AT_ONCE));
+      this.#unchanging = this.#unchanging.subarray(BYTES_AT_ONCE);
+      this.#parts += 1;
+      return { kind: 'pages', bytes };
+    }
     if (this.#at < this.#round.length) {
       const pages = this.#round.subarray(this.#at, this.#at + PAGES_AT_ONCE);
       this.#at += pages.length;

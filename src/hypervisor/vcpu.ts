@@ -5,7 +5,7 @@ import {
   instructionCount,
 } from '../base/units.ts';
 import type { MachineSnapshot } from '../ft/event.ts';
-import { StagedPages } from '../machine/copied-pages.ts';
+import type { CopiedPages } from '../machine/copied-pages.ts';
 import type { Input, Machine, Output, OutputSink } from '../machine/door.ts';
 import type { LogEntry } from '../replay/log-entry.ts';
 import { LOG_START } from '../replay/position.ts';
@@ -43,9 +43,6 @@ const FLUSH_EVERY_MS = 15;
 /** A slowed vCPU rests for so long at once: a host's timers are no finer. */
 const REST_MIN_MS = 0.5;
 
-/** Addresses of RAM have 32 bits in a snapshot's page numbers and in the engine. */
-const RAM_BYTES_MAX = 4 * 1024 * 1024 * 1024;
-
 const BUSY: VcpuStep = { kind: 'busy' };
 const IDLE: VcpuStep = { kind: 'idle', until: undefined, heldBack: false };
 
@@ -78,7 +75,7 @@ export class VcpuLoop implements VcpuPort {
   /** After the end of its copy the guest executes nothing; and it stands still now. */
   #standStill = false;
   #standsStill = false;
-  #staged: StagedPages | undefined;
+  #staged: CopiedPages | undefined;
   #stagedWrongly: string | undefined;
   #ending = false;
   #released = 0n;
@@ -174,19 +171,20 @@ export class VcpuLoop implements VcpuPort {
   }
 
   forgetStaged(): void {
-    this.#staged = undefined;
+    this.#staged?.clear();
     this.#stagedWrongly = undefined;
   }
 
   stage(pages: Uint8Array): void {
-    this.#staged ??= new StagedPages(RAM_BYTES_MAX);
-    this.#stagedWrongly ??= this.#staged.add(pages);
+    this.#staged ??= this.#factory.stage?.();
+    this.#stagedWrongly ??= this.#staged ? this.#staged.add(pages) : 'this machine is not copied in parts';
   }
 
   load(snapshot: MachineSnapshot): void {
     const staged = this.#staged;
     const wrong = this.#stagedWrongly;
-    this.forgetStaged();
+    this.#staged = undefined;
+    this.#stagedWrongly = undefined;
     if (wrong !== undefined) {
       this.#fail(wrong);
       return;

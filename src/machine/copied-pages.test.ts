@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { PAGE } from '../engine/layout.ts';
-import { encodePages, StagedPages } from './copied-pages.ts';
+import { encodePages, encodeUnchanging, StagedPages } from './copied-pages.ts';
 
 const MIB = 2 ** 20;
 
@@ -48,5 +48,14 @@ describe('pages of a copy', () => {
     ['page 2147483647 was copied, which no guest has', Uint8Array.of(255, 255, 255, 255)],
   ])('%s', (problem, bytes) => {
     expect(new StagedPages(4 * MIB).add(bytes)).toBe(problem);
+  });
+
+  it('what never changes comes in pieces, and is whole in their order', () => {
+    const pages = new StagedPages(4 * MIB);
+    for (const piece of [Uint8Array.of(1, 2), Uint8Array.of(3)])
+      expect(pages.add(encodeUnchanging(piece))).toBeUndefined();
+    expect([...pages.unchanging.whole()]).toEqual([1, 2, 3]);
+    pages.clear();
+    expect(pages.unchanging.whole()).toHaveLength(0);
   });
 });

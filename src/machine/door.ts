@@ -149,6 +149,8 @@ export interface Machine {
    * `leavesZeroesOut`: for the first time, when there is nothing at the other end.
    */
   beginCopy?(): void;
+  /** What never changes of the state: called, it goes before the pages, and not with the snapshot that ends the copy. */
+  unchanging?(): Uint8Array;
   changedPages?(): Uint32Array;
   encodePages?(pages: Uint32Array, leavesZeroesOut: boolean): Uint8Array;
   /**

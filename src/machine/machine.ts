@@ -59,7 +59,7 @@ import { cpuidTable } from '../x86/system/cpuid.ts';
 import { longModeEntry, powerOn } from '../x86/system/reset.ts';
 import { type LinuxEntry, type LinuxImage, loadLinux } from './boot/linux.ts';
 import { decodeConfig, type EngineOptions, encodeConfig, hexBytes, type MachineConfig } from './config.ts';
-import { encodePages, isZero, type StagedPages } from './copied-pages.ts';
+import { type CopiedPages, encodePages, isZero } from './copied-pages.ts';
 import { differingParts, encodeParts, type StatePart } from './digest-parts.ts';
 import type {
   Digest,
@@ -485,9 +485,9 @@ export class LockstepMachine implements Machine {
     for (const device of this.#devices) device.load(reader);
   }
 
-  digest(): Digest {
+  /** Only pages written since the last time are hashed; their write tags go, so that the next store is seen. */
+  hashPages(): void {
     const { mmu } = this.#engine;
-    // Only pages written since the last digest are hashed; their write tags go, so that the next store is seen.
     mmu.dropAllWriteTags();
     const { dirty } = mmu;
     for (let page = dirty.indexOf(1); page >= 0; page = dirty.indexOf(1, page + 1)) {
@@ -500,6 +500,10 @@ export class LockstepMachine implements Machine {
       this.#ramPlaces = BigInt.asUintN(64, this.#ramPlaces + change * BigInt(page + 1));
       this.#pageHashes[page] = mixed;
     }
+  }
+
+  digest(): Digest {
+    this.hashPages();
     const writer = new ByteWriter(16384);
     writer.u64(this.#ramHash);
     this.saveState(writer);
@@ -605,24 +609,29 @@ export class LockstepMachine implements Machine {
   }
 
   /** For a machine just made: takes over the state behind a snapshot's header. */
-  restore(reader: ByteReader, staged?: StagedPages): Result<undefined> {
+  restore(reader: ByteReader, staged?: CopiedPages): Result<undefined> {
     this.#loadState(new ByteReader(reader.bytes()));
     let outside = false;
     staged?.each((page, content) => {
-      if (page >= this.#ram.length / PAGE) {
-        outside = true;
-        return;
-      }
-      this.#ram.set(content, page * PAGE);
-      this.#engine.mmu.dirty[page] = 1;
+      outside ||= !this.takePage(page, content);
     });
     if (outside) return failed('a page outside RAM was copied');
-    for (let page = reader.u32(); page !== 0xffff_ffff; page = reader.u32()) {
-      if (page >= this.#ram.length / PAGE) return failed('the snapshot has a page outside RAM');
-      this.#ram.set(reader.raw(PAGE), page * PAGE);
-      this.#engine.mmu.dirty[page] = 1;
-    }
+    for (let page = reader.u32(); page !== 0xffff_ffff; page = reader.u32())
+      if (!this.takePage(page, reader.raw(PAGE))) return failed('the snapshot has a page outside RAM');
     return ok(undefined);
+  }
+
+  /** For a machine that has not run: a page of a copy, undefined for one of zeroes. False: outside RAM. */
+  takePage(page: number, content: Uint8Array | undefined): boolean {
+    if (page >= this.#ram.length / PAGE) return false;
+    if (content) this.#ram.set(content, page * PAGE);
+    else this.#ram.fill(0, page * PAGE, (page + 1) * PAGE);
+    this.#engine.mmu.dirty[page] = 1;
+    return true;
+  }
+
+  page(page: number): Uint8Array {
+    return this.#ram.subarray(page * PAGE, (page + 1) * PAGE);
   }
 }
 
@@ -652,7 +661,7 @@ export function restoreMachine(
   snapshot: Uint8Array,
   sink: OutputSink,
   options?: EngineOptions,
-  staged?: StagedPages,
+  staged?: CopiedPages,
 ): Result<LockstepMachine> {
   try {
     const known = checkSnapshotHead(snapshot);
@@ -664,8 +673,9 @@ export function restoreMachine(
       return failed('the snapshot is damaged: its configuration does not have its hash');
     const config = decodeConfig(configBytes);
     if (!config.ok) return config;
-    const machine = new LockstepMachine(config.value, sink, options);
-    const restored = machine.restore(reader, staged);
+    const prepared = staged?.machineFor?.(configBytes, sink);
+    const machine = prepared ?? new LockstepMachine(config.value, sink, options);
+    const restored = machine.restore(reader, prepared ? undefined : staged);
     if (!restored.ok) return restored;
     const digest = reader.raw(DIGEST_BYTES);
     if (reader.remaining > 0) return failed('the snapshot is damaged: there is more behind its end');

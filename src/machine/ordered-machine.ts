@@ -9,7 +9,7 @@ import {
   instructionCount,
 } from '../base/units.ts';
 import type { EngineOptions, MachineConfig } from './config.ts';
-import type { StagedPages } from './copied-pages.ts';
+import type { CopiedPages } from './copied-pages.ts';
 import type {
   ControlInput,
   Digest,
@@ -25,6 +25,8 @@ import { type BootImage, createMachine, type LockstepMachine, restoreMachine } f
 import { checkSnapshotHead } from './snapshot-format.ts';
 
 const APPENDIX_MAGIC = 0x5246_4c4d;
+/** Of an appendix without the boot image: it has gone before, as the part of a copy that never changes. */
+const APPENDIX_WITHOUT_IMAGE_MAGIC = 0x5246_4c4e;
 const APPENDIX_FOOT_BYTES = 8;
 const NO_ORDERS: Orders = { paused: false, cpuPercent: 100 };
 
@@ -54,6 +56,7 @@ export class OrderedMachine implements Machine {
   /** Network cards without their cable; it stays out when the guest is switched on again. */
   readonly #disconnected: Set<number>;
   #copying = false;
+  #imageCopied = false;
 
   private constructor(
     config: MachineConfig,
@@ -91,11 +94,11 @@ export class OrderedMachine implements Machine {
     snapshot: Uint8Array,
     sink: OutputSink,
     options?: EngineOptions,
-    staged?: StagedPages,
+    staged?: CopiedPages,
   ): Result<OrderedMachine> {
     const known = checkSnapshotHead(snapshot);
     if (!known.ok) return known;
-    const appendix = readAppendix(snapshot);
+    const appendix = readAppendix(snapshot, staged);
     if (!appendix.ok) return appendix;
     const { machineBytes, config, image, ...past } = appendix.value;
     const made = new OrderedMachine(config, image, sink, options, past);
@@ -181,7 +184,17 @@ export class OrderedMachine implements Machine {
 
   beginCopy(): void {
     this.#copying = true;
+    this.#imageCopied = false;
     this.#machine.beginCopy();
+  }
+
+  unchanging(): Uint8Array {
+    this.#imageCopied = true;
+    return writeImage(new ByteWriter(this.#imageSize), this.#image).take();
+  }
+
+  get #imageSize(): number {
+    return 1024 + this.#image.kernel.length + (this.#image.initrd?.length ?? 0);
   }
 
   changedPages(): Uint32Array {
@@ -193,16 +206,15 @@ export class OrderedMachine implements Machine {
   }
 
   snapshot(changed?: Uint32Array): Uint8Array {
-    if (changed !== undefined) this.#copying = false;
-    const writer = new ByteWriter(1024 + this.#image.kernel.length + (this.#image.initrd?.length ?? 0));
-    const { kernel, initrd, commandLine } = this.#image;
-    writer.bytes(encodeText(JSON.stringify(this.#config))).bytes(kernel);
-    writer
-      .bool(initrd !== undefined)
-      .bytes(initrd ?? new Uint8Array(0))
-      .bytes(encodeText(commandLine));
+    const imageApart = changed !== undefined && this.#imageCopied;
+    if (changed !== undefined) this.#copying = this.#imageCopied = false;
+    const writer = new ByteWriter(imageApart ? 1024 : this.#imageSize);
+    writer.bytes(encodeText(JSON.stringify(this.#config)));
+    if (!imageApart) writeImage(writer, this.#image);
     this.#savePast(writer);
-    writer.u32(writer.length + APPENDIX_FOOT_BYTES).u32(APPENDIX_MAGIC);
+    writer
+      .u32(writer.length + APPENDIX_FOOT_BYTES)
+      .u32(imageApart ? APPENDIX_WITHOUT_IMAGE_MAGIC : APPENDIX_MAGIC);
     return this.#machine.snapshot(changed, writer.take());
   }
 
@@ -306,20 +318,31 @@ interface Appendix extends Past {
   readonly image: BootImage;
 }
 
+function writeImage(writer: ByteWriter, { kernel, initrd, commandLine }: BootImage): ByteWriter {
+  writer.bytes(kernel).bool(initrd !== undefined);
+  return writer.bytes(initrd ?? new Uint8Array(0)).bytes(encodeText(commandLine));
+}
+
+function readImage(reader: ByteReader): BootImage {
+  const kernel = reader.bytes();
+  const hasInitrd = reader.bool();
+  const initrd = reader.bytes();
+  return { kernel, initrd: hasInitrd ? initrd : undefined, commandLine: decodeText(reader.bytes()) };
+}
+
 /** The state that lies behind the machine's own in a snapshot, found from the end. */
-function readAppendix(snapshot: Uint8Array): Result<Appendix> {
+function readAppendix(snapshot: Uint8Array, staged: CopiedPages | undefined): Result<Appendix> {
   try {
     const foot = new ByteReader(snapshot.subarray(Math.max(0, snapshot.length - APPENDIX_FOOT_BYTES)));
     const length = foot.u32();
-    if (foot.u32() !== APPENDIX_MAGIC || length > snapshot.length)
+    const magic = foot.u32();
+    const imageApart = magic === APPENDIX_WITHOUT_IMAGE_MAGIC && staged !== undefined;
+    if ((magic !== APPENDIX_MAGIC && !imageApart) || length > snapshot.length)
       return failed('this is no snapshot of a guest that can be protected');
     const machineBytes = snapshot.length - length;
     const reader = new ByteReader(snapshot.subarray(machineBytes, snapshot.length - APPENDIX_FOOT_BYTES));
     const config = JSON.parse(decodeText(reader.bytes())) as MachineConfig;
-    const kernel = reader.bytes();
-    const hasInitrd = reader.bool();
-    const initrd = reader.bytes();
-    const image = { kernel, initrd: hasInitrd ? initrd : undefined, commandLine: decodeText(reader.bytes()) };
+    const image = readImage(imageApart ? new ByteReader(staged.unchanging.whole()) : reader);
     const [count, time] = [reader.u64(), reader.u64()];
     const disks = config.disks.map(() => ({ before: reader.uint(), last: reader.uint() }));
     const disconnected = [...config.nics.keys()].filter(() => reader.bool());
