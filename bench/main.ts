@@ -1,6 +1,7 @@
 import type { Bench, BenchResult } from './bench.ts';
 import { boot } from './boot.ts';
 import { channel } from './channel.ts';
+import { cluster } from './cluster.ts';
 import { cpu } from './cpu/cpu.ts';
 import { log } from './log.ts';
 import { output } from './output.ts';
@@ -8,7 +9,7 @@ import { takeover } from './takeover.ts';
 import { vmotion } from './vmotion.ts';
 
 /** npm run bench -- NAME [--json] [--rounds N] and what settings it has: one benchmark; the exit code says whether it may be believed. */
-const BENCHES: readonly Bench[] = [boot, cpu, output, channel, log, takeover, vmotion];
+const BENCHES: readonly Bench[] = [boot, cpu, output, channel, log, takeover, vmotion, cluster];
 
 const { names, json, rounds, settings, problem } = parse(process.argv.slice(2));
 const bench = BENCHES.find(({ name }) => name === names[0]);

@@ -57,20 +57,22 @@ async function runVmotion({ say, rounds }: BenchOptions): Promise<BenchResult> {
   const worst = (name: keyof Round) => rounded(Math.max(...measured.map((each) => each[name])));
   const figures = {
     rounds: measured.length,
-    worstPauseMs: worst('pauseMs'),
+    pauseMsWorst: worst('pauseMs'),
     pauseMsP50: rounded(
       percentile(
         measured.map(({ pauseMs }) => pauseMs),
         0.5,
       ),
     ),
-    worstPauseBeforeMs: worst('pauseBeforeMs'),
-    totalMs: middle('totalMs'),
+    pauseBeforeMsWorst: worst('pauseBeforeMs'),
+    totalMsP50: middle('totalMs'),
     copyRounds: middle('copyRounds'),
     pages: middle('pages'),
     lastPages: middle('lastPages'),
-    megabytes: middle('megabytes'),
-    worstClientGapMs: worst('clientGapMs'),
+    megabytesSent: middle('megabytes'),
+    // A round with an error of a client is a complaint, and no round.
+    clientErrors: complaints.filter((complaint) => /clients: /.test(complaint)).length,
+    clientGapMsWorst: worst('clientGapMs'),
     requestsPerSecond: middle('requestsPerSecond'),
   };
   const rows = measured.map((each, index) => ({ round: index + 1, ...each }));

@@ -31,10 +31,15 @@ export class RedisClients {
     this.#thinkMs = thinkMs;
   }
 
-  /** `thinkMs`: what a client waits on the average between an answer and its next operation. */
-  static async open(port: number, clients: number, thinkMs: number): Promise<RedisClients> {
+  /** `to`: a port here, or what makes a connection; `thinkMs`: what a client waits on the average between an answer and its next operation. */
+  static async open(
+    to: number | (() => Promise<RedisConnection>),
+    clients: number,
+    thinkMs: number,
+  ): Promise<RedisClients> {
+    const connect = typeof to === 'number' ? () => RedisConnection.open(to) : to;
     const connections: RedisConnection[] = [];
-    for (let client = 0; client < clients; client++) connections.push(await RedisConnection.open(port));
+    for (let client = 0; client < clients; client++) connections.push(await connect());
     return new RedisClients(connections, thinkMs);
   }
 

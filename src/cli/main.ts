@@ -3,8 +3,10 @@ import { examineHost } from '../host/doctor.ts';
 import { addChannelVerbs } from './channel-verbs.ts';
 import { EXIT_WRONG, leave, VerbError } from './ending.ts';
 import { addGuestVerbs } from './guest-verbs.ts';
+import { addHostVerbs } from './host-verbs.ts';
 import { addImageVerbs } from './image-verbs.ts';
 import { addServiceVerbs } from './service-verbs.ts';
+import { addVmVerbs } from './vm-verbs.ts';
 
 /** `lockstep`: every verb has an exit code and, when something is wrong, one line that says what to do. */
 
@@ -15,6 +17,8 @@ const program = new Command('lockstep')
   .exitOverride();
 
 addGuestVerbs(program);
+addHostVerbs(program);
+addVmVerbs(program);
 addServiceVerbs(program);
 addImageVerbs(program);
 addChannelVerbs(program);

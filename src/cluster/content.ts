@@ -17,7 +17,7 @@ export interface Host {
 
 /** Renewed by the daemon; the store forgets it when the daemon falls silent. */
 export interface HostPresence {
-  /** Where other daemons reach this one's API, host:port, and the SHA-256 of its certificate in hex. */
+  /** Where other daemons reach this one's API, host:port, and the one certificate that it proves itself with (PEM). */
   readonly api: string;
   readonly certificate: string;
   /** Two sides of a pair are of one build; logs of two formats are never read by each other. */

@@ -55,7 +55,8 @@ export type FtEvent =
   /** A host that can take a backup: where its instance listens, and the host's name. */
   | { readonly kind: 'candidate'; readonly address: string; readonly host: string }
   // Orders.
-  | { readonly kind: 'protect'; readonly address: string }
+  /** Without an address: on whichever host is offered. */
+  | { readonly kind: 'protect'; readonly address: string | undefined }
   /** The pair gets another backup, there or wherever there is a host; the old one stays until the new one counts. */
   | { readonly kind: 'migrate-backup'; readonly address: string | undefined }
   /** Planned takeover: the backup goes on as the primary, this side ends. */

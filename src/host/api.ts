@@ -10,10 +10,10 @@ export interface VmDefinition {
   readonly boot: { readonly kernel: string; readonly initrd?: string | undefined; readonly append: string };
   /** A disk server, and the names of the VM's disks there. */
   readonly storage?: { readonly server: string; readonly disks: readonly string[] } | undefined;
-  /** The user switch at an address, or a TAP of this name on every host. */
+  /** The user switch at an address, or TAPs of these names on every host. */
   readonly network?: NetworkDefinition | undefined;
   readonly arbiter?: ArbiterDefinition | undefined;
-  readonly faultTolerance: 'on' | 'off' | 'suspended';
+  readonly faultTolerance: 'on' | 'off';
   /** Started again from its disks when every host that ran it is lost. */
   readonly restart: boolean;
   readonly antiAffinity: readonly string[];
@@ -24,7 +24,7 @@ export interface VmDefinition {
 
 export type NetworkDefinition =
   | { readonly switch: string; readonly macs: readonly string[] }
-  | { readonly tap: string; readonly macs: readonly string[] };
+  | { readonly taps: readonly string[]; readonly macs: readonly string[] };
 
 export type ArbiterDefinition =
   | { readonly kind: 'etcd'; readonly endpoints: readonly string[] }
@@ -52,7 +52,18 @@ export interface VmView {
   readonly primaryHost: string | undefined;
   readonly secondaryHost: string | undefined;
   readonly memoryBytes: number;
-  readonly instances: readonly InstanceView[];
+  readonly instances: readonly ToldInstance[];
+}
+
+/** A VM process as the cluster's store has it; of a host that is not present, its last word. */
+export interface ToldInstance {
+  readonly vm: string;
+  readonly host: string;
+  readonly id: string;
+  readonly role: 'primary' | 'backup';
+  readonly state: string;
+  readonly address: string | undefined;
+  readonly present: boolean;
 }
 
 export interface HostView {

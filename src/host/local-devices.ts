@@ -3,8 +3,9 @@ import { epoch, instanceId } from '../ft/identity.ts';
 import type { DiskConfig, NicConfig } from '../machine/config.ts';
 import type { DiskCompletedInput, DiskRequestOutput } from '../machine/door.ts';
 import type { Forward } from '../network/passt-uplink.ts';
-import { DiskLock } from '../storage/disk-lock.ts';
+import { lockDisk } from '../storage/disk-lock.ts';
 import { ServedDiskPort } from '../storage/disk-port.ts';
+import type { InodeLock } from '../storage/inode-lock.ts';
 import { LocalDisk } from '../storage/local-disk.ts';
 import { RawFile } from '../storage/raw-file.ts';
 import { type LocalNetwork, type NetworkChoice, openLocalNetwork } from './local-network.ts';
@@ -27,14 +28,14 @@ const DRAIN_MS_MAX = 10_000;
 /** What a guest without a partner has outside: raw files as disks, and passt or a TAP. They outlive a reset of the guest. */
 export class LocalDevices {
   readonly diskConfigs: readonly DiskConfig[];
-  readonly #locks: readonly DiskLock[];
+  readonly #locks: readonly InodeLock[];
   readonly #disks: ServedDiskPort;
   #network: LocalNetwork | undefined;
   #underWay = 0;
   #drained: (() => void) | undefined;
   #events: LocalDeviceEvents | undefined;
 
-  private constructor(files: readonly RawFile[], locks: readonly DiskLock[]) {
+  private constructor(files: readonly RawFile[], locks: readonly InodeLock[]) {
     this.#locks = locks;
     this.diskConfigs = files.map((file, index) => ({
       capacity: file.size,
@@ -52,7 +53,7 @@ export class LocalDevices {
 
   static async open(options: LocalDevicesOptions): Promise<Result<LocalDevices>> {
     const files: RawFile[] = [];
-    const locks: DiskLock[] = [];
+    const locks: InodeLock[] = [];
     const giveUp = async (reason: string): Promise<Result<LocalDevices>> => {
       for (const lock of locks) lock.release();
       for (const file of files) await file.close();
@@ -62,7 +63,7 @@ export class LocalDevices {
       const file = await RawFile.open(path);
       if (!file.ok) return giveUp(file.error);
       files.push(file.value);
-      const lock = await DiskLock.take(path);
+      const lock = await lockDisk(path);
       if (!lock.ok) return giveUp(lock.error);
       locks.push(lock.value);
     }

@@ -4,12 +4,17 @@ import { sharedMs } from './host-clock.ts';
 export type Report = StatusReport | { readonly kind: string; readonly [key: string]: unknown };
 
 /** What somebody who listens from now on must be told of before: how things stand. */
-const STANDING = new Set(['started', 'state', 'find-host', 'failed', 'halted']);
+const STANDING = new Set(['started', 'state', 'failed', 'halted']);
+
+/** What comes again and again: nothing for a file that is kept. */
+const FLEETING = new Set(['figures', 'find-host']);
 
 /** A VM process's reports: one JSON object per line, to standard output and to everybody who listens besides. */
 export class StatusLines {
   readonly #standing = new Map<string, string>();
   readonly #listeners = new Set<(line: string) => void>();
+  /** Standard output is a log that nobody reads as it is written. */
+  keptInFile = false;
 
   /** Every line says when [host-clock.ts]. */
   report(line: Report): void {
@@ -20,7 +25,7 @@ export class StatusLines {
       this.#standing.delete(line.kind);
       this.#standing.set(line.kind, text);
     }
-    process.stdout.write(`${text}\n`);
+    if (!this.keptInFile || !FLEETING.has(line.kind)) process.stdout.write(`${text}\n`);
     for (const listener of this.#listeners) listener(text);
   }
 

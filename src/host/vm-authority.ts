@@ -50,26 +50,23 @@ export class VmAuthority {
   static async inFolder(vm: string, folder: string): Promise<Result<VmAuthority>> {
     const path = join(folder, 'authority.json');
     try {
-      return ok(await VmAuthority.#read(vm, await readFile(path, 'utf8')));
+      return ok(await VmAuthority.parse(vm, await readFile(path, 'utf8')));
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
         return failed(`${path} is no authority: ${(error as Error).message}`);
     }
     const made = await VmAuthority.create(vm);
-    const file: AuthorityFile = {
-      certificate: made.#certificate.toString('pem'),
-      key: privateKeyPem(made.#key),
-    };
     try {
       await mkdir(folder, { recursive: true, mode: 0o700 });
-      await writeFile(path, JSON.stringify(file), { mode: 0o600, flag: 'wx' });
+      await writeFile(path, made.encode(), { mode: 0o600, flag: 'wx' });
     } catch (error) {
       return failed(`cannot write ${path}: ${(error as Error).message}`);
     }
     return ok(made);
   }
 
-  static async #read(vm: string, text: string): Promise<VmAuthority> {
+  /** Reads what `encode` wrote; rejects what is none. */
+  static async parse(vm: string, text: string): Promise<VmAuthority> {
     const { certificate, key } = JSON.parse(text) as AuthorityFile;
     const own = createPrivateKey(key);
     const parsed = new x509.X509Certificate(certificate);
@@ -78,6 +75,15 @@ export class VmAuthority {
     const pkcs8 = own.export({ format: 'der', type: 'pkcs8' });
     const imported = await webcrypto.subtle.importKey('pkcs8', pkcs8, KEYS, true, ['sign']);
     return new VmAuthority(vmId(vm), parsed, imported);
+  }
+
+  /** Certificate and key, as JSON: whoever has it can join the VM's pair. */
+  encode(): string {
+    const file: AuthorityFile = {
+      certificate: this.#certificate.toString('pem'),
+      key: privateKeyPem(this.#key),
+    };
+    return JSON.stringify(file);
   }
 
   /** A new key and its certificate, good for both roles, which take turns. */

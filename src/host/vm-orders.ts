@@ -12,8 +12,8 @@ export interface OrderTargets {
   /** Network cards of the guest. */
   readonly nics: number;
   readonly report: (line: Report) => void;
-  /** Why there can be no partner at this address; undefined: there can. */
-  unreachable(address: string): string | undefined;
+  /** Why there can be no partner, or none at this address; undefined: there can. */
+  unreachable(address?: string): string | undefined;
   save(file: string): void;
 }
 
@@ -29,7 +29,7 @@ interface Order {
 /**
  * Does what a line says, one JSON object:
  *
- *   {"order":"protect","address":"host:port"} {"order":"unprotect"} {"order":"save","file":"..."}
+ *   {"order":"protect","address":"host:port"} or without an address; {"order":"unprotect"} {"order":"save","file":"..."}
  *   {"order":"candidate","address":"host:port","host":"..."} answers a line {"kind":"find-host","except":[...]}
  *   {"order":"migrate-backup","address":"host:port"} {"order":"switch-over"}
  *   {"order":"move","address":"host:port"}: a guest without a backup goes to the instance that waits there
@@ -39,6 +39,7 @@ export function obey(line: string, targets: OrderTargets): void {
   const { driver, hosts, report } = targets;
   const order = orderIn(line);
   if (!order) report(refusal('an order is one JSON object on one line'));
+  else if (order.order === 'protect' && order.address === undefined) protectAnywhere(targets);
   else if (order.order === 'protect') toAddress(order, targets, (address) => driver.protect(address));
   else if (order.order === 'move') toAddress(order, targets, (address) => driver.move(address));
   else if (order.order === 'unprotect') driver.unprotect();
@@ -72,6 +73,12 @@ function orderIn(line: string): Order | undefined {
 function type(port: unknown, text: string, { console, report }: OrderTargets): void {
   if (port === 0 || port === 1) console.type(port, text);
   else report(refusal('port is 0, the serial port, or 1, the virtio console'));
+}
+
+function protectAnywhere({ driver, report, unreachable }: OrderTargets): void {
+  const refused = unreachable();
+  if (refused === undefined) driver.protect();
+  else report(refusal(refused));
 }
 
 /** An order that names where a partner is, if there can be one. */

@@ -192,10 +192,11 @@ async function start(config: VmProcessConfig): Promise<void> {
     limits: config.limits,
   };
   const driver = new Driver(ports, { side, role, macs });
-  const unreachable = (address: string): string | undefined => {
-    const peer = parseHostPort(address);
-    if (!peer.ok) return peer.error;
+  const unreachable = (address?: string): string | undefined => {
     const missing = missingFor(config, security.value);
+    const peer = address === undefined ? undefined : parseHostPort(address);
+    if (!peer) return missing;
+    if (!peer.ok) return peer.error;
     if (missing !== undefined || addressFamily(peer.value) === family) return missing;
     return `this process's heartbeats are not of ${peer.value.host}'s family`;
   };
@@ -236,6 +237,7 @@ async function start(config: VmProcessConfig): Promise<void> {
         refuse,
       );
   };
+  lines.keptInFile = control !== undefined;
   if (control === undefined) open();
   else listenForControl(control, lines, (line) => obey(line, targets), open, refuse);
 }
@@ -288,7 +290,10 @@ process.on('SIGINT', () => {
   // The terminal's Ctrl-C reaches every process of the group; whoever started this one ends it in good order.
 });
 process.on('SIGTERM', () => process.exit(0));
-process.stdout.on('error', () => process.exit(1));
+process.stdout.on('error', () => {
+  // A full disk under the log is no reason to end the guest; a starter that is gone is.
+  if (!lines.keptInFile) process.exit(1);
+});
 
 const argument = process.argv[2] ?? '';
 let text = argument;

@@ -121,7 +121,7 @@ export class Driver {
   }
 
   /** A host that may carry the backup: the address of its logging channel. */
-  protect(address: string): void {
+  protect(address?: string): void {
     if (this.#saving) return;
     this.#event({ kind: 'protect', address });
   }

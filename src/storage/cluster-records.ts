@@ -33,8 +33,10 @@ export type RawRecords = Readonly<Record<RecordKind, ReadonlyMap<string, RawReco
 const TEXT_MAX = 1024 * 1024;
 const INSTANCES_MAX = 10_000;
 const GROUPS_MAX = 100;
-/** An address, a certificate's hash, a build. */
+/** An address, a build. */
 const WORD_MAX = 300;
+/** A PEM text with one certificate. */
+const CERTIFICATE_MAX = 4096;
 
 export function encodeHost({ name, memoryBytes, cores, maintenance }: HostRecord): string {
   return JSON.stringify({ name, memoryBytes, cores, maintenance });
@@ -151,7 +153,8 @@ export function decodeHost(json: unknown, key: string): Result<HostRecord> {
 export function decodePresence(json: unknown): Result<HostPresence> {
   const { api, certificate, build, logFormat } = fieldsOf(json);
   if (!isWord(api)) return failed('its "api" is no address');
-  if (!isWord(certificate)) return failed('its "certificate" is no hash');
+  if (typeof certificate !== 'string' || certificate.length > CERTIFICATE_MAX)
+    return failed('its "certificate" is none');
   if (!isWord(build)) return failed('its "build" is none');
   if (!isAmount(logFormat)) return failed('its "logFormat" is no number');
   return ok({ api, certificate, build, logFormat });

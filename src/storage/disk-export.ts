@@ -1,9 +1,10 @@
 import { ok, type Result } from '../base/result.ts';
 import type { ArbiterAnswer, ArbiterRequest } from '../ft/arbiter.ts';
 import type { Epoch, InstanceId, VmId } from '../ft/identity.ts';
-import { DiskLock } from './disk-lock.ts';
+import { lockDisk } from './disk-lock.ts';
 import { type DiskState, DiskStateFile } from './disk-state-file.ts';
 import { type DiskSession, FencedDisk } from './fenced-disk.ts';
+import type { InodeLock } from './inode-lock.ts';
 import { RawFile } from './raw-file.ts';
 import { decide, LEASE_MS } from './vm-record.ts';
 
@@ -20,7 +21,7 @@ export class DiskExport {
   readonly disk: FencedDisk;
   readonly #image: RawFile;
   readonly #stateFile: DiskStateFile;
-  readonly #lock: DiskLock | undefined;
+  readonly #lock: InodeLock | undefined;
   #state: DiskState;
   #leaseUntil: number;
   #changes: Promise<unknown> = Promise.resolve();
@@ -30,7 +31,7 @@ export class DiskExport {
     image: RawFile,
     stateFile: DiskStateFile,
     state: DiskState,
-    lock: DiskLock | undefined,
+    lock: InodeLock | undefined,
   ) {
     this.name = options.name;
     this.#image = image;
@@ -48,7 +49,7 @@ export class DiskExport {
     const image = await RawFile.open(options.path, { readOnly: options.readOnly ?? false });
     if (!image.ok) return image;
     // Two writers of one image would fence nothing.
-    const lock = options.readOnly === true ? ok(undefined) : await DiskLock.take(options.path);
+    const lock = options.readOnly === true ? ok(undefined) : await lockDisk(options.path);
     if (!lock.ok) {
       await image.value.close();
       return lock;

@@ -15,6 +15,7 @@ import { DiskClient } from './disk-client.ts';
 import { ServedDiskPort } from './disk-port.ts';
 import { DiskServer } from './disk-server.ts';
 import { DiskServerArbiter } from './disk-server-arbiter.ts';
+import { servedDisk } from './disk-size.ts';
 import type { DiskAnswer } from './fenced-disk.ts';
 import { HANDSHAKE_MS_MAX } from './nbd-server-connection.ts';
 import { RawFile } from './raw-file.ts';
@@ -316,6 +317,16 @@ const run = promisify(execFile);
 const here = (program: string) => existsSync(`/usr/bin/${program}`);
 
 describe('foreign NBD clients', () => {
+  test('what a disk is may be asked of a disk that a generation has', async () => {
+    const { port } = await start();
+    await client(port).open(epoch(1), a);
+    expect(await servedDisk({ host: '127.0.0.1', port, disk: 'vda' })).toEqual({
+      ok: true,
+      value: { size: SIZE, readOnly: false },
+    });
+    expect(await servedDisk({ host: '127.0.0.1', port, disk: 'vdz' })).toMatchObject({ ok: false });
+  });
+
   test.skipIf(!here('nbdinfo'))('nbdinfo lists the disk (needs libnbd-bin)', async () => {
     const { port } = await start();
     const { stdout } = await run('nbdinfo', ['--json', `nbd://127.0.0.1:${port}/vda`]);

@@ -12,7 +12,7 @@ export async function servedDisk(address: NbdAddress): Promise<Result<ServedDisk
   try {
     const connection = await NbdClientConnection.connect(address);
     try {
-      await connection.attach(address.disk);
+      await connection.describe(address.disk);
       return ok({ size: connection.size, readOnly: connection.readOnly });
     } finally {
       connection.close();

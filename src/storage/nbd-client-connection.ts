@@ -98,11 +98,21 @@ export class NbdClientConnection {
 
   /** Attaches to the disk; from now on operations are executed. */
   async attach(disk: string): Promise<void> {
+    await this.#describe(disk, NBD_OPTION.go);
+    this.#receive().catch((error: Error) => this.#fail(error));
+  }
+
+  /** Asks what the disk is, and leaves it to whoever has it. */
+  describe(disk: string): Promise<void> {
+    return this.#describe(disk, NBD_OPTION.info);
+  }
+
+  async #describe(disk: string, option: number): Promise<void> {
     const name = Buffer.from(disk);
     const data = Buffer.alloc(6 + name.length);
     data.writeUInt32BE(name.length, 0);
     name.copy(data, 4);
-    this.#socket.write(encodeOption(NBD_OPTION.go, data));
+    this.#socket.write(encodeOption(option, data));
     for (;;) {
       const { type, content } = await this.#optionReply();
       if (type === NBD_REPLY.ack) break;
@@ -117,7 +127,6 @@ export class NbdClientConnection {
       }
     }
     if (!Number.isSafeInteger(this.size)) throw new NbdRefusedError(`disk ${disk} is too large`);
-    this.#receive().catch((error: Error) => this.#fail(error));
   }
 
   /** Rejects when the connection ends first: whether the operation took effect is then unknown. */

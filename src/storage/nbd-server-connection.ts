@@ -98,8 +98,19 @@ async function haggle(
         socket.write(answer);
         return attached;
       }
-      case NBD_OPTION.go:
       case NBD_OPTION.info: {
+        // What a disk is may be asked whoever has it.
+        const name = nameInGo(data);
+        const target = exports.find((each) => each.name === name);
+        if (name === undefined) reply(NBD_REPLY.errorInvalid);
+        else if (target === undefined) reply(NBD_REPLY.errorUnknown, Buffer.from('no disk has this name'));
+        else {
+          for (const info of describe(target)) reply(NBD_REPLY.info, info);
+          reply(NBD_REPLY.ack);
+        }
+        break;
+      }
+      case NBD_OPTION.go: {
         const name = nameInGo(data);
         const attached = name === undefined ? undefined : attach(name);
         if (attached === undefined) reply(NBD_REPLY.errorInvalid);
@@ -109,7 +120,7 @@ async function haggle(
         else {
           for (const info of describe(attached.target)) reply(NBD_REPLY.info, info);
           reply(NBD_REPLY.ack);
-          if (option === NBD_OPTION.go) return attached;
+          return attached;
         }
         break;
       }

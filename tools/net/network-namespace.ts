@@ -81,6 +81,11 @@ export class NetworkNamespace {
     }
   }
 
+  /** The processes that run in it. */
+  pids(): Promise<number[]> {
+    return pidsIn(this.name);
+  }
+
   /** Kills what runs in it, and removes it with its interfaces. */
   async remove(): Promise<void> {
     closeSync(this.#handle);
@@ -101,9 +106,16 @@ function namesThere(): string[] {
 }
 
 async function remove(name: string): Promise<void> {
-  const { stdout } = await run('ip', ['netns', 'pids', name]);
-  for (const pid of stdout.split('\n').filter((line) => line !== '')) kill(Number(pid));
+  for (const pid of await pidsIn(name)) kill(pid);
   await run('ip', ['netns', 'del', name]);
+}
+
+async function pidsIn(name: string): Promise<number[]> {
+  const { stdout } = await run('ip', ['netns', 'pids', name]);
+  return stdout
+    .split('\n')
+    .filter((line) => line !== '')
+    .map(Number);
 }
 
 function kill(pid: number): void {

@@ -49,6 +49,11 @@ export class TestHost {
     return this.namespace.command(argv);
   }
 
+  /** The processes that run on this host. */
+  pids(): Promise<number[]> {
+    return this.namespace.pids();
+  }
+
   /** [NetworkNamespace.enter] */
   enter<Value>(use: () => Value): Value {
     return this.namespace.enter(use);

@@ -13,12 +13,22 @@ export class JsonProcess {
   readonly ended: Promise<string>;
   #complaint = '';
 
-  /** `core`: the one processor that it may use; anything it likes when absent. */
-  constructor(name: string, script: string, args: readonly string[], cwd: string, core?: number) {
+  /**
+   * `core`: the one processor that it may use; anything it likes when absent. `within`: the command line that runs the
+   * given one somewhere else.
+   */
+  constructor(
+    name: string,
+    script: string,
+    args: readonly string[],
+    cwd: string,
+    core?: number,
+    within: (command: string[]) => readonly string[] = (command) => command,
+  ) {
     this.name = name;
     const command = [process.execPath, script, ...args];
     if (core !== undefined) command.unshift('taskset', '--cpu-list', String(core));
-    const [program = '', ...rest] = command;
+    const [program = '', ...rest] = within(command);
     this.#child = spawn(program, rest, { cwd, stdio: ['pipe', 'pipe', 'pipe'] });
     this.#child.stderr?.on('data', (chunk: Buffer) => {
       this.#complaint = (this.#complaint + chunk.toString()).slice(-2048);

@@ -281,7 +281,7 @@ export class ProtectedGuest {
 
 const PRIMARY_STATES = new Set(['START', 'SOLE', 'PAIR', 'COPY', 'GATE', 'COMMIT', 'ASK']);
 
-async function freePorts(count: number): Promise<number[]> {
+export async function freePorts(count: number): Promise<number[]> {
   const servers = await Promise.all(
     Array.from({ length: count }, async () => {
       const server = createServer();

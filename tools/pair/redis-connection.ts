@@ -23,6 +23,11 @@ export class RedisConnection {
     socket.on('close', () => this.#fail(new Error('the connection was closed')));
   }
 
+  /** On a connection that somebody has made. */
+  static on(socket: Socket): RedisConnection {
+    return new RedisConnection(socket);
+  }
+
   static open(port: number): Promise<RedisConnection> {
     return new Promise((resolve, reject) => {
       const socket = connect({ host: '127.0.0.1', port });

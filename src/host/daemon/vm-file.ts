@@ -1,0 +1,151 @@
+import { readFile } from 'node:fs/promises';
+import { parse } from 'yaml';
+import { z } from 'zod';
+import { failed, ok, type Result } from '../../base/result.ts';
+import { DEFAULT_LIMITS, DEFAULT_TIMING } from '../../ft/timing.ts';
+import { parseHostPort } from '../../transport/address.ts';
+import type { VmDefinition } from '../api.ts';
+import { parseMemorySize } from '../memory-size.ts';
+
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
+
+const address = z
+  .string()
+  .refine((text) => parseHostPort(text).ok, { error: 'is no address: write host:port' });
+const path = z.string().refine((text) => text.startsWith('/'), { error: 'is no path from / on' });
+const mac = z.string().regex(/^([0-9a-f]{2}:?){5}[0-9a-f]{2}$/i, 'is no MAC address like 52:54:00:12:34:56');
+const url = z.string().regex(/^https?:\/\/[^/]+/, 'is no URL like http://10.0.0.1:2379');
+const memory = z.union([z.string(), z.number()]).transform((value, context) => {
+  const size = parseMemorySize(String(value));
+  if (size.ok) return size.value;
+  context.addIssue({ code: 'custom', message: size.error });
+  return z.NEVER;
+});
+
+/** Names of numbers that stand in for defaults: timing and limits of the protocol. */
+function numbersOf(defaults: object) {
+  const number = z.number({ error: 'is no number' }).positive('is no number above 0');
+  return z.strictObject(
+    Object.fromEntries(Object.keys(defaults).map((name) => [name, number.optional()])) as Record<
+      string,
+      z.ZodOptional<typeof number>
+    >,
+  );
+}
+
+const tap = z.string().regex(/^[^/\s]{1,15}$/, 'is no name of an interface: at most 15 characters');
+const macs = z.array(mac).min(1, 'needs at least one MAC address').default(['52:54:00:12:34:56']);
+
+/** The file of a VM, in YAML or JSON. docs/CLUSTER.md describes it. */
+export const VM_FILE = z
+  .strictObject({
+    name: z.string().regex(NAME, 'is letters, digits, ".", "_" and "-", at most 63'),
+    memory: memory.default(512 * 2 ** 20),
+    kernel: path,
+    initrd: path.optional(),
+    append: z.string().default('console=ttyS0'),
+    storage: z
+      .strictObject({ server: address, disks: z.array(z.string().min(1)).min(1, 'names no disk') })
+      .optional(),
+    network: z
+      .union(
+        [
+          z.strictObject({ switch: address, macs }),
+          z.strictObject({ taps: z.array(tap).min(1, 'names no TAP'), macs }),
+        ],
+        {
+          error: 'is {switch: host:port} or {taps: [NAME]}, with macs beside it',
+        },
+      )
+      .optional(),
+    arbiter: z
+      .discriminatedUnion(
+        'kind',
+        [
+          z.strictObject({ kind: z.literal('etcd'), endpoints: z.array(url).min(1, 'names no endpoint') }),
+          z.strictObject({ kind: z.literal('directory'), path }),
+        ],
+        { error: 'kind is "etcd" or "directory"; without an arbiter the disk server is it' },
+      )
+      .optional(),
+    faultTolerance: z.enum(['on', 'off'], { error: 'is "on" or "off"' }).default('off'),
+    restart: z.boolean({ error: 'is true or false' }).default(false),
+    antiAffinity: z.array(z.string()).default([]),
+    compress: z.boolean({ error: 'is true or false' }).default(false),
+    timing: numbersOf(DEFAULT_TIMING).default({}),
+    limits: numbersOf(DEFAULT_LIMITS).default({}),
+  })
+  .superRefine((file, context) => {
+    const wrong = (where: string, message: string) =>
+      context.addIssue({ code: 'custom', path: [where], message });
+    const arbitrated = file.storage !== undefined || file.arbiter !== undefined;
+    if (file.network && 'taps' in file.network && file.network.taps.length !== file.network.macs.length)
+      wrong('network', 'needs a TAP for each MAC address');
+    if (file.faultTolerance === 'on' && !arbitrated)
+      wrong('faultTolerance', 'needs an arbiter: a disk server (storage), or arbiter');
+    if (file.restart && !arbitrated)
+      wrong('restart', 'needs an arbiter: a disk server (storage), or arbiter');
+  });
+
+/** How long a VM that may be restarted elsewhere goes on without an answer of its arbiter. */
+const RESTART_LEASE_MS = 10_000;
+
+/** Checks all of it; the error lists everything that is wrong, in one line. */
+export function checkVmFile(content: unknown, name: string): Result<VmDefinition> {
+  const checked = VM_FILE.safeParse(content, { reportInput: true });
+  if (!checked.success) {
+    const mistakes = checked.error.issues.map(mistake);
+    const number = mistakes.length === 1 ? '1 mistake' : `${mistakes.length} mistakes`;
+    return failed(`${name} has ${number}: ${mistakes.join('; ')}`);
+  }
+  const { memory: memoryBytes, kernel, initrd, append, compress, network, timing, ...rest } = checked.data;
+  const lease = rest.restart ? { leaseMs: RESTART_LEASE_MS } : {};
+  return ok({
+    ...rest,
+    memoryBytes,
+    boot: { kernel, initrd, append },
+    network: network && {
+      ...network,
+      macs: network.macs.map((each) => each.replaceAll(':', '').toLowerCase()),
+    },
+    channel: { compress },
+    timing: { ...lease, ...given(timing) },
+    limits: given(rest.limits),
+  });
+}
+
+/** What the store keeps of a VM is its file, as it was checked when it was written. */
+export function definitionOf(stored: unknown): Result<VmDefinition> {
+  return checkVmFile(stored, 'the VM in the store');
+}
+
+/** The content of a VM file, YAML or JSON, unchecked. */
+export async function readVmFile(file: string): Promise<Result<unknown>> {
+  try {
+    return ok(parse(await readFile(file, 'utf8')));
+  } catch (error) {
+    const [reason] = (error as Error).message.split('\n');
+    return failed(`${file} cannot be read: ${reason}`);
+  }
+}
+
+function given(numbers: Readonly<Record<string, number | undefined>>): Record<string, number> {
+  return Object.fromEntries(
+    Object.entries(numbers).filter((entry): entry is [string, number] => entry[1] !== undefined),
+  );
+}
+
+function mistake(issue: z.core.$ZodIssue): string {
+  const where = issue.path.join('.');
+  switch (issue.code) {
+    case 'unrecognized_keys':
+      return issue.keys.map((key) => `${where === '' ? '' : `${where}.`}${key} is unknown`).join('; ');
+    case 'invalid_type':
+      if (issue.input === undefined) return `${where} is missing`;
+      return issue.message.startsWith('is ')
+        ? `${where} ${issue.message}`
+        : `${where || 'the file'} is no ${issue.expected}`;
+    default:
+      return `${where} ${issue.message}`;
+  }
+}

@@ -1,0 +1,251 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { RedisClients } from '../bench/chaos/redis-clients.ts';
+import { buildImage } from '../src/host/image/build-image.ts';
+import { runLockstep } from '../tools/cluster/cluster-host.ts';
+import { TestCluster, until } from '../tools/cluster/test-cluster.ts';
+
+/** Host daemons with a real guest under load, on this machine: what a user types, and what comes of it. */
+
+const CLIENTS = 4;
+const THINK_MS = 20;
+const SLOW = 90_000;
+
+describe('three hosts of one cluster', () => {
+  let cluster: TestCluster;
+  let clients: RedisClients;
+
+  beforeAll(async () => {
+    const image = await buildImage('demo', { progress: () => undefined });
+    if (!image.ok) throw new Error(image.error);
+    cluster = await TestCluster.start(image.value, { hosts: ['a', 'b', 'c'] });
+    const [a] = cluster.hosts;
+    await a!.do('vm', 'create', await cluster.vmFile());
+    await a!.do('vm', 'start', 'web', '--on', 'a', '--wait');
+    await cluster.serving();
+    clients = await RedisClients.open(() => cluster.redis(), CLIENTS, THINK_MS);
+    clients.start('verbs');
+  }, SLOW);
+
+  afterAll(async () => {
+    await cluster?.close();
+  }, SLOW);
+
+  /** The load runs on: nobody lost a connection, and everybody got answers since. */
+  async function served(): Promise<void> {
+    const before = clients.answered;
+    await until(30_000, 'clients get no answers', () => clients.answered > before + CLIENTS * 5);
+    expect([clients.connectionsLost, clients.refusal]).toEqual([0, undefined]);
+  }
+
+  const host = (name: string) => cluster.host(name);
+  const web = (what: string, is: Parameters<TestCluster['vmIs']>[3]) => cluster.vmIs('web', 60_000, what, is);
+
+  test('a VM with fault tolerance is Protected, with its two sides on two hosts', async () => {
+    const vm = await host('b').vm('web');
+    expect(vm.protection).toBe('Protected');
+    expect(vm.primaryHost).toBe('a');
+    expect(['b', 'c']).toContain(vm.secondaryHost);
+    await served();
+  });
+
+  test(
+    'suspend and resume, off and on: the guest works on',
+    async () => {
+      await host('c').do('ft', 'suspend', 'web');
+      const suspended = await web('web is not suspended', ({ secondaryHost }) => secondaryHost === undefined);
+      expect(suspended.protection).toBe('Not Protected: Disabled');
+      expect((await host('b').lockstep('ft', 'suspend', 'web')).error).toBe(
+        'lockstep: fault tolerance of web is suspended already\n',
+      );
+      await served();
+      await host('b').do('ft', 'resume', 'web', '--wait');
+      expect((await host('a').vm('web')).protection).toBe('Protected');
+      await host('a').do('ft', 'off', 'web');
+      await served();
+      await host('a').do('ft', 'on', 'web', '--wait');
+      expect((await host('c').vm('web')).protection).toBe('Protected');
+      await served();
+    },
+    SLOW,
+  );
+
+  test(
+    'migrate-secondary moves it to the third host, without an unprotected moment',
+    async () => {
+      const { secondaryHost } = await host('a').vm('web');
+      const other = secondaryHost === 'b' ? 'c' : 'b';
+      await host('a').do('ft', 'migrate-secondary', 'web', '--to', other);
+      const moved = await host('a').vm('web');
+      expect([moved.protection, moved.primaryHost, moved.secondaryHost]).toEqual(['Protected', 'a', other]);
+      await served();
+    },
+    SLOW,
+  );
+
+  test(
+    'test-failover kills the primary: the secondary goes on and gets a new one',
+    async () => {
+      const before = await host('a').vm('web');
+      await host('a').do('ft', 'test-failover', 'web', '--wait');
+      const after = await host('a').vm('web');
+      expect([after.protection, after.primaryHost]).toEqual(['Protected', before.secondaryHost]);
+      await served();
+    },
+    SLOW,
+  );
+
+  test(
+    'test-restart-secondary kills the secondary: a new one comes up',
+    async () => {
+      const before = await host('a').vm('web');
+      await host('a').do('ft', 'test-restart-secondary', 'web', '--wait');
+      const after = await host('a').vm('web');
+      expect([after.protection, after.primaryHost]).toEqual(['Protected', before.primaryHost]);
+      await served();
+    },
+    SLOW,
+  );
+
+  test(
+    'migrate moves the primary to a host that had neither side',
+    async () => {
+      const before = await host('a').vm('web');
+      const [third] = ['a', 'b', 'c'].filter(
+        (name) => name !== before.primaryHost && name !== before.secondaryHost,
+      );
+      await host('a').do('vm', 'migrate', 'web', '--to', third!);
+      expect((await host('a').vm('web')).primaryHost).toBe(third);
+      await served();
+      await web('web is not Protected again', ({ protection }) => protection === 'Protected');
+      await served();
+    },
+    SLOW,
+  );
+
+  test(
+    "a daemon's death is nothing to its VMs, and the next daemon finds them again",
+    async () => {
+      const { primaryHost } = await host('a').vm('web');
+      const primary = host(primaryHost!);
+      const [other] = cluster.hosts.filter(({ name }) => name !== primaryHost);
+      primary.killDaemon();
+      await served();
+      await primary.start();
+      expect(primary.events.some(({ kind, vm }) => kind === 'found' && vm === 'web')).toBe(true);
+      expect((await primary.vm('web')).primaryHost).toBe(primaryHost);
+      await other!.do('vm', 'pause', 'web');
+      await other!.do('vm', 'resume', 'web');
+      await served();
+    },
+    SLOW,
+  );
+
+  test(
+    'maintenance empties a host, and nothing comes back until it is over',
+    async () => {
+      const { primaryHost } = await host('a').vm('web');
+      const leaving = host(primaryHost!);
+      await leaving.do('host', 'maintenance', 'on', '--wait');
+      const moved = await web(
+        'web is not Protected elsewhere',
+        ({ protection }) => protection === 'Protected',
+      );
+      expect([moved.primaryHost, moved.secondaryHost]).not.toContain(primaryHost);
+      await served();
+      expect(await leaving.do('host', 'maintenance', 'off')).toContain('up');
+    },
+    SLOW,
+  );
+
+  test('the console is shown from any host, and takes what is typed', async () => {
+    const answer = JSON.parse(await host('c').do('vm', 'stats', 'web', '--json')) as { role?: string };
+    expect(answer.role).toBe('primary');
+  });
+
+  test(
+    'what cannot be is one line that says what to do',
+    async () => {
+      const a = host('a');
+      const wrong = async (...words: string[]) => {
+        const answer = await a.lockstep(...words);
+        expect(answer.code).toBe(2);
+        expect(answer.error.trim().split('\n')).toHaveLength(1);
+        return answer.error;
+      };
+      expect(await wrong('vm', 'show', 'nobody')).toBe(
+        'lockstep: there is no VM "nobody": lockstep vm list shows them\n',
+      );
+      expect(await wrong('vm', 'create', await cluster.vmFile())).toContain('there is a VM "web" already');
+      expect(await wrong('vm', 'start', 'web')).toContain('web is on already');
+      expect(await wrong('vm', 'destroy', 'web')).toContain('lockstep vm stop web first');
+      expect(await wrong('vm', 'migrate', 'web', '--to', 'z')).toContain(
+        'there is no host "z" in the cluster',
+      );
+      expect(await wrong('ft', 'migrate-secondary', 'web', '--to', 'z')).toContain('there is no host "z"');
+      expect(await wrong('ft', 'on', 'web')).toContain('is on already');
+      const file = await cluster.vmFile({ name: 'big', memory: '3G', faultTolerance: 'off' });
+      await a.do('vm', 'create', file);
+      expect(await wrong('vm', 'start', 'big', '--on', 'a')).toMatch(
+        /host a has \d+ MiB left for guests, big needs 3272/,
+      );
+      await a.do('vm', 'destroy', 'big');
+      await served();
+    },
+    SLOW,
+  );
+
+  test('a VM file with five mistakes lists all five', async () => {
+    const file = await cluster.vmFile({
+      name: 'no name',
+      memory: 'much',
+      kernel: 'vmlinuz',
+      storage: { server: 'nowhere', disks: ['vda'] },
+      fault: 'on',
+    });
+    const { code, error } = await host('a').lockstep('vm', 'create', file);
+    expect(code).toBe(2);
+    expect(error).toContain('has 5 mistakes');
+    for (const mistake of [
+      'name is letters',
+      'memory much is no size',
+      'kernel is no path',
+      'storage.server is no address',
+      'fault is unknown',
+    ])
+      expect(error).toContain(mistake);
+  });
+
+  test('on TCP the token and the certificate decide', async () => {
+    const { hosts } = await host('a').cluster();
+    const at = `https://${hosts.find(({ name }) => name === 'a')!.api}`;
+    const state = join(cluster.folder, 'a');
+    const token = join(state, 'token');
+    const certificate = join(state, 'certificate.pem');
+    const list = (tokenFile: string, pem: string) =>
+      runLockstep(['vm', 'list', '--host', at, '--token-file', tokenFile, '--certificate', pem]);
+    expect((await list(token, certificate)).code).toBe(0);
+    const other = join(cluster.folder, 'wrong-token');
+    await writeFile(other, 'f'.repeat(64));
+    expect((await list(other, certificate)).error).toMatch(/^lockstep: wrong token: /);
+    const otherHost = join(cluster.folder, 'b', 'certificate.pem');
+    expect((await list(token, otherHost)).error).toContain('proves itself with another certificate');
+    expect((await readFile(token, 'utf8')).length).toBe(64);
+  });
+
+  test(
+    'a guest that switches itself off stays off',
+    async () => {
+      await host('a').do('vm', 'stop', 'web', '--force');
+      const off = await web(
+        'web is not off',
+        ({ power, instances }) => power === 'off' && instances.length === 0,
+      );
+      expect(off.protection).toBe('Not Protected: VM not Running');
+      await host('b').do('vm', 'destroy', 'web');
+      expect(JSON.parse(await host('c').do('vm', 'list', '--json'))).toEqual([]);
+    },
+    SLOW,
+  );
+});
