@@ -1,12 +1,15 @@
 import type { ClusterStore, HostRecord, VmDocument } from '../src/storage/cluster-store.ts';
 import { DirectoryClusterStore } from '../src/storage/directory-cluster-store.ts';
+import { EtcdClusterStore } from '../src/storage/etcd-cluster-store.ts';
 
 /**
  * One caller of a cluster's store in a process of its own, that can be killed: what it does is its first argument, what
  * came of it stands on standard output in JSON lines.
  */
 
-export type StoreAddress = { readonly kind: 'directory'; readonly path: string };
+export type StoreAddress =
+  | { readonly kind: 'directory'; readonly path: string }
+  | { readonly kind: 'etcd'; readonly endpoints: readonly string[] };
 
 export type ClientTask = {
   readonly store: StoreAddress;
@@ -19,7 +22,10 @@ export type ClientTask = {
 );
 
 export function openStore(address: StoreAddress, presenceMs?: number): ClusterStore {
-  return new DirectoryClusterStore({ ...address, ...(presenceMs !== undefined && { presenceMs }) });
+  const options = presenceMs === undefined ? {} : { presenceMs };
+  return address.kind === 'etcd'
+    ? new EtcdClusterStore({ ...address, ...options })
+    : new DirectoryClusterStore({ ...address, ...options });
 }
 
 export function hostNamed(name: string): HostRecord {

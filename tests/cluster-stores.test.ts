@@ -8,7 +8,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Result } from '../src/base/result.ts';
 import type { Instance } from '../src/cluster/content.ts';
 import { repositoryRoot } from '../src/host/image/repository.ts';
-import type { ClusterReading, ClusterStore } from '../src/storage/cluster-store.ts';
+import type { ClusterReading, ClusterStore, WriteOutcome } from '../src/storage/cluster-store.ts';
+import { EtcdCompactedError, EtcdGateway } from '../src/storage/etcd-gateway.ts';
 import {
   type ClientTask,
   hostNamed,
@@ -17,6 +18,8 @@ import {
   type StoreAddress,
   vmNamed,
 } from './cluster-store-client.ts';
+
+import { ETCD_IS_MISSING, EtcdProcess } from './etcd-process.ts';
 
 /** One suite for every store of a cluster (design 8): whichever it is, daemons see the same. */
 
@@ -58,7 +61,28 @@ function directory(): Keeper {
   };
 }
 
-const KEEPERS = [{ name: 'a directory', make: directory, missing: false }] as const;
+function etcd(): Keeper {
+  let process: EtcdProcess | undefined;
+  return {
+    async start() {
+      process ??= await EtcdProcess.in(folder);
+      await process.start();
+    },
+    stop: async () => process?.kill(),
+    address: () => ({ kind: 'etcd', endpoints: [`${process?.url}/`] }),
+    async damage(kind, name, text) {
+      const [key, value] = [`lockstep/cluster/${kind}/${name}`, text].map((part) =>
+        Buffer.from(part).toString('base64'),
+      );
+      await fetch(`${process?.url}/v3/kv/put`, { method: 'POST', body: JSON.stringify({ key, value }) });
+    },
+  };
+}
+
+const KEEPERS = [
+  { name: 'a directory', make: directory, missing: false },
+  { name: 'etcd', make: etcd, missing: ETCD_IS_MISSING },
+] as const;
 
 /** Short, and still long against what a busy machine takes away from a process. */
 const PRESENCE_MS = 3_000;
@@ -84,11 +108,15 @@ function instanceOf(vm: string, host: string, state = 'PAIR'): Instance {
 class Watched {
   readonly readings: ClusterReading[] = [];
   readonly troubles: string[] = [];
+  confirmations = 0;
   readonly stop: () => void;
 
   constructor(store: ClusterStore) {
     this.stop = store.watch({
       changed: (reading) => this.readings.push(reading),
+      unchanged: () => {
+        this.confirmations += 1;
+      },
       outOfReach: (reason) => this.troubles.push(reason),
     });
   }
@@ -320,7 +348,8 @@ describe.each(KEEPERS.filter(({ missing }) => !missing))("a cluster's store: $na
     );
     await until(() => JSON.stringify(watched.newest?.content) === JSON.stringify(expected.content));
     const count = watched.readings.length;
-    await pause(600);
+    const { confirmations } = watched;
+    await until(() => watched.confirmations > confirmations + 1);
     expect(watched.readings.length).toBe(count);
   });
 
@@ -393,7 +422,9 @@ describe.each(KEEPERS.filter(({ missing }) => !missing))("a cluster's store: $na
     ]) {
       expect(failure.ok ? '' : failure.error).toMatch(/^the cluster's store .+: .+$/);
     }
+    const { confirmations } = watched;
     await pause(1_000);
+    expect(watched.confirmations).toBe(confirmations);
     expect(watched.troubles).toHaveLength(1);
     expect(watched.troubles[0]).toMatch(/^the cluster's store .+$/);
     expect(said).toHaveLength(1);
@@ -440,5 +471,125 @@ describe('a directory', () => {
     await mkdir(path);
     expect((await store.read()).ok).toBe(false);
     expect(await readdir(path)).toEqual([]);
+  });
+});
+
+describe.skipIf(ETCD_IS_MISSING)('etcd', () => {
+  let members: EtcdProcess[] = [];
+  const begin = async (count: number) => {
+    members = await EtcdProcess.members(folder, count);
+    for (const member of members) closing.push(() => member.kill());
+    await Promise.all(members.map((member) => member.start()));
+  };
+  const connect = (first = 0): ClusterStore => {
+    const urls = members.map(({ url }) => url);
+    const endpoints = [...urls.slice(first), ...urls.slice(0, first)];
+    const store = openStore({ kind: 'etcd', endpoints }, PRESENCE_MS);
+    closing.push(() => store.close());
+    return store;
+  };
+  const leader = async (): Promise<number> => {
+    for (const [index, member] of members.entries()) if (await member.isLeader()) return index;
+    throw new Error('nobody leads');
+  };
+
+  test('loses its leader: hosts stay present, and what others change is seen', async () => {
+    await begin(3);
+    const lost = await leader();
+    const store = connect(lost);
+    must(await store.writeHost(hostNamed('a'), undefined));
+    const watched = new Watched(store);
+    closing.push(watched.stop);
+    const said: string[] = [];
+    store.announce('a', presenceOf('a'), (line) => said.push(line));
+    await until(() => watched.isPresent('a'));
+    const before = watched.readings.length;
+    await members[lost]!.kill();
+    const other = connect((lost + 1) % 3);
+    let written: Result<WriteOutcome> | undefined;
+    while (!written?.ok) written = await other.writeVm(vmNamed('vm1'), undefined);
+    await until(() => watched.newest?.content.vms.length === 1);
+    // Longer than presence lasts without renewal.
+    await pause(PRESENCE_MS * 1.5);
+    for (const { content } of watched.readings.slice(before))
+      expect(content.hosts[0]?.presence).toBeDefined();
+    // Most of them are gone: nobody is told anything, and that is said.
+    const troubles = watched.troubles.length;
+    const next = members.findIndex((_, index) => index !== lost);
+    await members[next]!.kill();
+    await until(() => watched.troubles.length > troubles);
+    expect((await store.read()).ok).toBe(false);
+    await members[next]!.start();
+    await until(() => watched.isPresent('a'));
+    must(await store.writeVm(vmNamed('vm2'), undefined));
+    await until(() => watched.newest?.content.vms.length === 2);
+  });
+
+  test('a member that stands still is left for another one', async () => {
+    await begin(3);
+    const lost = await leader();
+    const store = connect(lost);
+    const watched = new Watched(store);
+    closing.push(watched.stop);
+    await until(() => watched.newest !== undefined);
+    members[lost]!.freeze();
+    closing.push(() => members[lost]!.thaw());
+    const other = connect((lost + 1) % 3);
+    let written: Result<WriteOutcome> | undefined;
+    while (!written?.ok) written = await other.writeVm(vmNamed('vm1'), undefined);
+    await until(() => watched.newest?.content.vms.length === 1);
+  });
+
+  test('many records come in pages of one revision', async () => {
+    await begin(1);
+    const store = connect();
+    const gateway = new EtcdGateway([members[0]!.url]);
+    const signal = AbortSignal.timeout(60_000);
+    const key = (n: number) => `many/${String(n).padStart(4, '0')}`;
+    // Both keys change together: whoever sees them apart has seen two revisions.
+    const pair = (text: string) => [key(0), key(799)].map((one) => ({ key: one, text }));
+    for (let n = 1; n < 799; n += 100)
+      await gateway.writeIf(
+        [],
+        Array.from({ length: 100 }, (_, m) => ({ key: key(n + m), text: 'x' })),
+        signal,
+      );
+    await gateway.writeIf([], pair('0'), signal);
+    let writing = true;
+    const writer = (async () => {
+      for (let n = 1; writing; n++) await gateway.writeIf([], pair(String(n)), signal);
+    })();
+    for (let n = 0; n < 10; n++) {
+      const { entries } = await gateway.readAll('many/', signal);
+      expect(entries.map((entry) => entry.key)).toEqual(
+        Array.from({ length: 801 }, (_, m) => key(m)).slice(0, entries.length),
+      );
+      expect(entries.length).toBeGreaterThanOrEqual(800);
+      expect(entries[0]!.text).toBe(entries.find((entry) => entry.key === key(799))!.text);
+    }
+    writing = false;
+    await writer;
+    expect(must(await store.read()).content.vms).toEqual([]);
+  });
+
+  test('changes that are no longer kept are told apart from trouble', async () => {
+    await begin(1);
+    const gateway = new EtcdGateway([members[0]!.url]);
+    const signal = AbortSignal.timeout(30_000);
+    let revision = 0n;
+    for (let n = 0; n < 5; n++)
+      revision = (await gateway.writeAt([], [{ key: 'k/1', text: String(n) }], signal)) ?? 0n;
+    const compaction = JSON.stringify({ revision: String(revision), physical: true });
+    await fetch(`${members[0]!.url}/v3/kv/compaction`, { method: 'POST', body: compaction });
+    const lost = gateway.changes('k/', 1n, signal);
+    const whole = async () => {
+      for await (const _ of lost);
+    };
+    await expect(whole()).rejects.toThrow(EtcdCompactedError);
+    const kept = gateway.changes('k/', revision, signal);
+    expect((await kept.next()).value).toEqual([]);
+    await gateway.writeIf([], [{ key: 'k/1', remove: true }], signal);
+    expect((await kept.next()).value).toEqual([{ kind: 'removed', revision: revision + 1n, key: 'k/1' }]);
+    await kept.return(undefined);
   });
 });

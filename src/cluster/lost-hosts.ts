@@ -18,6 +18,8 @@ export const PATIENCE_MS = 6_000;
 export class LostHosts {
   readonly #patienceMs: number;
   #absentSince = new Map<string, HostMilliseconds>();
+  /** When the store last answered. */
+  #seen = Number.NEGATIVE_INFINITY;
 
   constructor(patienceMs = PATIENCE_MS) {
     this.#patienceMs = patienceMs;
@@ -25,10 +27,16 @@ export class LostHosts {
 
   /** The store's content, whenever it is another one. */
   observe(content: ClusterContent, now: HostMilliseconds): void {
+    this.#seen = now;
     const before = this.#absentSince;
     this.#absentSince = new Map();
     for (const { name, presence } of content.hosts)
       if (presence === undefined) this.#absentSince.set(name, before.get(name) ?? now);
+  }
+
+  /** The content is still that one. A store that has fallen silent makes nobody lost, before that is noticed. */
+  confirm(now: HostMilliseconds): void {
+    this.#seen = now;
   }
 
   /** From now until the next content nothing is seen. */
@@ -38,7 +46,8 @@ export class LostHosts {
 
   at(now: HostMilliseconds): ReadonlySet<string> {
     const lost = new Set<string>();
-    for (const [name, since] of this.#absentSince) if (now - since >= this.#patienceMs) lost.add(name);
+    const seen = Math.min(now, this.#seen);
+    for (const [name, since] of this.#absentSince) if (seen - since >= this.#patienceMs) lost.add(name);
     return lost;
   }
 }

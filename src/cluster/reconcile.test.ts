@@ -223,9 +223,19 @@ describe('lost hosts', () => {
     hosts.observe(content, at(0));
     expect(hosts.at(at(PATIENCE_MS - 1))).toEqual(NONE);
     hosts.observe(content, at(PATIENCE_MS - 1));
+    hosts.confirm(at(PATIENCE_MS));
     expect(hosts.at(at(PATIENCE_MS))).toEqual(new Set(['b']));
     hosts.observe(cluster([host('a'), host('b')], [], []), at(PATIENCE_MS + 1));
     expect(hosts.at(at(2 * PATIENCE_MS))).toEqual(NONE);
+  });
+
+  test('a store that says nothing makes no host lost', () => {
+    const hosts = new LostHosts();
+    hosts.observe(content, at(0));
+    hosts.confirm(at(PATIENCE_MS - 1));
+    expect(hosts.at(at(10 * PATIENCE_MS))).toEqual(NONE);
+    hosts.confirm(at(PATIENCE_MS));
+    expect(hosts.at(at(PATIENCE_MS))).toEqual(new Set(['b']));
   });
 
   test('while the store is out of reach nothing is seen: patience begins anew', () => {
@@ -234,6 +244,7 @@ describe('lost hosts', () => {
     hosts.outOfReach();
     expect(hosts.at(at(PATIENCE_MS))).toEqual(NONE);
     hosts.observe(content, at(PATIENCE_MS));
+    hosts.confirm(at(2 * PATIENCE_MS));
     expect(hosts.at(at(2 * PATIENCE_MS - 1))).toEqual(NONE);
     expect(hosts.at(at(2 * PATIENCE_MS))).toEqual(new Set(['b']));
   });

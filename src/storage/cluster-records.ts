@@ -29,8 +29,8 @@ export interface RawRecord {
 
 export type RawRecords = Readonly<Record<RecordKind, ReadonlyMap<string, RawRecord>>>;
 
-/** As etcd limits a request by itself. */
-const TEXT_MAX = 1024 * 1024;
+/** Far below what etcd takes in one request, and a page of such records is below what its client reads at once. */
+const TEXT_MAX = 256 * 1024;
 const INSTANCES_MAX = 10_000;
 const GROUPS_MAX = 100;
 /** An address, a build. */
@@ -158,6 +158,16 @@ export function decodePresence(json: unknown): Result<HostPresence> {
   if (!isWord(build)) return failed('its "build" is none');
   if (!isAmount(logFormat)) return failed('its "logFormat" is no number');
   return ok({ api, certificate, build, logFormat });
+}
+
+/** Undefined when it is none. */
+export function presenceIn(text: string): HostPresence | undefined {
+  try {
+    const presence = decodePresence(JSON.parse(text));
+    return presence.ok ? presence.value : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 function isFaultTolerance(value: unknown): value is FaultTolerance {

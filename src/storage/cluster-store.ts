@@ -56,6 +56,8 @@ export type WriteOutcome =
 export interface ClusterWatcher {
   /** The content is another one than before, or the store is back. Several changes may come as one. */
   changed(reading: ClusterReading): void;
+  /** The store has answered: what was read last still holds. At least every few seconds; LostHosts wants to know. */
+  unchanged(): void;
   /** Said once; the next `changed` means that the store is back. What was read before may be out of date. */
   outOfReach(reason: string): void;
 }

@@ -90,7 +90,7 @@ export class DirectoryClusterStore implements ClusterStore {
         away = false;
         last = raw.value;
         watcher.changed(this.#maker.make(raw.value));
-      }
+      } else watcher.unchanged();
     });
     return () => this.#end(polling);
   }
@@ -135,7 +135,9 @@ export class DirectoryClusterStore implements ClusterStore {
       const given = await this.#answered(() => signs.give());
       const reason = given.ok ? '' : given.error;
       if (giving.ended || reason === trouble) return;
-      say(reason === '' ? `${host} is announced again` : `${host} is not announced: ${reason}`);
+      // Said once: what exactly is wrong may change from try to try.
+      if (reason === '') say(`${host} is announced again`);
+      else if (trouble === '') say(`${host} is not announced: ${reason}`);
       trouble = reason;
     });
     return {
@@ -165,7 +167,7 @@ export class DirectoryClusterStore implements ClusterStore {
   }
 
   #repeat(pauseMs: number, work: () => Promise<void>): Repetition {
-    const repetition = new Repetition(pauseMs, work);
+    const repetition = new Repetition(() => pauseMs, work);
     this.#running.add(repetition);
     return repetition;
   }

@@ -1,19 +1,42 @@
+import { jsonLines } from './json-lines.ts';
+
 /** A key's value and the revision of the store that wrote it. */
 export interface EtcdValue {
   readonly text: string;
   readonly revision: bigint;
-}
-
-export interface EtcdWrite {
-  readonly key: string;
-  readonly text: string;
-  /** The value goes when this lease ends. */
+  /** The lease that it goes with. */
   readonly lease?: string;
 }
+
+export interface EtcdEntry extends EtcdValue {
+  readonly key: string;
+}
+
+export type EtcdWrite =
+  | {
+      readonly key: string;
+      readonly text: string;
+      /** The value goes when this lease ends. */
+      readonly lease?: string;
+    }
+  | { readonly key: string; readonly remove: true };
+
+/** At `revision` a key got a value, or was removed. */
+export type EtcdChange =
+  | { readonly kind: 'put'; readonly revision: bigint; readonly entry: EtcdEntry }
+  | { readonly kind: 'removed'; readonly revision: bigint; readonly key: string };
+
+/** The changes that were asked for are no longer kept: all is to be read anew. */
+export class EtcdCompactedError extends Error {}
 
 type Json = Readonly<Record<string, unknown>>;
 
 const ANSWER_BYTES_MAX = 1024 * 1024;
+/** Of many keys at once. */
+const LONG_ANSWER_BYTES_MAX = 64 * 1024 * 1024;
+const PAGE_KEYS = 150;
+/** etcd refuses what needs its leader, also on a stream, when it has none [etcd v3rpc, WithRequireLeader]. */
+const LEADER_REQUIRED = { 'Grpc-Metadata-hasleader': 'true' };
 
 /**
  * The few calls of etcd v3 that Lockstep needs, over its JSON gateway [etcd v3.4, *gRPC gateway*]: POST with JSON;
@@ -34,12 +57,29 @@ export class EtcdGateway {
     return keys.map((_, index) => {
       const range = part(listOf(responses)[index], 'response_range');
       const [found] = listOf(range.kvs);
-      if (found === undefined) return undefined;
-      const { value, mod_revision: revision } = objectOf(found);
-      if (typeof revision !== 'string' || !/^\d{1,19}$/.test(revision)) throw new Error('it answers rubbish');
-      const text = typeof value === 'string' ? Buffer.from(value, 'base64').toString('utf8') : '';
-      return { text, revision: BigInt(revision) };
+      return found === undefined ? undefined : entryOf(found);
     });
+  }
+
+  /** All keys that begin so, at one revision, in pages. */
+  async readAll(
+    prefix: string,
+    signal: AbortSignal,
+  ): Promise<{ readonly entries: EtcdEntry[]; readonly revision: bigint }> {
+    const entries: EtcdEntry[] = [];
+    let revision: bigint | undefined;
+    for (let from = prefix, more = true; more; ) {
+      const range = { key: base64(from), range_end: base64(endOf(prefix)), limit: String(PAGE_KEYS) };
+      const at = revision === undefined ? {} : { revision: String(revision) };
+      const answer = await this.#call('kv/range', { ...range, ...at }, signal, LONG_ANSWER_BYTES_MAX);
+      revision ??= numberIn(objectOf(answer.header).revision);
+      const page = listOf(answer.kvs).map(entryOf);
+      entries.push(...page);
+      more = answer.more === true && page.length > 0;
+      // The next key there can be.
+      from = `${page.at(-1)?.key}\0`;
+    }
+    return { entries, revision: revision! };
   }
 
   /** Writes all of it if every key still has this revision (0: is not there), otherwise nothing. */
@@ -48,35 +88,83 @@ export class EtcdGateway {
     writes: readonly EtcdWrite[],
     signal: AbortSignal,
   ): Promise<boolean> {
+    return (await this.writeAt(conditions, writes, signal)) !== undefined;
+  }
+
+  /** As `writeIf`; gives the revision of what was written, undefined when nothing was. */
+  async writeAt(
+    conditions: readonly { readonly key: string; readonly revision: bigint }[],
+    writes: readonly EtcdWrite[],
+    signal: AbortSignal,
+  ): Promise<bigint | undefined> {
     const compare = conditions.map(({ key, revision }) => ({
       key: base64(key),
       target: 'MOD',
       result: 'EQUAL',
       modRevision: String(revision),
     }));
-    const success = writes.map(({ key, text, lease }) => ({
-      requestPut: { key: base64(key), value: base64(text), ...(lease !== undefined && { lease }) },
-    }));
-    const { succeeded } = await this.#call('kv/txn', { compare, success }, signal);
+    const success = writes.map((write) =>
+      'remove' in write
+        ? { requestDeleteRange: { key: base64(write.key) } }
+        : {
+            requestPut: {
+              key: base64(write.key),
+              value: base64(write.text),
+              ...(write.lease !== undefined && { lease: write.lease }),
+            },
+          },
+    );
+    const { succeeded, header } = await this.#call('kv/txn', { compare, success }, signal);
     // False is left out.
     if (succeeded !== undefined && typeof succeeded !== 'boolean') throw new Error('it answers rubbish');
-    return succeeded === true;
+    return succeeded === true ? numberIn(objectOf(header).revision) : undefined;
   }
 
   /** The id of a lease that ends by itself unless it is renewed; etcd may make it longer. */
   async grantLease(seconds: number, signal: AbortSignal): Promise<string> {
     const { ID: id } = await this.#call('lease/grant', { TTL: String(seconds) }, signal);
-    if (typeof id !== 'string' || !/^\d{1,19}$/.test(id)) throw new Error('it answers rubbish');
-    return id;
+    return String(numberIn(id));
+  }
+
+  /** False when the lease has ended. */
+  async renewLease(lease: string, signal: AbortSignal): Promise<boolean> {
+    // A stream of one question and one answer.
+    const { result } = await this.#call('lease/keepalive', { ID: lease }, signal);
+    const { TTL: seconds } = objectOf(result);
+    return seconds !== undefined && numberIn(seconds) > 0n;
+  }
+
+  /** Whatever goes with the lease goes now. */
+  async endLease(lease: string, signal: AbortSignal): Promise<void> {
+    await this.#call('lease/revoke', { ID: lease }, signal);
+  }
+
+  /**
+   * The changes after revision `after` of all keys that begin so, until `signal` ends it or the member does; begins
+   * with no changes when the member listens. Throws EtcdCompactedError when they are no longer kept.
+   */
+  async *changes(prefix: string, after: bigint, signal: AbortSignal): AsyncGenerator<readonly EtcdChange[]> {
+    const [endpoint = ''] = this.#endpoints;
+    const range = { key: base64(prefix), range_end: base64(endOf(prefix)) };
+    const body = { create_request: { ...range, start_revision: String(after + 1n) } };
+    const response = await request(`${endpoint}/v3/watch`, body, signal, LEADER_REQUIRED);
+    for await (const line of jsonLines(response.body, LONG_ANSWER_BYTES_MAX)) {
+      const { result, error } = objectOf(line);
+      if (error !== undefined) throw new Error(`${new URL(endpoint).host}: ${messageIn(error)}`);
+      const { canceled, compact_revision, cancel_reason, events } = objectOf(result);
+      if (compact_revision !== undefined) throw new EtcdCompactedError('the changes are no longer kept');
+      if (canceled === true) throw new Error(`${new URL(endpoint).host}: ${String(cancel_reason)}`);
+      yield listOf(events).map(changeOf);
+    }
   }
 
   /** The member that answered last is asked first; one that let the time run out is asked last the next time. */
-  async #call(path: string, body: object, signal: AbortSignal): Promise<Json> {
+  async #call(path: string, body: object, signal: AbortSignal, bytesMax = ANSWER_BYTES_MAX): Promise<Json> {
     let reason: unknown = new Error('there is no endpoint');
     for (let left = this.#endpoints.length; left > 0; left--) {
       const [endpoint = ''] = this.#endpoints;
       try {
-        return await post(`${endpoint}/v3/${path}`, body, signal);
+        return await post(`${endpoint}/v3/${path}`, body, signal, bytesMax);
       } catch (error) {
         this.#endpoints.push(this.#endpoints.shift() ?? endpoint);
         if (signal.aborted) throw signal.reason;
@@ -87,17 +175,26 @@ export class EtcdGateway {
   }
 }
 
-async function post(url: string, body: object, signal: AbortSignal): Promise<Json> {
-  let response: Response;
+async function request(
+  url: string,
+  body: object,
+  signal: AbortSignal,
+  headers: Readonly<Record<string, string>> = {},
+): Promise<Response> {
   try {
-    response = await fetch(url, { method: 'POST', body: JSON.stringify(body), signal, redirect: 'error' });
+    const content = { method: 'POST', body: JSON.stringify(body), headers };
+    return await fetch(url, { ...content, signal, redirect: 'error' });
   } catch (error) {
     const { cause } = error as { cause?: { code?: unknown } };
     throw signal.aborted
       ? error
       : new Error(`${new URL(url).host}: ${String(cause?.code ?? 'no connection')}`);
   }
-  const text = await limitedText(response);
+}
+
+async function post(url: string, body: object, signal: AbortSignal, bytesMax: number): Promise<Json> {
+  const response = await request(url, body, signal);
+  const text = await limitedText(response, bytesMax);
   let json: unknown;
   try {
     json = JSON.parse(text);
@@ -105,19 +202,60 @@ async function post(url: string, body: object, signal: AbortSignal): Promise<Jso
     throw new Error(`${new URL(url).host} does not answer as etcd does`);
   }
   const answer = objectOf(json);
-  if (!response.ok) throw new Error(`${new URL(url).host}: ${String(answer.error ?? response.status)}`);
+  if (!response.ok || answer.error !== undefined)
+    throw new Error(`${new URL(url).host}: ${messageIn(answer.error ?? response.status)}`);
   return answer;
 }
 
-async function limitedText(response: Response): Promise<string> {
+async function limitedText(response: Response, bytesMax: number): Promise<string> {
   const chunks: Uint8Array[] = [];
   let length = 0;
   for await (const chunk of response.body ?? []) {
     length += chunk.length;
-    if (length > ANSWER_BYTES_MAX) throw new Error('its answer is too long');
+    if (length > bytesMax) throw new Error('its answer is too long');
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString('utf8');
+}
+
+/** A text, or an object that has one: etcd has both. */
+function messageIn(error: unknown): string {
+  const message =
+    typeof error === 'object' && error !== null ? (error as { message?: unknown }).message : error;
+  return String(message ?? 'an error without a name');
+}
+
+function entryOf(found: unknown): EtcdEntry {
+  const { key, value, mod_revision: revision, lease } = objectOf(found);
+  return {
+    key: textIn(key),
+    text: textIn(value),
+    revision: numberIn(revision),
+    ...(lease !== undefined && { lease: String(numberIn(lease)) }),
+  };
+}
+
+function changeOf(event: unknown): EtcdChange {
+  const { type, kv } = objectOf(event);
+  const { key, mod_revision } = objectOf(kv);
+  const revision = numberIn(mod_revision);
+  // PUT is the one that is left out.
+  if (type === 'DELETE') return { kind: 'removed', revision, key: textIn(key) };
+  return { kind: 'put', revision, entry: entryOf(kv) };
+}
+
+function textIn(value: unknown): string {
+  return typeof value === 'string' ? Buffer.from(value, 'base64').toString('utf8') : '';
+}
+
+function numberIn(value: unknown): bigint {
+  if (typeof value !== 'string' || !/^\d{1,19}$/.test(value)) throw new Error('it answers rubbish');
+  return BigInt(value);
+}
+
+/** The end of a range: the first key that does not begin with `prefix`, which is plain text. */
+function endOf(prefix: string): string {
+  return prefix.slice(0, -1) + String.fromCharCode(prefix.charCodeAt(prefix.length - 1) + 1);
 }
 
 function base64(text: string): string {

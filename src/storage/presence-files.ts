@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { readdir, readFile, rename, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { HostPresence } from '../cluster/content.ts';
-import { decodePresence, encodePresence, type RawRecord } from './cluster-records.ts';
+import { encodePresence, presenceIn, type RawRecord } from './cluster-records.ts';
 import type { RecordVersion } from './cluster-store.ts';
 import { ObservedPresence } from './observed-presence.ts';
 
@@ -109,15 +109,6 @@ function signIn(text: string): Sign | undefined {
     if (typeof beat !== 'string' || typeof presence !== 'string') return undefined;
     if (typeof silenceMs !== 'number' || !(silenceMs > 0 && silenceMs <= SILENCE_MS_MAX)) return undefined;
     return { beat, silenceMs, presence };
-  } catch {
-    return undefined;
-  }
-}
-
-function presenceIn(text: string): HostPresence | undefined {
-  try {
-    const presence = decodePresence(JSON.parse(text));
-    return presence.ok ? presence.value : undefined;
   } catch {
     return undefined;
   }

@@ -1,13 +1,13 @@
-/** Work that is done again and again, `pauseMs` after its end, and never twice at once. */
+/** Work that is done again and again, `pauseMs` of milliseconds after its end, and never twice at once. */
 export class Repetition {
-  readonly #pauseMs: number;
+  readonly #pauseMs: () => number;
   readonly #work: () => Promise<void>;
   readonly #finished: Promise<void>;
   #ended = false;
   #wake: () => void = () => {};
 
   /** Begins with the work; what it throws ends the process. */
-  constructor(pauseMs: number, work: () => Promise<void>) {
+  constructor(pauseMs: () => number, work: () => Promise<void>) {
     this.#pauseMs = pauseMs;
     this.#work = work;
     this.#finished = this.#repeat();
@@ -35,7 +35,7 @@ export class Repetition {
 
   #pause(): Promise<void> {
     return new Promise((resolve) => {
-      const timer = setTimeout(resolve, this.#pauseMs);
+      const timer = setTimeout(resolve, this.#pauseMs());
       this.#wake = () => {
         clearTimeout(timer);
         resolve();
