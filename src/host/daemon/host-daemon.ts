@@ -104,6 +104,7 @@ export class HostDaemon implements HostOperations {
     await daemon.instances.recover();
     daemon.#unwatch = options.store.watch({
       changed: (reading) => daemon.#take(reading),
+      unchanged: () => daemon.#lost.confirm(now()),
       outOfReach: (reason) => {
         daemon.#trouble = reason;
         daemon.#lost.outOfReach();
