@@ -15,6 +15,8 @@ export interface LockstepOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly nodeFlags?: readonly string[];
   readonly cwd?: string;
+  /** Where it runs, if not here. */
+  readonly place?: { command(argv: readonly string[]): string[] };
 }
 
 /** `lockstep ...` as a process of its own, from the build that `npm test` makes first. */
@@ -26,7 +28,9 @@ export class LockstepProcess {
 
   constructor(args: readonly string[], options: LockstepOptions = {}) {
     const main = join(repositoryRoot(), 'dist/src/cli/main.js');
-    this.child = spawn(options.node ?? process.execPath, [...(options.nodeFlags ?? []), main, ...args], {
+    const command = [options.node ?? process.execPath, ...(options.nodeFlags ?? []), main, ...args];
+    const [program = '', ...words] = options.place?.command(command) ?? command;
+    this.child = spawn(program, words, {
       env: { ...process.env, ...options.env },
       cwd: options.cwd,
     });

@@ -12,6 +12,7 @@ import type * as TapPort from '../src/network/tap-port.ts';
 import type { TestHost } from '../tools/net/test-host.ts';
 import { TestNetwork } from '../tools/net/test-network.ts';
 import { answerTo } from './frame-responder.ts';
+import { ping } from './ping.ts';
 
 const missing = TestNetwork.impossible();
 const MAC = Uint8Array.of(0x52, 0x54, 0, 0, 0, 1);
@@ -57,15 +58,17 @@ describe.skipIf(missing !== undefined)(
       return port.value;
     }
 
-    /** A guest that answers, and counts what it was given. */
-    function answering(port: TapPort.TapNetworkPort): { frames: number } {
-      const guest = { frames: 0 };
+    /** A guest that answers, and counts what it was given and what it was asked. */
+    function answering(port: TapPort.TapNetworkPort): { frames: number; asked: number } {
+      const guest = { frames: 0, asked: 0 };
       let output = 0n;
       port.listen({
         frame: (nic, frame) => {
           guest.frames += 1;
           const answer = answerTo(frame, MAC, ADDRESS);
-          if (answer) port.send(nic, answer, ++output);
+          if (answer === undefined) return;
+          guest.asked += 1;
+          port.send(nic, answer, ++output);
         },
       });
       return guest;
@@ -81,25 +84,11 @@ describe.skipIf(missing !== undefined)(
       return { frames, saw: (frame) => frames.filter((each) => each === hex(frame)).length };
     }
 
-    /** `ping` from the client: how many of so many were answered. */
-    async function ping(count: number): Promise<number> {
-      const [program = '', ...words] = client.command(
-        `ping -n -c ${count} -i 0.01 -W 1 ${ADDRESS_TEXT}`.split(' '),
-      );
-      const child = spawn(program, words, { stdio: ['ignore', 'pipe', 'inherit'] });
-      let text = '';
-      child.stdout.on('data', (chunk: Buffer) => {
-        text += chunk.toString();
-      });
-      await once(child, 'close');
-      return Number(/(\d+) received/.exec(text)?.[1]);
-    }
-
     it('frames go both ways: a guest behind it answers ping', async () => {
       const port = attach(a);
       answering(port);
       port.open(epoch(1));
-      expect(await ping(20)).toBe(20);
+      expect(await ping(client, ADDRESS_TEXT, 20)).toBe(20);
       const neighbour = await client.namespace.ip(`neigh show ${ADDRESS_TEXT} dev br0`);
       expect(neighbour).toContain(MAC_TEXT);
       expect(await network.whereIs(MAC_TEXT)).toBe(a);
@@ -115,29 +104,46 @@ describe.skipIf(missing !== undefined)(
       // The kernel takes up to a second to tell the bridge that a carrier is gone: that of the test before.
       await until(async () => (await stateOf(a, 't0')) === 'disabled');
       port.send(0, early, 1n);
-      expect(await ping(1)).toBe(0);
+      expect(await ping(client, ADDRESS_TEXT, 1)).toBe(0);
       expect(guest.frames).toBe(0);
 
       port.open(epoch(1));
       port.send(0, middle, 2n);
-      expect(await ping(1)).toBe(1);
+      expect(await ping(client, ADDRESS_TEXT, 1)).toBe(1);
       expect(await stateOf(a, 't0')).toBe('forwarding');
 
       const closed = port.close();
       port.send(0, late, 3n);
       await until(async () => (await stateOf(a, 't0')) === 'disabled');
       const { frames } = guest;
-      expect(await ping(1)).toBe(0);
+      expect(await ping(client, ADDRESS_TEXT, 1)).toBe(0);
       await closed;
       port.send(0, late, 4n);
       port.open(epoch(2));
-      expect(await ping(1)).toBe(0);
+      expect(await ping(client, ADDRESS_TEXT, 1)).toBe(0);
       expect(guest.frames).toBe(frames);
       expect(sent.map(watch.saw)).toEqual([0, 1, 0]);
     });
 
-    it('frames of the first moment are not lost: they wait until the bridge forwards', async () => {
+    it('what came before it was opened is not delivered afterwards', async () => {
+      const first = attach(a);
+      first.open(epoch(1));
+      expect(await stateOf(a, 't0')).toBe('forwarding');
+      await first.close();
+      // For a moment the bridge goes on forwarding to a port without a carrier.
+      const port = attach(a);
+      const guest = answering(port);
+      await ping(client, ADDRESS_TEXT, 1);
+      await until(async () => (await stateOf(a, 't0')) === 'disabled');
+      port.open(epoch(2));
+      await until(async () => (await stateOf(a, 't0')) === 'forwarding');
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      expect(guest.asked).toBe(0);
+    });
+
+    it('from the first moment frames are not lost, and after the last none leaves', async () => {
       const watch = await watching();
+      const late = gratuitousArp(MAC, Uint8Array.of(10, 77, 2, 0));
       for (let round = 0; round < 5; round++) {
         const port = attach(a);
         await until(async () => (await stateOf(a, 't0')) === 'disabled');
@@ -145,8 +151,11 @@ describe.skipIf(missing !== undefined)(
         const frame = gratuitousArp(MAC, Uint8Array.of(10, 77, 1, round));
         port.send(0, frame, 1n);
         await until(() => watch.saw(frame) === 1);
-        await port.close();
+        const closed = port.close();
+        port.send(0, late, 2n);
+        await closed;
       }
+      expect(watch.saw(late)).toBe(0);
     });
 
     it('where it cannot send yet it holds a bounded number of frames, and sends them in order', async () => {
@@ -204,7 +213,7 @@ describe.skipIf(missing !== undefined)(
       const old = attach(a);
       answering(old);
       old.open(epoch(1));
-      expect(await ping(1)).toBe(1);
+      expect(await ping(client, ADDRESS_TEXT, 1)).toBe(1);
       expect(await network.whereIs(MAC_TEXT)).toBe(a);
       // A neighbour that has been told something else believes a gratuitous ARP.
       await client.namespace.ip(`neigh replace ${ADDRESS_TEXT} lladdr 02:00:00:00:00:99 dev br0 nud stale`);
@@ -216,7 +225,7 @@ describe.skipIf(missing !== undefined)(
       await until(async () => (await network.whereIs(MAC_TEXT)) === b);
       await until(async () => (await client.namespace.ip('neigh show dev br0')).includes(MAC_TEXT));
       answering(survivor);
-      expect(await ping(5)).toBe(5);
+      expect(await ping(client, ADDRESS_TEXT, 5)).toBe(5);
     });
 
     it('a closed port announces nothing more', async () => {
@@ -253,10 +262,13 @@ describe.skipIf(missing !== undefined)(
 
     it('a process that leaves with a TAP open ends at once', async () => {
       const folder = await mkdtemp(join(tmpdir(), 'lockstep-tap-'));
+      // Where no frame comes by, the thread that reads stands still for good.
+      await a.namespace.ip('tuntap add dev quiet mode tap');
+      await a.namespace.ip('link set quiet addrgenmode none');
       const script = join(folder, 'leave.mjs');
       const text = `
       const { TapNetworkPort } = await import(${JSON.stringify(PORT)});
-      const port = TapNetworkPort.attach({ nics: [{ tap: 't0', mac: new Uint8Array(6) }], say: console.log });
+      const port = TapNetworkPort.attach({ nics: [{ tap: 'quiet', mac: new Uint8Array(6) }], say: console.log });
       port.value.listen({ frame: () => {} });
       port.value.open(1);
       setTimeout(() => process.exit(7), 200);`;

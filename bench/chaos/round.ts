@@ -1,8 +1,7 @@
 import { sharedMs } from '../../src/host/host-clock.ts';
 import { CuttableRelay } from '../../tests/cuttable-relay.ts';
 import type { StatusLine } from '../../tools/pair/json-process.ts';
-import type { HostView, ProtectedGuest } from '../../tools/pair/protected-guest.ts';
-import { RedisConnection } from '../../tools/pair/redis-connection.ts';
+import type { HostView, Places, ProtectedGuest } from '../../tools/pair/protected-guest.ts';
 import { withPair } from '../../tools/pair/with-pair.ts';
 import { type Ground, pause, reaches } from '../pair-rounds.ts';
 import { Dice } from './dice.ts';
@@ -70,9 +69,14 @@ class Timeline {
   }
 }
 
+/** `places`: hosts of their own for all parts, instead of this machine. */
+export interface ChaosGround extends Pick<Ground, 'image' | 'from' | 'cores'> {
+  readonly places?: Places;
+}
+
 /** One pair from the saved guest, one load, one fault, one judgement. */
 export async function chaosRound(
-  { image, from, cores }: Ground,
+  { image, from, cores, places }: ChaosGround,
   fault: Fault,
   seed: string,
   warmMsMax = WARM_MS_MAX,
@@ -85,16 +89,20 @@ export async function chaosRound(
   };
   let clients: RedisClients | undefined;
   try {
-    return await withPair(image, { from, ...cores, ...(fault.viaRelay && { channelVia }) }, async (guest) => {
-      await reaches(guest, 'PAIR');
-      const lines = { a: new Timeline(guest.hosts[0]), b: new Timeline(guest.hosts[1]) };
-      await pause(SETTLE_MS);
-      await answering(guest.redisPort);
-      clients = await RedisClients.open(guest.redisPort, CLIENTS, THINK_MS);
-      clients.start(seed);
-      await warmUp(guest, clients, warmMsMax);
-      return await underLoad(guest, lines, clients, relay, fault, dice, seed);
-    });
+    return await withPair(
+      image,
+      { from, places, ...cores, ...(fault.viaRelay && { channelVia }) },
+      async (guest) => {
+        await reaches(guest, 'PAIR');
+        const lines = { a: new Timeline(guest.hosts[0]), b: new Timeline(guest.hosts[1]) };
+        await pause(SETTLE_MS);
+        await answering(guest);
+        clients = await RedisClients.open(() => guest.redis(), CLIENTS, THINK_MS);
+        clients.start(seed);
+        await warmUp(guest, clients, warmMsMax);
+        return await underLoad(guest, lines, clients, relay, fault, dice, seed);
+      },
+    );
   } finally {
     clients?.close();
     relay?.close();
@@ -102,10 +110,10 @@ export async function chaosRound(
 }
 
 /** Until the guest answers at all: a cold one on a busy host may take longer than passt waits for a connection. */
-async function answering(port: number): Promise<void> {
+async function answering(guest: ProtectedGuest): Promise<void> {
   const deadline = performance.now() + ANSWERING_MS_MAX;
   for (;;) {
-    const connection = await RedisConnection.open(port);
+    const connection = await guest.redis();
     const reply = await Promise.race([connection.call(['PING']).catch(() => undefined), pause(PROBE_MS)]);
     connection.close();
     if (reply) return;

@@ -7,10 +7,15 @@ import { join } from 'node:path';
 import type { GuestImage } from '../../src/host/image/build-image.ts';
 import { repositoryRoot } from '../../src/host/image/repository.ts';
 import { VmAuthority } from '../../src/host/vm-authority.ts';
+import type { TestHost } from '../net/test-host.ts';
 import { JsonProcess, type StatusLine } from './json-process.ts';
+import { RedisConnection } from './redis-connection.ts';
 
 const MEMORY_BYTES = 256 * 1024 * 1024;
 const MAC = '525400123456';
+/** Unless the kernel's command line names another one [src/host/image/guest/demo-rc.sh]. */
+const GUEST_ADDRESS = '10.0.2.15';
+const LOOPBACK = '127.0.0.1';
 
 export interface HostView {
   readonly name: string;
@@ -37,6 +42,16 @@ export interface SavedGuest {
   readonly machine: object;
 }
 
+/** Machines of their own for the parts of a pair; the guest's interface is on the TAP of this name there, without a switch. */
+export interface Places {
+  readonly a: TestHost;
+  readonly b: TestHost;
+  readonly disks: TestHost;
+  /** Has an address in the guest's network. */
+  readonly client: TestHost;
+  readonly tap: string;
+}
+
 export interface ProtectedGuestOptions {
   /** Goes on from here instead of booting. */
   readonly from?: SavedGuest;
@@ -50,6 +65,8 @@ export interface ProtectedGuestOptions {
   readonly serviceVia?: (host: string, service: 'disks' | 'switch', address: string) => Promise<string>;
   /** Pins everything to one processor, and host B to another one. */
   readonly cores?: { readonly all: number; readonly backup: number };
+  /** Instead of this machine for everything. */
+  readonly places?: Places | undefined;
   /** Of the logging channel. TLS, and no compression, unless told otherwise. */
   readonly channel?: { readonly security?: 'none'; readonly compress?: boolean };
 }
@@ -64,6 +81,7 @@ export class ProtectedGuest {
   readonly lagsMs: number[] = [];
   readonly #folder: string;
   readonly #services: readonly JsonProcess[];
+  readonly #client: TestHost | undefined;
   /** What the guest's machine is, for whoever saves it. */
   readonly machine: object;
   readonly disk: string;
@@ -80,7 +98,14 @@ export class ProtectedGuest {
     services: readonly JsonProcess[],
     hosts: [HostView, HostView],
     ports: number[],
-    guest: { channel: string; machine: object; disk: string; network: string; launch: LaunchHost },
+    guest: {
+      channel: string;
+      machine: object;
+      disk: string;
+      network: string;
+      launch: LaunchHost;
+      client: TestHost | undefined;
+    },
   ) {
     this.#folder = folder;
     this.#services = services;
@@ -91,6 +116,7 @@ export class ProtectedGuest {
     this.machine = guest.machine;
     this.disk = guest.disk;
     this.network = guest.network;
+    this.#client = guest.client;
     for (const host of hosts) host.process.listen((line) => this.#follow(host, line));
   }
 
@@ -100,12 +126,14 @@ export class ProtectedGuest {
     started: (undo: () => Promise<void>) => void,
     options: ProtectedGuestOptions = {},
   ): Promise<ProtectedGuest> {
-    const { from, cores } = options;
+    const { from, cores, places } = options;
+    const services: JsonProcess[] = [];
     const folder = await mkdtemp(join(tmpdir(), 'lockstep-guest-'));
     const processes: JsonProcess[] = [];
     started(async () => {
       // Hosts first: a guest that loses its disk server would only report it.
-      await Promise.all(processes.slice(2).map((each) => each.end('SIGTERM')));
+      const hosts = processes.filter((each) => !services.includes(each));
+      await Promise.all(hosts.map((each) => each.end('SIGTERM')));
       await Promise.all(processes.map((each) => each.end()));
       await rm(folder, { recursive: true, force: true });
     });
@@ -114,6 +142,7 @@ export class ProtectedGuest {
       script: string,
       args: (own: string) => Promise<string[]> | string[],
       program = join(repositoryRoot(), 'dist'),
+      place?: TestHost,
     ) => {
       const own = join(folder, name.replaceAll(' ', '-'));
       await mkdir(own);
@@ -123,30 +152,38 @@ export class ProtectedGuest {
         await args(own),
         own,
         name === 'host B' ? cores?.backup : cores?.all,
+        place && ((command) => place.command(command)),
       );
       processes.push(launched);
       return launched;
     };
     const listening = async (service: JsonProcess) => {
       const line = await service.first(({ kind }) => kind === 'listening');
-      return `127.0.0.1:${Number(line.port)}`;
+      return `${line.host}:${Number(line.port)}`;
     };
 
     const service = ['--port', '0', '--json', '--until-stdin-ends'];
     const pristineDisk = from?.disk ?? image.disk ?? '';
     let disk = '';
-    const disks = await launch('disk server', 'cli/main.js', async (own) => {
+    const serveDisk = async (own: string) => {
       disk = join(own, 'disk.img');
       await copyFile(pristineDisk, disk, constants.COPYFILE_FICLONE);
-      return ['disk', 'serve', `vda=${disk}`, ...service];
-    });
+      return ['disk', 'serve', `vda=${disk}`, '--host', places?.disks.address ?? LOOPBACK, ...service];
+    };
+    const disks = await launch('disk server', 'cli/main.js', serveDisk, undefined, places?.disks);
+    services.push(disks);
     const diskAddress = await listening(disks);
     const [redisPort = 0, httpPort = 0, channelPort = 0] = await freePorts(3);
     const forwards = ['--forward', `tcp:${redisPort}:6379`, '--forward', `tcp:${httpPort}:80`];
-    const network = await launch('switch', 'cli/main.js', () => ['switch', 'start', ...service, ...forwards]);
-    const networkAddress = await listening(network);
+    let networkAddress = '';
+    if (!places) {
+      const startSwitch = () => ['switch', 'start', ...service, ...forwards];
+      const network = await launch('switch', 'cli/main.js', startSwitch);
+      services.push(network);
+      networkAddress = await listening(network);
+    }
 
-    const channel = `127.0.0.1:${channelPort}`;
+    const channel = `${places?.b.address ?? LOOPBACK}:${channelPort}`;
     const machine = from?.machine ?? {
       memoryBytes: options.memoryBytes ?? MEMORY_BYTES,
       disks: [{ capacity: (await stat(pristineDisk)).size, readOnly: false, serial: 'lockstep-0' }],
@@ -169,15 +206,16 @@ export class ProtectedGuest {
         const credentials = join(own, 'channel.json');
         await writeFile(credentials, JSON.stringify(await authority.issue()), { mode: 0o600 });
         const channel = options.channel?.security ? options.channel : { ...options.channel, credentials };
-        const services = {
+        const world = {
           storage: { address: await via(name, 'disks', diskAddress), disks: ['vda'] },
-          network: await via(name, 'switch', networkAddress),
+          network: places ? { taps: [places.tap] } : await via(name, 'switch', networkAddress),
         };
-        const whole = { ...common, ...services, ...config, channel };
+        const whole = { ...common, ...world, ...config, channel };
         await writeFile(file, JSON.stringify(whole), { mode: 0o600 });
         return [file];
       };
-      const launched = await launch(`host ${name}`, 'host/vm-process.js', configured, program);
+      const place = name === 'A' ? places?.a : name === 'B' ? places?.b : undefined;
+      const launched = await launch(`host ${name}`, 'host/vm-process.js', configured, program, place);
       const view: HostView = {
         name,
         process: launched,
@@ -196,8 +234,14 @@ export class ProtectedGuest {
     const reached = (await options.channelVia?.(channel)) ?? channel;
     const protect = options.protectAtStart === false ? undefined : reached;
     const primary = await host('A', { role: 'primary', ...start, protect });
-    const services = [disks, network];
-    const guest = { channel: reached, machine, disk, network: networkAddress, launch: host };
+    const guest = {
+      channel: reached,
+      machine,
+      disk,
+      network: networkAddress,
+      launch: host,
+      client: places?.client,
+    };
     return new ProtectedGuest(folder, services, [primary, backup], [redisPort, httpPort], guest);
   }
 
@@ -209,6 +253,12 @@ export class ProtectedGuest {
     this.#others.push(view);
     view.process.listen((line) => this.#follow(view, line));
     return { view, address };
+  }
+
+  /** A new connection to the guest's redis, from where its clients are. */
+  async redis(): Promise<RedisConnection> {
+    if (this.#client === undefined) return RedisConnection.open(this.redisPort);
+    return RedisConnection.on(await this.#client.connect({ host: GUEST_ADDRESS, port: 6379 }));
   }
 
   /** Attaches host B to host A. */

@@ -1,0 +1,136 @@
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Fault } from '../bench/chaos/fault.ts';
+import { chaosRound } from '../bench/chaos/round.ts';
+import { sharedMs } from '../src/host/host-clock.ts';
+import { buildImage, type GuestImage } from '../src/host/image/build-image.ts';
+import { repositoryRoot } from '../src/host/image/repository.ts';
+import type { TestHost } from '../tools/net/test-host.ts';
+import { TestNetwork } from '../tools/net/test-network.ts';
+import { savedGuest } from '../tools/pair/saved-guest.ts';
+import { LockstepProcess, lockstep } from './lockstep-process.ts';
+import { ping } from './ping.ts';
+
+const missing = TestNetwork.impossible();
+const MINUTES = 60_000;
+const MACHINE = {
+  memoryBytes: 64 * 2 ** 20,
+  disks: [],
+  startEpochSeconds: 0,
+  seed: '0'.repeat(64),
+  debugExit: false,
+};
+
+/** Whole guests behind TAPs, on hosts of their own (tools/net). */
+describe.skipIf(missing !== undefined)(
+  `a guest behind a TAP${missing ? `: skipped, ${missing}` : ''}`,
+  () => {
+    let network: TestNetwork;
+    let a: TestHost;
+    let b: TestHost;
+    let disks: TestHost;
+    let client: TestHost;
+
+    beforeAll(async () => {
+      network = await TestNetwork.create();
+      a = await network.host('a');
+      b = await network.host('b');
+      disks = await network.host('disks');
+      client = await network.host('client');
+      for (const host of [a, b]) await host.addTap('t0');
+      await client.namespace.ip('address add 10.0.2.77/24 dev br0');
+    });
+
+    afterAll(() => network?.close());
+
+    it(
+      'lockstep run --net tap:NAME: the guest and another host ping each other, up to the MTU',
+      async () => {
+        const { kernel, initrd } = await image('boot');
+        const guest = new LockstepProcess(
+          [
+            ...['run', '--kernel', kernel, '--initrd', initrd, '--memory', '128M', '--net', 'tap:t0'],
+            ...['--append', 'console=ttyS0 lockstep.shell=1', '--no-reboot'],
+          ],
+          { place: a },
+        );
+        await guest.says('LOCKSTEP-BOOT-READY');
+        const type = (text: string) => guest.child.stdin.write(`${text}\n`);
+        // What the shell echoes is not what it prints.
+        type('ip link set eth0 up; ip address add 10.0.2.15/24 dev eth0; echo up-$((6*7))');
+        await guest.says('up-42');
+        for (const bytes of [0, 56, 1472]) expect(await ping(client, '10.0.2.15', 5, bytes)).toBe(5);
+        type('ping -c 3 -s 1400 10.0.2.77 && echo pinged-$((6*7))');
+        await guest.says('pinged-42');
+        type('poweroff -f');
+        expect((await guest.ended).code).toBe(0);
+      },
+      3 * MINUTES,
+    );
+
+    it('a TAP that cannot be had is one line, for run and for a VM process', async () => {
+      const { kernel } = await image('boot');
+      const reason =
+        /interface br0 is there and is no TAP with one queue: name another one, or ip tuntap add/;
+      const run = await lockstep(['run', '--kernel', kernel, '--net', 'tap:br0'], { place: a });
+      expect(run.code).toBe(2);
+      expect(run.stderr).toMatch(reason);
+      expect(run.stderr.trim().split('\n').length).toBe(1);
+      const config = {
+        role: 'primary',
+        vm: 'v',
+        machine: { ...MACHINE, nics: [{ mac: '525400000001' }, { mac: '525400000002' }] },
+        boot: { kernel },
+        network: { taps: ['br0', 't0'] },
+      };
+      const script = join(repositoryRoot(), 'dist/src/host/vm-process.js');
+      const [program = '', ...words] = a.command([process.execPath, script, JSON.stringify(config)]);
+      const host = spawnSync(program, words, { encoding: 'utf8' });
+      expect(host.status).toBe(2);
+      expect(host.stderr).toMatch(reason);
+      expect(host.stderr.trim().split('\n').length).toBe(1);
+    });
+
+    it(
+      'a pair on two hosts, SIGKILL of the primary under load: no connection and nothing acknowledged is lost, and the bridge has the address behind the survivor',
+      async () => {
+        const demo = await image('demo');
+        const from = await savedGuest(demo, () => undefined);
+        const { nics } = from.machine as { nics: readonly { mac: string }[] };
+        const mac = nics[0]!.mac.replace(/..(?!$)/g, '$&:');
+        const seenBehind: (string | undefined)[] = [];
+        const kill: Fault = {
+          name: 'kill',
+          summary: 'SIGKILL of the primary, whose address is looked up before',
+          weight: 1,
+          survivor: 'B',
+          async inflict({ guest }) {
+            seenBehind.push((await network.whereIs(mac))?.name);
+            guest.hosts[0].process.kill();
+            return sharedMs();
+          },
+        };
+        const places = { a, b, disks, client, tap: 't0' };
+        const round = await chaosRound({ image: demo, from, cores: {}, places }, kill, 'tap');
+        seenBehind.push((await network.whereIs(mac))?.name);
+        expect(round).toMatchObject({
+          wrong: [],
+          connectionsLost: 0,
+          acknowledgedWritesLost: 0,
+          unknownOutcomes: 0,
+          notLinearizable: [],
+        });
+        // A host without a processor for too long is suspected before anybody kills it: then whoever won goes on.
+        expect(seenBehind).toEqual(round.fault === 'kill' ? ['a', 'b'] : [round.survivor.toLowerCase()]);
+      },
+      10 * MINUTES,
+    );
+  },
+);
+
+async function image(name: 'boot' | 'demo'): Promise<GuestImage> {
+  const built = await buildImage(name, { progress: () => undefined });
+  if (!built.ok) throw new Error(built.error);
+  return built.value;
+}
