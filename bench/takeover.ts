@@ -1,8 +1,10 @@
+import { TestNetwork } from '../tools/net/test-network.ts';
+import { PairNetwork } from '../tools/pair/pair-network.ts';
 import { type Bench, type BenchOptions, type BenchResult, median, percentile, rounded } from './bench.ts';
 import { Dice } from './chaos/dice.ts';
 import { FAULTS, faultOf } from './chaos/fault.ts';
-import { chaosRound, type RoundResult, WARM_MS_MAX } from './chaos/round.ts';
-import { prepare } from './pair-rounds.ts';
+import { type ChaosGround, chaosRound, type RoundResult, WARM_MS_MAX } from './chaos/round.ts';
+import { type Ground, prepare } from './pair-rounds.ts';
 
 /** Issue-level demand: the clients together ask at least this often. */
 const REQUESTS_PER_SECOND_MIN = 100;
@@ -15,13 +17,14 @@ export const takeover: Bench = {
   settings: {
     seed: 'TEXT: which faults come at which moments; the same text gives the same plan',
     warm: 'MS: how long the fault waits at most for a pair that keeps up with the load',
+    net: 'tap: on hosts made of network namespaces, the guest on their TAPs; needs root, and --fault with one that needs no relay',
     fault: `NAME: only this one (${FAULTS.map(({ name }) => name).join(', ')})`,
   },
   run: runTakeover,
 };
 
 async function runTakeover({ say, rounds, settings }: BenchOptions): Promise<BenchResult> {
-  const { seed = '1', fault: only, warm = String(WARM_MS_MAX) } = settings;
+  const { seed = '1', fault: only, warm = String(WARM_MS_MAX), net = 'user' } = settings;
   const chosen = FAULTS.filter(({ name }) => only === undefined || name === only);
   const failure = (complaint: string): BenchResult => ({
     bench: 'takeover',
@@ -32,17 +35,40 @@ async function runTakeover({ say, rounds, settings }: BenchOptions): Promise<Ben
   });
   if (!/^\d+$/.test(warm)) return failure('--warm takes milliseconds');
   if (chosen.length === 0) return failure(`there is no fault named ${only}`);
+  if (net !== 'user' && net !== 'tap') return failure(`--net ${net} is unknown: user or tap`);
+  if (net === 'tap' && (only === undefined || chosen.some(({ viaRelay }) => viaRelay)))
+    return failure('--net tap needs --fault with a fault that needs no relay, such as kill');
+  const impossible = net === 'tap' ? TestNetwork.impossible() : undefined;
+  if (impossible !== undefined) return failure(`--net tap: ${impossible}`);
   const ground = await prepare(say);
   if (!ground.ok) return failure(ground.error);
-  const complaints = [...ground.value.complaints];
+  const hosts = net === 'tap' ? await PairNetwork.create() : undefined;
+  try {
+    return await runRounds({ ...ground.value, places: hosts?.places }, { say, rounds, seed, only, warm });
+  } finally {
+    await hosts?.close();
+  }
+}
+
+interface Plan extends Pick<BenchOptions, 'say' | 'rounds'> {
+  readonly seed: string;
+  readonly only: string | undefined;
+  readonly warm: string;
+}
+
+async function runRounds(
+  ground: ChaosGround & Pick<Ground, 'complaints'>,
+  { say, rounds, seed, only, warm }: Plan,
+): Promise<BenchResult> {
+  const complaints = [...ground.complaints];
   const results: RoundResult[] = [];
   // A cut may be survived by host A, so there are more rounds than takeovers.
   const tookOver = () => results.filter(isTakeover).length;
   for (let round = 0; tookOver() < rounds && round < 2 * rounds + 5; round++) {
-    const fault = only === undefined ? faultOf(round, seed, (text) => new Dice(text)) : chosen[0]!;
+    const fault = FAULTS.find(({ name }) => name === only) ?? faultOf(round, seed, (text) => new Dice(text));
     const roundSeed = `${seed}/${round}`;
     try {
-      const result = await chaosRound(ground.value, fault, roundSeed, Number(warm));
+      const result = await chaosRound(ground, fault, roundSeed, Number(warm));
       results.push(result);
       const wrong = wrongOf(result);
       complaints.push(...wrong.map((line) => `round ${round} (${fault.name}, seed ${roundSeed}): ${line}`));

@@ -8,6 +8,7 @@ import { buildImage, type GuestImage } from '../src/host/image/build-image.ts';
 import { repositoryRoot } from '../src/host/image/repository.ts';
 import type { TestHost } from '../tools/net/test-host.ts';
 import { TestNetwork } from '../tools/net/test-network.ts';
+import { PairNetwork } from '../tools/pair/pair-network.ts';
 import { savedGuest } from '../tools/pair/saved-guest.ts';
 import { LockstepProcess, lockstep } from './lockstep-process.ts';
 import { ping } from './ping.ts';
@@ -26,23 +27,16 @@ const MACHINE = {
 describe.skipIf(missing !== undefined)(
   `a guest behind a TAP${missing ? `: skipped, ${missing}` : ''}`,
   () => {
-    let network: TestNetwork;
+    let hosts: PairNetwork;
     let a: TestHost;
-    let b: TestHost;
-    let disks: TestHost;
     let client: TestHost;
 
     beforeAll(async () => {
-      network = await TestNetwork.create();
-      a = await network.host('a');
-      b = await network.host('b');
-      disks = await network.host('disks');
-      client = await network.host('client');
-      for (const host of [a, b]) await host.addTap('t0');
-      await client.namespace.ip('address add 10.0.2.77/24 dev br0');
+      hosts = await PairNetwork.create();
+      ({ a, client } = hosts.places);
     });
 
-    afterAll(() => network?.close());
+    afterAll(() => hosts?.close());
 
     it(
       'lockstep run --net tap:NAME: the guest and another host ping each other, up to the MTU',
@@ -60,7 +54,7 @@ describe.skipIf(missing !== undefined)(
         // What the shell echoes is not what it prints.
         type('ip link set eth0 up; ip address add 10.0.2.15/24 dev eth0; echo up-$((6*7))');
         await guest.says('up-42');
-        for (const bytes of [0, 56, 1472]) expect(await ping(client, '10.0.2.15', 5, bytes)).toBe(5);
+        for (const bytes of [0, 56, 1472]) expect(await ping(client, '10.0.2.15', 5, { bytes })).toBe(5);
         type('ping -c 3 -s 1400 10.0.2.77 && echo pinged-$((6*7))');
         await guest.says('pinged-42');
         type('poweroff -f');
@@ -106,12 +100,12 @@ describe.skipIf(missing !== undefined)(
           weight: 1,
           survivor: 'B',
           async inflict({ guest }) {
-            seenBehind.push((await network.whereIs(mac))?.name);
+            seenBehind.push((await hosts.network.whereIs(mac))?.name);
             guest.hosts[0].process.kill();
             return sharedMs();
           },
         };
-        const places = { a, b, disks, client, tap: 't0' };
+        const { network, places } = hosts;
         const round = await chaosRound({ image: demo, from, cores: {}, places }, kill, 'tap');
         seenBehind.push((await network.whereIs(mac))?.name);
         expect(round).toMatchObject({

@@ -104,7 +104,7 @@ describe.skipIf(missing !== undefined)(
       // The kernel takes up to a second to tell the bridge that a carrier is gone: that of the test before.
       await until(async () => (await stateOf(a, 't0')) === 'disabled');
       port.send(0, early, 1n);
-      expect(await ping(client, ADDRESS_TEXT, 1)).toBe(0);
+      expect(await ping(client, ADDRESS_TEXT, 1, { seconds: 1 })).toBe(0);
       expect(guest.frames).toBe(0);
 
       port.open(epoch(1));
@@ -116,11 +116,11 @@ describe.skipIf(missing !== undefined)(
       port.send(0, late, 3n);
       await until(async () => (await stateOf(a, 't0')) === 'disabled');
       const { frames } = guest;
-      expect(await ping(client, ADDRESS_TEXT, 1)).toBe(0);
+      expect(await ping(client, ADDRESS_TEXT, 1, { seconds: 1 })).toBe(0);
       await closed;
       port.send(0, late, 4n);
       port.open(epoch(2));
-      expect(await ping(client, ADDRESS_TEXT, 1)).toBe(0);
+      expect(await ping(client, ADDRESS_TEXT, 1, { seconds: 1 })).toBe(0);
       expect(guest.frames).toBe(frames);
       expect(sent.map(watch.saw)).toEqual([0, 1, 0]);
     });
@@ -133,7 +133,7 @@ describe.skipIf(missing !== undefined)(
       // For a moment the bridge goes on forwarding to a port without a carrier.
       const port = attach(a);
       const guest = answering(port);
-      await ping(client, ADDRESS_TEXT, 1);
+      await ping(client, ADDRESS_TEXT, 1, { seconds: 1 });
       await until(async () => (await stateOf(a, 't0')) === 'disabled');
       port.open(epoch(2));
       await until(async () => (await stateOf(a, 't0')) === 'forwarding');
@@ -201,12 +201,11 @@ describe.skipIf(missing !== undefined)(
       port.open(epoch(1));
       port.announce(0, MAC);
       const own = [announcement(MAC), gratuitousArp(MAC, ADDRESS)];
-      await until(() => own.every((frame) => watch.saw(frame) === 5));
+      await until(() => own.every((frame) => watch.saw(frame) >= 5));
       const second = gratuitousArp(MAC, Uint8Array.of(10, 77, 0, 101));
       port.send(0, second, 1n);
       port.announce(0, MAC);
-      await until(() => watch.saw(second) === 6);
-      expect(own.map(watch.saw)).toEqual([10, 10]);
+      await until(() => [second, ...own].every((frame) => watch.saw(frame) >= 6));
     });
 
     it('after a takeover the bridges have the address behind the survivor, and neighbours hear of it', async () => {
@@ -233,16 +232,19 @@ describe.skipIf(missing !== undefined)(
       const port = attach(a);
       port.open(epoch(1));
       port.announce(0, MAC);
-      await until(() => watch.saw(announcement(MAC)) === 2);
+      await until(() => watch.saw(announcement(MAC)) >= 2);
       await port.close();
-      const marker = gratuitousArp(MAC, ADDRESS);
       const next = attach(a);
       next.open(epoch(1));
-      // Longer than what was left of the announcements.
+      // Whoever sees the mark has seen what went before it.
+      const seenAt = async (mark: Uint8Array) => {
+        next.send(0, mark, 1n);
+        await until(() => watch.saw(mark) === 1);
+        return watch.saw(announcement(MAC));
+      };
+      const seen = await seenAt(gratuitousArp(MAC, Uint8Array.of(10, 77, 0, 1)));
       await new Promise((resolve) => setTimeout(resolve, 800));
-      next.send(0, marker, 1n);
-      await until(() => watch.saw(marker) === 1);
-      expect(watch.saw(announcement(MAC))).toBe(2);
+      expect(await seenAt(gratuitousArp(MAC, Uint8Array.of(10, 77, 0, 2)))).toBe(seen);
     });
 
     it('says once that its interface is down or was removed, and goes on', async () => {

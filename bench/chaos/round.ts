@@ -71,7 +71,7 @@ class Timeline {
 
 /** `places`: hosts of their own for all parts, instead of this machine. */
 export interface ChaosGround extends Pick<Ground, 'image' | 'from' | 'cores'> {
-  readonly places?: Places;
+  readonly places?: Places | undefined;
 }
 
 /** One pair from the saved guest, one load, one fault, one judgement. */

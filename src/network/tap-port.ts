@@ -13,8 +13,11 @@ export interface TapPortOptions {
   readonly say: (line: string) => void;
 }
 
-/** When an announcement is repeated: any of them may be lost, and a switch may be slow to see the link. */
-const ANNOUNCED_AFTER_MS = [0, 50, 150, 350, 750] as const;
+/**
+ * When an announcement is made again: any may be lost, a switch may be slow to see the link, and an old primary that was
+ * stopped draws the address to itself by what it lets out when it comes back.
+ */
+const ANNOUNCED_AFTER_MS = [0, 50, 150, 350, 750, 3_000, 10_000] as const;
 /** The kernel tells the bridge of a carrier within a millisecond or so; frames wait until it has. */
 const LOOK_AGAIN_MS = 1;
 const HELD_FRAMES_MAX = 256;
