@@ -2,6 +2,8 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { RedisClients } from '../bench/chaos/redis-clients.ts';
+import { judge } from '../bench/chaos/redis-history.ts';
+import { callApi, followApi } from '../src/host/daemon/api-client.ts';
 import { buildImage } from '../src/host/image/build-image.ts';
 import { runLockstep } from '../tools/cluster/cluster-host.ts';
 import { TestCluster, until } from '../tools/cluster/test-cluster.ts';
@@ -125,6 +127,22 @@ describe('three hosts of one cluster', () => {
   );
 
   test(
+    'a VM whose fault tolerance is suspended moves too, and stays unprotected until it is resumed',
+    async () => {
+      const { primaryHost } = await host('a').vm('web');
+      const other = cluster.hosts.find(({ name }) => name !== primaryHost)!.name;
+      await host('a').do('ft', 'suspend', 'web');
+      await host('b').do('vm', 'migrate', 'web', '--to', other);
+      const moved = await web('web is not alone', ({ instances }) => instances.length === 1);
+      expect([moved.primaryHost, moved.protection]).toEqual([other, 'Not Protected: Disabled']);
+      await served();
+      await host('a').do('ft', 'resume', 'web', '--wait');
+      await served();
+    },
+    SLOW,
+  );
+
+  test(
     "a daemon's death is nothing to its VMs, and the next daemon finds them again",
     async () => {
       const { primaryHost } = await host('a').vm('web');
@@ -159,9 +177,33 @@ describe('three hosts of one cluster', () => {
     SLOW,
   );
 
-  test('the console is shown from any host, and takes what is typed', async () => {
-    const answer = JSON.parse(await host('c').do('vm', 'stats', 'web', '--json')) as { role?: string };
-    expect(answer.role).toBe('primary');
+  test(
+    'the console is shown by any host, and takes what is typed',
+    async () => {
+      const { primaryHost } = await host('a').vm('web');
+      const other = cluster.hosts.find(({ name }) => name !== primaryHost)!;
+      const at = { socket: other.socket };
+      const leave = new AbortController();
+      let shown = '';
+      const following = followApi(at, '/v1/vms/web/console', (text) => (shown += text), leave.signal);
+      const typed = await callApi(at, 'POST', '/v1/vms/web/console', { text: '\necho answer-$((40 + 2))\n' });
+      expect(typed).toEqual({ ok: true, value: {} });
+      await until(
+        30_000,
+        () => `the console shows ${JSON.stringify(shown.slice(-200))}`,
+        () => shown.includes('answer-42'),
+      );
+      leave.abort();
+      await following;
+    },
+    SLOW,
+  );
+
+  test('figures of the primary are told by any host', async () => {
+    for (const { name } of cluster.hosts) {
+      const figures = JSON.parse(await host(name).do('vm', 'stats', 'web', '--json')) as { role?: string };
+      expect(figures.role).toBe('primary');
+    }
   });
 
   test(
@@ -237,6 +279,12 @@ describe('three hosts of one cluster', () => {
   test(
     'a guest that switches itself off stays off',
     async () => {
+      const { history, lists } = await clients.finish();
+      expect(judge(history, lists)).toEqual({
+        unknownOutcomes: 0,
+        acknowledgedWritesLost: 0,
+        notLinearizable: [],
+      });
       await host('a').do('vm', 'stop', 'web', '--force');
       const off = await web(
         'web is not off',

@@ -64,7 +64,9 @@ export function addHostVerbs(program: Command): void {
           `host ${known.name} of the cluster in ${known.store}; API on ${known.socket} and https://${known.api}`,
         );
       await asked;
-      await stop();
+      const left = await stop();
+      if (left > 0 && !json)
+        console.log(`${left} VM processes run on; the next lockstep host start finds them`);
     });
   withHost(host.command('status'))
     .description('the host and its VM processes')

@@ -1,4 +1,3 @@
-import { chmodSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import type { StatusLines } from './status-lines.ts';
@@ -19,13 +18,10 @@ export function listenForControl(
 ): void {
   const server = createServer((socket) => serve(socket, lines, obey));
   server.once('error', (error) => refused(`control: cannot listen on ${path}: ${error.message}`));
-  // Nobody else can connect in between: the umask keeps the socket closed to others from its first moment.
+  // The socket is made in this call, and closed to others from its first moment.
   const before = process.umask(0o177);
-  server.listen(path, () => {
-    process.umask(before);
-    chmodSync(path, 0o600);
-    ready();
-  });
+  server.listen(path, ready);
+  process.umask(before);
 }
 
 function serve(socket: Socket, lines: StatusLines, obey: (line: string) => void): void {

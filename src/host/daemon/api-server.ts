@@ -8,9 +8,10 @@ import { failed, ok, type Result } from '../../base/result.ts';
 import type { HostPort } from '../../transport/address.ts';
 import { FT_VERBS, type FtVerb, type HealthView, POWER_VERBS, type PowerVerb } from '../api.ts';
 import { followApi } from './api-client.ts';
+import { noSuchVm } from './cluster-member.ts';
 import { clusterView, hostView, vmView } from './cluster-view.ts';
 import type { HostCertificate } from './host-certificate.ts';
-import { type HostDaemon, noSuchVm } from './host-daemon.ts';
+import type { HostDaemon } from './host-daemon.ts';
 import { VM_FILE } from './vm-file.ts';
 import type { VmVerbs } from './vm-verbs.ts';
 
@@ -33,14 +34,11 @@ export async function serveOnSocket(options: ApiOptions, path: string): Promise<
   const server = fastify({ bodyLimit: BODY_BYTES_MAX, forceCloseConnections: true });
   await addRoutes(server, options);
   await rm(path, { force: true });
-  const before = process.umask(0o177);
   try {
     await server.listen({ path });
     return ok(server);
   } catch (error) {
     return failed(`the API cannot listen on ${path}: ${(error as Error).message}`);
-  } finally {
-    process.umask(before);
   }
 }
 
@@ -114,21 +112,21 @@ function addHostRoutes(server: FastifyInstance, { daemon, storeName }: ApiOption
       build: daemon.build,
       pid: process.pid,
       instances: daemon.instances.all.length,
-      storeTrouble: daemon.trouble,
+      storeTrouble: daemon.member.trouble,
     }),
   );
   server.get('/v1/cluster', { schema: { summary: 'Hosts and VMs, with their states and why' } }, async () => {
-    await daemon.read();
-    return clusterView(daemon.reading.content, storeName, daemon.trouble);
+    await daemon.member.read();
+    return clusterView(daemon.member.reading.content, storeName, daemon.member.trouble);
   });
   server.get('/v1/host', { schema: { summary: 'This host and its VM processes' } }, async () => {
-    await daemon.read();
-    const { content } = daemon.reading;
+    await daemon.member.read();
+    const { content } = daemon.member.reading;
     const own = content.hosts.find(({ name }) => name === daemon.name);
     return {
       ...(own && hostView(content, own)),
       name: daemon.name,
-      storeTrouble: daemon.trouble,
+      storeTrouble: daemon.member.trouble,
       processes: daemon.instances.all.map(({ view }) => view),
     };
   });
@@ -158,8 +156,8 @@ type VmRequest = { Params: { vm: string } };
 
 function addVmRoutes(server: FastifyInstance, { daemon, verbs }: ApiOptions): void {
   const content = async () => {
-    await daemon.read();
-    return daemon.reading.content;
+    await daemon.member.read();
+    return daemon.member.reading.content;
   };
   server.get('/v1/vms', { schema: { summary: 'All VMs of the cluster' } }, async () => {
     const found = await content();
@@ -181,7 +179,7 @@ function addVmRoutes(server: FastifyInstance, { daemon, verbs }: ApiOptions): vo
       const found = await content();
       const vm = found.vms.find(({ name }) => name === request.params.vm);
       if (vm === undefined) return reply.code(404).send({ error: noSuchVm(request.params.vm) });
-      const file = daemon.reading.vms.get(vm.name)?.value.definition;
+      const file = daemon.member.reading.vms.get(vm.name)?.value.definition;
       return { ...vmView(found, vm), file };
     },
   );
@@ -277,10 +275,29 @@ function addVmRoutes(server: FastifyInstance, { daemon, verbs }: ApiOptions): vo
 
 type InstanceRequestOf<Body = unknown> = { Params: { id: string }; Body: Body };
 
+const INSTANCE_REQUEST = {
+  type: 'object',
+  properties: { kind: { enum: ['primary', 'backup'] }, vm: { type: 'string' } },
+  required: ['kind', 'vm'],
+  if: { properties: { kind: { const: 'backup' } } },
+  // The rest of `shared` is checked by the process that is started with it.
+  // biome-ignore lint/suspicious/noThenProperty: a word of JSON Schema
+  then: {
+    required: ['shared'],
+    properties: {
+      shared: {
+        type: 'object',
+        properties: { processBytes: { type: 'integer', minimum: 1 } },
+        required: ['processBytes'],
+      },
+    },
+  },
+};
+
 /** What daemons ask of each other. */
 function addInstanceRoutes(server: FastifyInstance, { daemon }: ApiOptions): void {
   const hide = true;
-  server.post('/v1/instances', { schema: { hide } }, async (request, reply) => {
+  server.post('/v1/instances', { schema: { hide, body: INSTANCE_REQUEST } }, async (request, reply) => {
     const started = await daemon.start(request.body as never);
     return started.ok ? started.value : answer(reply, started);
   });

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { failed, ok, type Result } from '../../base/result.ts';
 import type { ClusterStore } from '../../storage/cluster-store.ts';
 import { DirectoryClusterStore } from '../../storage/directory-cluster-store.ts';
+import { EtcdClusterStore } from '../../storage/etcd-cluster-store.ts';
 import { formatHostPort, parseHostPort } from '../../transport/address.ts';
 import type { ApiEvent } from '../api.ts';
 import { serveOnSocket, serveOnTcp } from './api-server.ts';
@@ -33,8 +34,8 @@ export interface RunningHost {
   readonly api: string;
   readonly store: string;
   readonly state: string;
-  /** The daemon ends, its VM processes live on. */
-  stop(): Promise<void>;
+  /** The daemon ends; so many VM processes live on. */
+  stop(): Promise<number>;
 }
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
@@ -69,9 +70,9 @@ export async function startHost(options: HostOptions): Promise<Result<RunningHos
   });
   if (!daemon.ok) return daemon;
   const { value } = daemon;
-  await writeFile(state.value.file('token'), value.token, { mode: 0o600 });
+  await writeFile(state.value.file('token'), value.member.token, { mode: 0o600 });
   const api = { daemon: value, verbs: new VmVerbs(value), storeName: cluster.value.name };
-  const tcp = await serveOnTcp(api, listen.value, certificate.value, value.token);
+  const tcp = await serveOnTcp(api, listen.value, certificate.value, value.member.token);
   if (!tcp.ok) {
     await value.stop();
     return tcp;
@@ -90,9 +91,11 @@ export async function startHost(options: HostOptions): Promise<Result<RunningHos
     store: cluster.value.name,
     state: state.value.path,
     stop: async () => {
+      const left = value.instances.all.length;
       await value.stop();
       await Promise.all([tcp.value.server.close(), socket.value.close()]);
       lock.value.release();
+      return left;
     },
   });
 }
@@ -106,5 +109,8 @@ function clusterStore(text: string): Result<{ store: ClusterStore; name: string 
     }
     return ok({ store: new DirectoryClusterStore({ path: text }), name: `directory ${text}` });
   }
-  return failed('--cluster etcd: is not built yet: name a directory that all hosts have');
+  const endpoints = text.slice('etcd:'.length).split(',');
+  const right = endpoints.every((url) => /^https?:\/\/[^/]+/.test(url));
+  if (!right) return failed(`--cluster ${text} is wrong: write etcd:http://10.0.0.1:2379,http://10.0.0.2:2379`);
+  return ok({ store: new EtcdClusterStore({ endpoints }), name: `etcd ${endpoints.join(', ')}` });
 }

@@ -15,7 +15,7 @@ export interface InstancesEvents {
   /** What another daemon could want to know has changed. */
   changed(): void;
   /** The primary of a VM wants a host for a backup. */
-  wantsBackup(instance: VmInstance, except: readonly string[]): void;
+  wantsBackup(instance: VmInstance): void;
   /** `reason`: how the process said goodbye. */
   ended(vm: string, role: 'primary' | 'backup', reason: string): void;
 }
@@ -149,8 +149,7 @@ export class Instances {
 
   #report(instance: VmInstance, line: ReportLine): void {
     if (line.kind === 'find-host') {
-      const except = Array.isArray(line.except) ? line.except.map(String) : [];
-      this.#events.wantsBackup(instance, except);
+      this.#events.wantsBackup(instance);
     } else if (line.kind === 'state') {
       this.#log.add(String(line.state), `${line.role}, ${line.protection}: ${line.detail}`, instance.vm);
       this.#events.changed();

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { failed, ok, type Result } from '../../base/result.ts';
 import { InodeLock } from '../../storage/inode-lock.ts';
@@ -28,6 +28,8 @@ export class StateFolder {
       );
     try {
       await mkdir(join(path, 'instances'), { recursive: true, mode: 0o700 });
+      // Whoever can enter it can give orders: the sockets in it ask nobody who he is.
+      await chmod(path, 0o700);
     } catch (error) {
       return failed(`--state ${path} cannot be made: ${(error as Error).message}`);
     }

@@ -65,7 +65,7 @@ export const VM_FILE = z
           z.strictObject({ kind: z.literal('etcd'), endpoints: z.array(url).min(1, 'names no endpoint') }),
           z.strictObject({ kind: z.literal('directory'), path }),
         ],
-        { error: 'kind is "etcd" or "directory"; without an arbiter the disk server is it' },
+        { error: 'is "etcd" or "directory"; without an arbiter the disk server is it' },
       )
       .optional(),
     faultTolerance: z.enum(['on', 'off'], { error: 'is "on" or "off"' }).default('off'),

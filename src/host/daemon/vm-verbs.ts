@@ -4,7 +4,8 @@ import { mainPrimary } from '../../cluster/instance-state.ts';
 import { placeRestart } from '../../cluster/placement.ts';
 import type { FtVerb, PowerVerb } from '../api.ts';
 import { VmAuthority } from '../vm-authority.ts';
-import { type HostDaemon, noSuchVm } from './host-daemon.ts';
+import { noSuchVm } from './cluster-member.ts';
+import type { HostDaemon } from './host-daemon.ts';
 import { processBytes } from './launch.ts';
 import type { HostOperations, InstanceDetail } from './peers.ts';
 import { checkVmFile } from './vm-file.ts';
@@ -29,7 +30,7 @@ export class VmVerbs {
     if (!definition.ok) return definition;
     const { name, faultTolerance, restart, antiAffinity } = definition.value;
     const authority = await VmAuthority.create(name);
-    return this.#daemon.createVm({
+    return this.#daemon.member.createVm({
       vm: {
         name,
         memoryBytes: processBytes(definition.value),
@@ -46,12 +47,15 @@ export class VmVerbs {
   /** Changes fields of its file; what is switched on keeps its hardware until it is switched on again. */
   async set(name: string, fields: Readonly<Record<string, unknown>>): Promise<Result<void>> {
     if (fields.name !== undefined && fields.name !== name) return failed('a VM keeps its name');
-    const changed = await this.#daemon.changeVm(name, (document) => {
+    const changed = await this.#daemon.member.changeVm(name, (document) => {
       const file = { ...(document.definition as object), ...fields };
       const definition = checkVmFile(file, 'the changed VM file');
       if (!definition.ok) return definition;
       if (fields.faultTolerance !== undefined && document.vm.power === 'on')
         return failed(`${name} is on: use lockstep ft on or lockstep ft off`);
+      // What runs holds a lease, or holds none, for as long as it runs (protocol 8).
+      if (definition.value.restart !== document.vm.restart && document.vm.power === 'on')
+        return failed(`${name} is on: "restart" is changed while it is off`);
       const { faultTolerance, restart, antiAffinity } = definition.value;
       return ok({
         ...document,
@@ -73,7 +77,7 @@ export class VmVerbs {
     if (!content.ok) return content;
     if (instancesOf(content.value, name).length > 0)
       return failed(`${name} is on: lockstep vm stop ${name} first`);
-    return this.#daemon.removeVm(name);
+    return this.#daemon.member.removeVm(name);
   }
 
   async start(name: string, on?: string): Promise<Result<void>> {
@@ -190,7 +194,7 @@ export class VmVerbs {
 
   /** Nothing of it runs: nobody starts it again either. */
   async #switchedOff(name: string): Promise<Result<void>> {
-    const changed = await this.#daemon.changeVm(name, (document) =>
+    const changed = await this.#daemon.member.changeVm(name, (document) =>
       document.vm.power === 'off'
         ? failed(`${name} is off already`)
         : ok({ ...document, vm: { ...document.vm, power: 'off' } }),
@@ -199,7 +203,7 @@ export class VmVerbs {
   }
 
   async #protect(name: string, verb: 'on' | 'resume'): Promise<Result<void>> {
-    const changed = await this.#daemon.changeVm(name, (document) => {
+    const changed = await this.#daemon.member.changeVm(name, (document) => {
       const { faultTolerance } = document.vm;
       if (faultTolerance === 'on') return failed(`fault tolerance of ${name} is on already`);
       if (verb === 'resume' && faultTolerance === 'off')
@@ -216,7 +220,7 @@ export class VmVerbs {
   }
 
   async #unprotect(name: string, wish: 'off' | 'suspended'): Promise<Result<void>> {
-    const changed = await this.#daemon.changeVm(name, (document) =>
+    const changed = await this.#daemon.member.changeVm(name, (document) =>
       document.vm.faultTolerance === wish || (wish === 'suspended' && document.vm.faultTolerance === 'off')
         ? failed(`fault tolerance of ${name} is ${document.vm.faultTolerance} already`)
         : ok({ ...document, vm: { ...document.vm, faultTolerance: wish } }),
@@ -304,7 +308,7 @@ export class VmVerbs {
   }
 
   async #content(): Promise<Result<ClusterContent>> {
-    const reading = await this.#daemon.read();
+    const reading = await this.#daemon.member.read();
     return reading.ok ? ok(reading.value.content) : reading;
   }
 
@@ -331,8 +335,8 @@ export class VmVerbs {
     choose: (content: ClusterContent) => Instance | undefined,
     otherwise: string,
   ): Promise<Result<{ instance: Instance; host: HostOperations }>> {
-    await this.#daemon.read();
-    const { content } = this.#daemon.reading;
+    await this.#daemon.member.read();
+    const { content } = this.#daemon.member.reading;
     if (!content.vms.some((vm) => vm.name === name)) return failed(noSuchVm(name));
     const instance = choose(content);
     if (instance === undefined) return failed(otherwise);
@@ -350,13 +354,13 @@ export class VmVerbs {
     const deadline = performance.now() + ms;
     let seen = false;
     for (;;) {
-      const { content } = this.#daemon.reading;
+      const { content } = this.#daemon.member.reading;
       if (done(content)) return ok(undefined);
       const gone = givenUp(content);
       if ((gone && seen) || performance.now() > deadline) return failed(otherwise);
       // It may not be in the store yet.
       seen ||= !gone;
-      await this.#daemon.change();
+      await this.#daemon.member.change();
     }
   }
 }
