@@ -108,7 +108,7 @@ export class EtcdClusterStore implements ClusterStore {
   }
 
   announce(host: string, presence: HostPresence, say: (line: string) => void): Announcement {
-    const renewMs = this.#presenceMs / 3;
+    const renewMs = Math.floor(this.#presenceMs / 3);
     const own = new EtcdPresence(this.#gateway, this.#key('presence', host), presence, this.#presenceMs);
     let trouble = '';
     const renewing = new Repetition(

@@ -111,6 +111,7 @@ function clusterStore(text: string): Result<{ store: ClusterStore; name: string 
   }
   const endpoints = text.slice('etcd:'.length).split(',');
   const right = endpoints.every((url) => /^https?:\/\/[^/]+/.test(url));
-  if (!right) return failed(`--cluster ${text} is wrong: write etcd:http://10.0.0.1:2379,http://10.0.0.2:2379`);
+  if (!right)
+    return failed(`--cluster ${text} is wrong: write etcd:http://10.0.0.1:2379,http://10.0.0.2:2379`);
   return ok({ store: new EtcdClusterStore({ endpoints }), name: `etcd ${endpoints.join(', ')}` });
 }

@@ -283,26 +283,24 @@ export class VmVerbs {
     );
   }
 
-  /** A VM whose earlier run still holds its lease is started when that has ended. */
+  /** A VM whose earlier run still holds its lease is started when that has ended: until then its process halts. */
   async #startOn(host: HostOperations, at: string, name: string): Promise<Result<void>> {
     const deadline = performance.now() + START_MS_MAX;
     for (;;) {
       const started = await host.start({ kind: 'primary', vm: name });
       if (!started.ok) return started;
+      const process = (content: ClusterContent) =>
+        instancesOf(content, name).find(({ id }) => id === started.value.id);
+      const isGone = (content: ClusterContent) => process(content) === undefined;
       const up = await this.#until(
         START_MS_MAX,
-        `${name} did not start on ${at}`,
-        (content) => {
-          const state = instancesOf(content, name).find(({ id }) => id === started.value.id)?.state;
-          return state === 'SOLE' || state === 'COPY' || state === 'PAIR';
-        },
-        (content) => !instancesOf(content, name).some(({ id }) => id === started.value.id),
+        `${name} did not start on ${at}: the events of host ${at} say why`,
+        (content) => isRunning(process(content)?.state),
+        isGone,
       );
-      if (up.ok) return up;
+      if (up.ok || !isGone(this.#daemon.member.reading.content)) return up;
       if (performance.now() > deadline)
-        return failed(
-          `${name} cannot start on ${at}: somebody holds its record (lockstep cluster status; host ${at}'s events say more)`,
-        );
+        return failed(`${name} cannot start on ${at}: its arbiter says that somebody else may run it`);
       await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
     }
   }
@@ -363,6 +361,10 @@ export class VmVerbs {
       await this.#daemon.member.change();
     }
   }
+}
+
+function isRunning(state: string | undefined): boolean {
+  return state === 'SOLE' || state === 'COPY' || state === 'GATE' || state === 'COMMIT' || state === 'PAIR';
 }
 
 /** What runs, as far as anybody alive says. An absent host's word may be out of date: that of `start` alone counts it. */
