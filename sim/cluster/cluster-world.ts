@@ -175,26 +175,23 @@ export class ClusterWorld {
       .map(({ name }) => name);
   }
 
-  /** One second. The decisions that were carried out. */
-  step(): Decision[] {
+  /** One second. */
+  step(): void {
     this.#protocol();
     for (const host of this.#hosts.values()) if (host.daemon) host.told = this.#instancesOn(host);
     const content = this.content();
     const now = hostMilliseconds(this.seconds * 1000);
-    const done: Decision[] = [];
+    const placement = new Placement(content);
     for (const host of this.#hosts.values()) {
       if (!host.daemon) continue;
       host.lost.observe(content, now);
-      this.#answerFindHost(host, content);
-      for (const decision of decide(content, host.name, host.lost.at(now))) {
-        this.figures.decisions += 1;
-        if (decision.kind !== 'blocked') done.push(decision);
-        this.#carryOut(decision, host);
-      }
+      this.#answerFindHost(host, placement);
+      const decisions = decide(content, host.name, host.lost.at(now), placement);
+      for (const decision of decisions) this.#carryOut(decision, host);
+      this.figures.decisions += decisions.length;
     }
     this.#check();
     this.seconds += 1;
-    return done;
   }
 
   // ------------------------------------------------------------------------------------------ the protocol
@@ -245,13 +242,11 @@ export class ClusterWorld {
 
   // ------------------------------------------------------------------------------------------ daemons
 
-  #answerFindHost(host: SimulatedHost, content: ClusterContent): void {
-    let placement: Placement | undefined;
+  #answerFindHost(host: SimulatedHost, placement: Placement): void {
     for (const primary of host.processes) {
       const vm = this.vms.get(primary.vm);
       if (primary.role !== 'primary' || primary.state !== 'SOLE') continue;
       if (vm?.faultTolerance !== 'on' || vm.power !== 'on') continue;
-      placement ??= new Placement(content);
       this.figures.decisions += 1;
       const tried = this.#tried.get(vm.name) ?? [];
       const placed = placement.backup(vm.name, tried);
@@ -263,6 +258,8 @@ export class ClusterWorld {
       if (this.#copy(primary, placed.value)) this.figures.backups += 1;
       else this.#tried.set(vm.name, [...tried, placed.value]);
     }
+    // What one daemon has decided the others do not know.
+    placement.forgetReservations();
   }
 
   #carryOut(decision: Decision, host: SimulatedHost): void {

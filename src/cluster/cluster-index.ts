@@ -1,3 +1,4 @@
+import { assert } from '../base/assert.ts';
 import {
   type ClusterContent,
   compareInstances,
@@ -49,12 +50,23 @@ export class ClusterIndex {
     const known = this.#instances.get(instance.vm);
     if (known) known.push(instance);
     else this.#instances.set(instance.vm, [instance]);
+    this.#count(instance, 1);
+  }
+
+  /** As if it had not been added; the last of its VM goes first. */
+  remove(instance: Instance): void {
+    const removed = this.#instances.get(instance.vm)?.pop();
+    assert(removed === instance, 'what was added last is removed first');
+    this.#count(instance, -1);
+  }
+
+  #count(instance: Instance, one: 1 | -1): void {
     const load = this.hosts.get(instance.host);
     if (load === undefined || instance.state === FAILED) return;
-    load.freeBytes -= instance.memoryBytes;
-    load.processes += 1;
+    load.freeBytes -= one * instance.memoryBytes;
+    load.processes += one;
     for (const group of this.vms.get(instance.vm)?.antiAffinity ?? [])
-      load.groups.set(group, (load.groups.get(group) ?? 0) + 1);
+      load.groups.set(group, (load.groups.get(group) ?? 0) + one);
   }
 }
 

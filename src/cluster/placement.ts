@@ -5,11 +5,11 @@ import { hasEnded, isSpare, mainPrimary } from './instance-state.ts';
 import { linesOf, type Obstacle } from './obstacle.ts';
 
 /**
- * Of the hosts that are equally fit the freest of so many is taken, which differ from VM to VM. After a failure many
- * daemons choose at once and know nothing of each other: if each took the freest host of all, all would take the same
- * [Mitzenmacher 2000: with old information a few choices at random do better than the best of all].
+ * Of a few hosts that are equally fit the freest is taken. Of many it is the freer of two, which differ from VM to VM:
+ * after a failure many daemons choose at once and know nothing of each other, and all would take the one freest host
+ * [Mitzenmacher 2000].
  */
-const CHOICES = 3;
+const FEW = 8;
 
 /** What a host has to offer; only the first difference counts. */
 interface Fitness {
@@ -21,11 +21,6 @@ interface Fitness {
   readonly crowded: boolean;
   /** Of the same build, where another one is possible. */
   readonly build: boolean;
-}
-
-interface Choice {
-  readonly load: HostLoad;
-  readonly mark: number;
 }
 
 interface Need {
@@ -47,6 +42,7 @@ interface Need {
  */
 export class Placement {
   readonly index: ClusterIndex;
+  readonly #reserved: Instance[] = [];
 
   constructor(content: ClusterContent) {
     this.index = new ClusterIndex(content);
@@ -89,7 +85,17 @@ export class Placement {
       .instancesOf(name)
       .some((instance) => instance.host === host && isSpare(instance));
     if (waits && role === 'backup') return;
-    this.index.add({ vm: name, host, id: '', role, state: 'STARTING', memoryBytes, address: undefined });
+    const reserved: Instance = {
+      ...{ vm: name, host, id: '', role, state: 'STARTING', memoryBytes },
+      address: undefined,
+    };
+    this.#reserved.push(reserved);
+    this.index.add(reserved);
+  }
+
+  /** The content alone counts again. */
+  forgetReservations(): void {
+    while (this.#reserved.length > 0) this.index.remove(this.#reserved.pop()!);
   }
 
   #running(name: string) {
@@ -105,9 +111,8 @@ export class Placement {
   }
 
   #best(what: string, need: Need): Result<string> {
-    const vmMark = markOf(need.vm.name);
     let fitness: Fitness | undefined;
-    let choices: Choice[] = [];
+    let fittest: HostLoad[] = [];
     const obstacles: (readonly [string, Obstacle])[] = [];
     const there = whatIsThere(need.vm.name, this.index.instancesOf(need.vm.name));
     for (const load of this.index.hosts.values()) {
@@ -121,15 +126,12 @@ export class Placement {
       const offered = fitnessOf(load, need, here.waits);
       const order = fitness === undefined ? -1 : compareFitness(offered, fitness);
       if (order > 0) continue;
-      if (order < 0) choices = [];
+      if (order < 0) fittest = [];
       fitness = offered;
-      const mark = mixed(vmMark, load.mark);
-      if (choices.length === CHOICES && mark <= choices.at(-1)!.mark) continue;
-      choices.push({ load, mark });
-      choices.sort((a, b) => b.mark - a.mark);
-      choices.length = Math.min(choices.length, CHOICES);
+      fittest.push(load);
     }
-    const [freest] = choices.map(({ load }) => load).sort((a, b) => compareRoom(a, b, need.memoryBytes));
+    const choices = fittest.length <= FEW ? fittest : twoFor(need.vm, fittest);
+    const [freest] = choices.sort((a, b) => compareRoom(a, b, need.memoryBytes));
     return freest ? ok(freest.host.name) : failed(linesOf(what, obstacles));
   }
 }
@@ -200,6 +202,21 @@ function fitnessOf({ host, processes, groups }: HostLoad, { vm, build }: Need, w
     crowded: processes + 1 > host.cores,
     build: build === undefined || host.presence?.build === build,
   };
+}
+
+/** Two of them, for each VM others: every host is among these for about as many VMs as any other. */
+function twoFor({ name }: Vm, loads: readonly HostLoad[]): HostLoad[] {
+  const vmMark = markOf(name);
+  let [first, second]: (HostLoad | undefined)[] = [];
+  let [firstMark, secondMark] = [-1, -1];
+  for (const load of loads) {
+    const mark = mixed(vmMark, load.mark);
+    if (mark > firstMark) {
+      [second, secondMark] = [first, firstMark];
+      [first, firstMark] = [load, mark];
+    } else if (mark > secondMark) [second, secondMark] = [load, mark];
+  }
+  return [first, second].filter((load) => load !== undefined);
 }
 
 /** Below zero when `a` is the better one. */

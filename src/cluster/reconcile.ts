@@ -1,4 +1,5 @@
 import type { Result } from '../base/result.ts';
+import { inOrder } from './cluster-index.ts';
 import { type ClusterContent, compareNames, type Instance, type Vm } from './content.ts';
 import { canTakeOver, hasEnded, isAlone, isCopying, isSpare } from './instance-state.ts';
 import { Placement } from './placement.ts';
@@ -46,11 +47,17 @@ export const COPIES_AT_ONCE = 2;
  * decided leads to a content for which nothing is decided: nothing is moved unless its host is in maintenance, and
  * nothing is placed on one that is.
  *
+ * `placement` of that content may serve several calls, and is left as it was.
+ *
  * What the content does not know is left alone: a process whose VM has no record may belong to a record that is
  * damaged, or to a store that was restored from yesterday.
  */
-export function decide(content: ClusterContent, host: string, lost: ReadonlySet<string>): Decision[] {
-  const placement = new Placement(content);
+export function decide(
+  content: ClusterContent,
+  host: string,
+  lost: ReadonlySet<string>,
+  placement = new Placement(content),
+): Decision[] {
   const own = content.instances.filter((instance) => instance.host === host && !hasEnded(instance));
   own.sort((a, b) => compareNames(a.vm, b.vm) || compareNames(a.id, b.id));
   return [...ends(placement, own), ...restarts(placement, host, lost), ...departures(placement, host, own)];
@@ -99,12 +106,9 @@ function isPresent(index: Placement['index'], host: string): boolean {
 /** Every daemon places all VMs that run nowhere, in the same order, and starts those that fall to its host. */
 function restarts(placement: Placement, host: string, lost: ReadonlySet<string>): Decision[] {
   const decisions: Decision[] = [];
-  const {
-    index,
-    index: { vms },
-  } = placement;
-  for (const name of [...vms.keys()].sort(compareNames)) {
-    const vm = vms.get(name)!;
+  const { index } = placement;
+  for (const vm of inOrder(index.content.vms, (a, b) => compareNames(a.name, b.name))) {
+    const { name } = vm;
     if (!isWanted(vm)) continue;
     const known = index.instancesOf(name).filter((instance) => !hasEnded(instance));
     if (known.some((instance) => mayRun(instance, known, index, lost))) continue;
