@@ -206,19 +206,37 @@ export class World {
         !except.includes(instance.name) &&
         this.processOf(record.backup) !== instance,
     );
-    const free = this.#freeHost(besides.host);
+    const free = this.#freeHost(besides.host) ?? this.#hostOfStranger(besides);
     if (!forsaken || (free !== undefined && this.random.chance(0.5)))
       return free === undefined ? undefined : this.#start(free, { kind: 'backup' }, besides.build);
     this.arbiter.claimIsLate(forsaken);
     return forsaken;
   }
 
+  /** A host where only an instance of another build waits, of no use to this primary: it is ended. */
+  #hostOfStranger(primary: Instance): number | undefined {
+    for (const instance of this.instances.values()) {
+      const { running, driver, build, host } = instance;
+      if (!running || driver.state !== 'WAIT' || build === primary.build || host === primary.host) continue;
+      if (!this.mayDie(instance)) continue;
+      this.crash(instance, false);
+      return this.#freeHost(primary.host);
+    }
+    return undefined;
+  }
+
   /** The cluster's placement: it takes a while, may have no host, and now and then offers a wrong one. */
   findHost(asking: Instance, except: readonly string[]): void {
     asking.later(this.random.between(1, 25), () => {
       const wrong = this.random.chance(0.03);
+      const elsewhere = wrong && this.random.chance(0.3) ? this.#freeHost(asking.host) : undefined;
+      // On its own host, or of a build that cannot follow its log.
       const backup = wrong
-        ? this.#start(asking.host, { kind: 'backup' }, asking.build)
+        ? this.#start(
+            elsewhere ?? asking.host,
+            { kind: 'backup' },
+            asking.build + (elsewhere === undefined ? 0 : 1),
+          )
         : this.backupFor(asking, except);
       if (backup) asking.hosts.candidate(backup.name, `h${backup.host}`);
     });

@@ -6,6 +6,7 @@ import { epoch, instanceId, nonce } from '../../src/ft/identity.ts';
 import { link } from '../../src/ft/link.ts';
 import type { Message } from '../../src/ft/message.ts';
 import { Primary } from '../../src/ft/primary.ts';
+import type { Purpose } from '../../src/ft/program.ts';
 import { DEFAULT_TIMING } from '../../src/ft/timing.ts';
 import { ENVELOPE, INTRODUCED, PROGRAM, randomMessage } from './random-message.ts';
 import { holds, type Target } from './target.ts';
@@ -83,8 +84,12 @@ export const backupCore: Target = {
     let last = 0n;
     let replayed = 0n;
     let taken = false;
+    const purpose = random.chance(0.2) ? 'move' : 'pair';
+    let moved = false;
     const check = (actions: readonly FtAction[]): void => {
       for (const action of actions) {
+        if (action.kind === 'state' && action.state === 'LOAD') moved = /moves here/.test(action.detail);
+        if (action.kind === 'vcpu-load') taken ||= moved;
         holds(action.kind !== 'go-live' && action.kind !== 'open-disks', 'a message made a backup live');
         // A new copy begins. Whoever is turned away gets a welcome too, and changes nothing.
         if (action.kind === 'vcpu-forget-staged') last = 0n;
@@ -96,6 +101,7 @@ export const backupCore: Target = {
         if (action.kind !== 'vcpu-replay') continue;
         taken = true;
         for (const entry of action.entries) {
+          holds(!moved, `entry ${entry.sequence} was replayed in a guest that was moved`);
           holds(entry.sequence === last + 1n, `entry ${entry.sequence} was replayed after ${last}`);
           last = entry.sequence;
         }
@@ -103,11 +109,11 @@ export const backupCore: Target = {
       const { bufferedBytes } = core.figures();
       holds(bufferedBytes <= LIMITS.backupBytes + 8 * MESSAGE_BYTES_MAX, `${bufferedBytes} bytes are held`);
     };
-    if (random.chance(0.9)) load(fed, check);
+    if (random.chance(0.9)) load(fed, purpose, check);
     for (let steps = 1 + random.below(8); steps > 0; steps--) {
       if (fed.closed || random.chance(0.1)) {
         fed.newLink();
-        if (random.chance(0.9)) check(fed.receive(hello({ fresh: random.chance(0.3) })));
+        if (random.chance(0.9)) check(fed.receive(hello({ fresh: random.chance(0.3), purpose })));
       }
       const chunk = Array.from({ length: 1 + random.below(4) }, (_, index) =>
         randomMessage(random, last + 1n + BigInt(index)),
@@ -124,8 +130,8 @@ export const backupCore: Target = {
   },
 };
 
-function load(fed: Fed, check: (actions: readonly FtAction[]) => void): void {
-  check(fed.receive(hello()));
+function load(fed: Fed, purpose: Purpose, check: (actions: readonly FtAction[]) => void): void {
+  check(fed.receive(hello({ purpose })));
   const begin = {
     bytes: 0,
     count: instructionCount(0n),
