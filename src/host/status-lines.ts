@@ -13,6 +13,12 @@ const FLEETING = new Set(['figures', 'find-host']);
 export class StatusLines {
   readonly #standing = new Map<string, string>();
   readonly #listeners = new Set<(line: string) => void>();
+  readonly #write: (text: string) => unknown;
+
+  constructor(write: (text: string) => unknown = (text) => process.stdout.write(text)) {
+    this.#write = write;
+  }
+
   /** Standard output is a log that nobody reads as it is written. */
   keptInFile = false;
 
@@ -25,7 +31,7 @@ export class StatusLines {
       this.#standing.delete(line.kind);
       this.#standing.set(line.kind, text);
     }
-    if (!this.keptInFile || !FLEETING.has(line.kind)) process.stdout.write(`${text}\n`);
+    if (!this.keptInFile || !FLEETING.has(line.kind)) this.#write(`${text}\n`);
     for (const listener of this.#listeners) listener(text);
   }
 
