@@ -3,7 +3,7 @@ import { defineConfig } from 'vitest/config';
 /** Whole systems in real time: nothing else runs beside them. */
 const ALONE = [
   'tests/{arbiter-takeover,arbiters,chaos,cluster-stores,control,demo,divergence,faulty-side,logging-channel}.test.ts',
-  'tests/{cluster,cluster-etcd,host-daemon,migration,move,one-request,services,stopped-primary,takeover,tap-guest}.test.ts',
+  'tests/{cluster,cluster-etcd,host-daemon,migration,move,one-request,rolling-upgrade,services,stopped-primary,takeover,tap-guest}.test.ts',
 ];
 
 export default defineConfig({

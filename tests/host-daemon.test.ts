@@ -87,6 +87,41 @@ describe('three hosts of one cluster', () => {
   );
 
   test(
+    'a copy whose target dies midway leaves everything as it was',
+    async () => {
+      const before = await host('a').vm('web');
+      const other = ['b', 'c'].find((name) => name !== before.secondaryHost)!;
+      const moving = host('a').lockstep('ft', 'migrate-secondary', 'web', '--to', other);
+      let killed = false;
+      await until(60_000, 'no copy begins', async () => {
+        const vm = await host('a').vm('web');
+        const target = vm.instances.find(({ host: at }) => at === other);
+        if (target?.state !== 'LOAD') return false;
+        const { processes } = JSON.parse(await host(other).do('host', 'status', '--json')) as {
+          processes: { id: string; pid: number }[];
+        };
+        const { pid } = processes.find(({ id }) => id === target.id)!;
+        process.kill(pid, 'SIGKILL');
+        killed = true;
+        return true;
+      });
+      const answer = await moving;
+      expect([killed, answer.code]).toEqual([true, 2]);
+      expect(answer.error).toBe(
+        `lockstep: the secondary of web did not come up on ${other}: the one before stays\n`,
+      );
+      const after = await host('a').vm('web');
+      expect([after.protection, after.primaryHost, after.secondaryHost]).toEqual([
+        'Protected',
+        before.primaryHost,
+        before.secondaryHost,
+      ]);
+      await served();
+    },
+    SLOW,
+  );
+
+  test(
     'test-failover kills the primary: the secondary goes on and gets a new one',
     async () => {
       const before = await host('a').vm('web');

@@ -18,6 +18,8 @@ export interface ClusterHostOptions {
   /** A host of a test network; this machine when absent. */
   readonly at?: TestHost | undefined;
   readonly memory?: string;
+  /** The `dist` of another build. */
+  readonly program?: string | undefined;
 }
 
 /** How a command of the command line ended. */
@@ -50,10 +52,10 @@ export class ClusterHost {
 
   /** Starts the daemon; resolves when it takes orders. */
   async start(): Promise<void> {
-    const { name, state, store, at, memory } = this.#options;
+    const { name, state, store, at, memory, program } = this.#options;
     const daemon = new JsonProcess(
       `host ${name}`,
-      COMMAND_LINE,
+      program === undefined ? COMMAND_LINE : join(program, 'src/cli/main.js'),
       [
         ...['host', 'start', '--name', name, '--state', state, '--cluster', store, '--json'],
         ...['--listen', `${this.address}:0`, '--memory', memory ?? '2G'],

@@ -29,6 +29,8 @@ export interface TestClusterOptions {
   /** Of `lockstep host start`, when the store is not a directory; called with the host that storage is on. */
   readonly store?: (storage: TestHost | undefined) => Promise<string>;
   readonly memory?: string;
+  /** Hosts that run another build: the path of its `dist`. */
+  readonly programs?: Readonly<Record<string, string>>;
 }
 
 /** Hosts with daemons, a disk server, a network and a client: what a cluster is in a test. */
@@ -119,6 +121,7 @@ export class TestCluster {
             state: join(folder, name),
             store,
             at,
+            program: options.programs?.[name],
             ...(options.memory !== undefined && { memory: options.memory }),
           }),
         );

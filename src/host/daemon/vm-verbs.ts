@@ -1,5 +1,5 @@
 import { failed, ok, type Result } from '../../base/result.ts';
-import type { ClusterContent, Instance } from '../../cluster/content.ts';
+import type { ClusterContent, HostPresence, Instance } from '../../cluster/content.ts';
 import { mainPrimary } from '../../cluster/instance-state.ts';
 import { placeRestart } from '../../cluster/placement.ts';
 import type { FtVerb, PowerVerb } from '../api.ts';
@@ -168,6 +168,8 @@ export class VmVerbs {
     if (on !== undefined && on === primary.value.instance.host)
       return failed(`the primary of ${name} is on ${on}: both on one host would fall together`);
     const { host, instance } = primary.value;
+    const unlike = on === undefined ? undefined : this.#unlike(name, instance.host, on);
+    if (unlike !== undefined) return failed(unlike);
     const detail = await host.detail(instance.id);
     if (!detail.ok) return detail;
     const started = await this.#daemon.startBackup(name, detail.value.shared, on);
@@ -191,6 +193,17 @@ export class VmVerbs {
   }
 
   // ------------------------------------------------------------------------------------------------------------ parts
+
+  /** Why a backup of this VM cannot follow from there: two sides of a pair are of one build. */
+  #unlike(name: string, from: string, to: string): string | undefined {
+    const of = (host: string) =>
+      this.#daemon.member.reading.content.hosts.find((each) => each.name === host)?.presence;
+    const [ours, theirs] = [of(from), of(to)];
+    if (!ours || !theirs || (ours.build === theirs.build && ours.logFormat === theirs.logFormat))
+      return undefined;
+    const runs = (presence: HostPresence) => `build ${presence.build} (log format ${presence.logFormat})`;
+    return `${to} runs ${runs(theirs)}, ${from} ${runs(ours)}: they cannot pair; lockstep ft suspend ${name}, then vm migrate ${name} --to ${to}, then ft resume ${name}`;
+  }
 
   /** Nothing of it runs: nobody starts it again either. */
   async #switchedOff(name: string): Promise<Result<void>> {
