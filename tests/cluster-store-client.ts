@@ -38,7 +38,13 @@ export function vmNamed(name: string, definition: VmDocument['definition'] = nul
 }
 
 export function presenceOf(host: string) {
-  return { api: `${host}:7000`, certificate: `certificate of ${host}`, build: 'b1', logFormat: 2 };
+  return {
+    api: `${host}:7000`,
+    certificate: `certificate of ${host}`,
+    build: 'b1',
+    logFormat: 2,
+    snapshotFormat: 2,
+  };
 }
 
 async function run(task: ClientTask): Promise<void> {

@@ -146,7 +146,7 @@ export class ClusterWorld {
         name: host.name,
         presence:
           this.seconds < host.presentUntil
-            ? { api: host.name, certificate: host.name, build: host.build, logFormat: 1 }
+            ? { api: host.name, certificate: host.name, build: host.build, logFormat: 1, snapshotFormat: 1 }
             : undefined,
         memoryBytes: host.memoryBytes,
         cores: host.cores,

@@ -20,9 +20,13 @@ export interface HostPresence {
   /** Where other daemons reach this one's API, host:port, and the one certificate that it proves itself with (PEM). */
   readonly api: string;
   readonly certificate: string;
-  /** Two sides of a pair are of one build; logs of two formats are never read by each other. */
+  /**
+   * Two sides of a pair are of one build; logs of two formats are never read by each other. A guest without a backup moves
+   * between builds of one snapshot format: nothing is replayed there.
+   */
   readonly build: string;
   readonly logFormat: number;
+  readonly snapshotFormat: number;
 }
 
 export type FaultTolerance = 'on' | 'off' | 'suspended';

@@ -6,7 +6,7 @@ import { Placement, placeBackup, placeMove, placeRestart } from './placement.ts'
 const MIB = 2 ** 20;
 
 function host(name: string, fields: Partial<Host> = {}): Host {
-  const presence = { api: `${name}:1`, certificate: name, build: 'b1', logFormat: 2 };
+  const presence = { api: `${name}:1`, certificate: name, build: 'b1', logFormat: 2, snapshotFormat: 2 };
   return { name, presence, memoryBytes: 4096 * MIB, cores: 8, maintenance: false, ...fields };
 }
 
@@ -34,7 +34,7 @@ function content(hosts: readonly Host[], vms: readonly Vm[], instances: readonly
 }
 
 const presenceWith = (fields: Partial<NonNullable<Host['presence']>>) => ({
-  presence: { api: 'x:1', certificate: 'x', build: 'b1', logFormat: 2, ...fields },
+  presence: { api: 'x:1', certificate: 'x', build: 'b1', logFormat: 2, snapshotFormat: 2, ...fields },
 });
 
 describe('placement', () => {
@@ -139,13 +139,13 @@ describe('placement', () => {
     });
   });
 
-  test('a move goes to another build when it must, and never to another log format', () => {
+  test('a move goes to another build and log format when it must, and never to another snapshot format', () => {
     const instances = [instance('vm1', 'a')];
     const [a, same, newer, other] = [
       host('a'),
       host('b', { memoryBytes: 800 * MIB }),
-      host('c', presenceWith({ build: 'b2' })),
-      host('d', presenceWith({ logFormat: 3 })),
+      host('c', presenceWith({ build: 'b2', logFormat: 3 })),
+      host('d', presenceWith({ snapshotFormat: 3 })),
     ];
     expect(placeMove(content([a, same, newer], [vm('vm1')], instances), 'vm1')).toEqual({
       ok: true,
@@ -154,7 +154,7 @@ describe('placement', () => {
     expect(placeMove(content([a, newer], [vm('vm1')], instances), 'vm1')).toEqual({ ok: true, value: 'c' });
     expect(placeMove(content([a, other], [vm('vm1')], instances), 'vm1')).toEqual({
       ok: false,
-      error: "no host takes vm1: a has vm1's primary; d has log format 3, a has 2",
+      error: "no host takes vm1: a has vm1's primary; d has snapshot format 3, a has 2",
     });
   });
 

@@ -53,8 +53,7 @@ export class Placement {
     const running = this.#running(name);
     if (!running.ok) return running;
     const { vm, memoryBytes, host, presence } = running.value;
-    const obstacle = (load: HostLoad) =>
-      excepted(load, except) ?? otherVersion(load, host, presence, 'same build');
+    const obstacle = (load: HostLoad) => excepted(load, except) ?? otherVersion(load, host, presence, 'pair');
     return this.#best(`${name}'s backup`, { vm, memoryBytes, obstacle, pairs: true });
   }
 
@@ -74,8 +73,7 @@ export class Placement {
     const running = this.#running(name);
     if (!running.ok) return running;
     const { vm, memoryBytes, host, presence } = running.value;
-    const obstacle = (load: HostLoad) =>
-      excepted(load, except) ?? otherVersion(load, host, presence, 'same log');
+    const obstacle = (load: HostLoad) => excepted(load, except) ?? otherVersion(load, host, presence, 'move');
     return this.#best(name, { vm, memoryBytes, obstacle, pairs: true, build: presence.build });
   }
 
@@ -181,16 +179,20 @@ function otherVersion(
   { host: { presence } }: HostLoad,
   of: string,
   own: HostPresence,
-  wanted: 'same build' | 'same log',
+  purpose: 'pair' | 'move',
 ): Obstacle | undefined {
   if (presence === undefined) return undefined;
+  if (purpose === 'move') {
+    const [there, here] = [presence.snapshotFormat, own.snapshotFormat];
+    const text = `has snapshot format ${there}, ${of} has ${here}`;
+    return there === here ? undefined : { kind: 'another snapshot format', text };
+  }
   if (presence.logFormat !== own.logFormat)
     return {
       kind: 'another log format',
       text: `has log format ${presence.logFormat}, ${of} has ${own.logFormat}`,
     };
-  const differs = wanted === 'same build' && presence.build !== own.build;
-  return differs ? { kind: 'another build', text: 'runs another build' } : undefined;
+  return presence.build !== own.build ? { kind: 'another build', text: 'runs another build' } : undefined;
 }
 
 function fitnessOf({ host, processes, groups }: HostLoad, { vm, build }: Need, waits: boolean): Fitness {

@@ -11,7 +11,7 @@ const GIB = 2 ** 30;
 const NONE: ReadonlySet<string> = new Set();
 
 function host(name: string, fields: Partial<Host> = {}): Host {
-  const presence = { api: `${name}:1`, certificate: name, build: 'b1', logFormat: 2 };
+  const presence = { api: `${name}:1`, certificate: name, build: 'b1', logFormat: 2, snapshotFormat: 2 };
   return { name, presence, memoryBytes: 8 * GIB, cores: 8, maintenance: false, ...fields };
 }
 

@@ -14,7 +14,7 @@ import type { RecordVersion } from './cluster-store.ts';
 
 const version = '1' as RecordVersion;
 const host = { name: 'a', memoryBytes: 1, cores: 1, maintenance: false };
-const presence = { api: 'a:1', certificate: 'c', build: 'b', logFormat: 2 };
+const presence = { api: 'a:1', certificate: 'c', build: 'b', logFormat: 2, snapshotFormat: 2 };
 const vm = {
   ...{ name: 'a', memoryBytes: 1, power: 'on', faultTolerance: 'on', restart: true, antiAffinity: ['x'] },
 };

@@ -37,6 +37,8 @@ const GROUPS_MAX = 100;
 const WORD_MAX = 300;
 /** A PEM text with one certificate. */
 const CERTIFICATE_MAX = 4096;
+/** Lines of printable characters, at least one. */
+const LINES = /^[\x20-\x7e\r\n]+$/;
 
 export function encodeHost({ name, memoryBytes, cores, maintenance }: HostRecord): string {
   return JSON.stringify({ name, memoryBytes, cores, maintenance });
@@ -46,8 +48,8 @@ export function encodeVm({ vm, definition, secrets }: VmDocument): string {
   return JSON.stringify({ vm, definition, secrets });
 }
 
-export function encodePresence({ api, certificate, build, logFormat }: HostPresence): string {
-  return JSON.stringify({ api, certificate, build, logFormat });
+export function encodePresence({ api, certificate, build, logFormat, snapshotFormat }: HostPresence): string {
+  return JSON.stringify({ api, certificate, build, logFormat, snapshotFormat });
 }
 
 /** The host stands in the key. */
@@ -151,13 +153,14 @@ export function decodeHost(json: unknown, key: string): Result<HostRecord> {
 }
 
 export function decodePresence(json: unknown): Result<HostPresence> {
-  const { api, certificate, build, logFormat } = fieldsOf(json);
+  const { api, certificate, build, logFormat, snapshotFormat } = fieldsOf(json);
   if (!isWord(api)) return failed('its "api" is no address');
-  if (typeof certificate !== 'string' || certificate.length > CERTIFICATE_MAX)
+  if (typeof certificate !== 'string' || certificate.length > CERTIFICATE_MAX || !LINES.test(certificate))
     return failed('its "certificate" is none');
   if (!isWord(build)) return failed('its "build" is none');
   if (!isAmount(logFormat)) return failed('its "logFormat" is no number');
-  return ok({ api, certificate, build, logFormat });
+  if (!isAmount(snapshotFormat)) return failed('its "snapshotFormat" is no number');
+  return ok({ api, certificate, build, logFormat, snapshotFormat });
 }
 
 /** Undefined when it is none. */

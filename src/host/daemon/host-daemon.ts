@@ -3,6 +3,7 @@ import { failed, ok, type Result } from '../../base/result.ts';
 import type { Vm } from '../../cluster/content.ts';
 import { placeBackup } from '../../cluster/placement.ts';
 import { type Decision, decide } from '../../cluster/reconcile.ts';
+import { SNAPSHOT_FORMAT_VERSION } from '../../machine/snapshot-format.ts';
 import { LOG_FORMAT_VERSION } from '../../replay/frame.ts';
 import type { ClusterStore } from '../../storage/cluster-store.ts';
 import type { InstanceView } from '../api.ts';
@@ -81,7 +82,13 @@ export class HostDaemon implements HostOperations {
   /** From now on other hosts see this one, and reach it there. */
   announce(api: string): void {
     const { certificate } = this.#options;
-    this.member.announce({ api, certificate, build: this.build, logFormat: LOG_FORMAT_VERSION });
+    this.member.announce({
+      api,
+      certificate,
+      build: this.build,
+      logFormat: LOG_FORMAT_VERSION,
+      snapshotFormat: SNAPSHOT_FORMAT_VERSION,
+    });
   }
 
   /** The operations of a host of the cluster, this one or another one. */
