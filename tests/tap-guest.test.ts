@@ -94,12 +94,22 @@ describe.skipIf(missing !== undefined)(
         const { nics } = from.machine as { nics: readonly { mac: string }[] };
         const mac = nics[0]!.mac.replace(/..(?!$)/g, '$&:');
         const seenBehind: (string | undefined)[] = [];
+        const copies: boolean[] = [];
         const kill: Fault = {
           name: 'kill',
           summary: 'SIGKILL of the primary, whose address is looked up before',
           weight: 1,
           survivor: 'B',
           async inflict({ guest }) {
+            // Longer than a frame, both ways: the kernel has to cut for a TAP what other interfaces cut themselves.
+            const text = 'redis'.repeat(50_000);
+            const connection = await guest.redis();
+            copies.push(
+              ...(await connection.call(['SET', 'long', text], ['GET', 'long'])).map(
+                (reply) => reply === text,
+              ),
+            );
+            connection.close();
             seenBehind.push((await hosts.network.whereIs(mac))?.name);
             guest.hosts[0].process.kill();
             return sharedMs();
@@ -116,6 +126,7 @@ describe.skipIf(missing !== undefined)(
           notLinearizable: [],
         });
         // A host without a processor for too long is suspected before anybody kills it: then whoever won goes on.
+        expect(copies).toEqual(round.fault === 'kill' ? [false, true] : []);
         expect(seenBehind).toEqual(round.fault === 'kill' ? ['a', 'b'] : [round.survivor.toLowerCase()]);
       },
       10 * MINUTES,

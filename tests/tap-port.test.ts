@@ -194,6 +194,29 @@ describe.skipIf(missing !== undefined)(
       expect(said).toEqual([]);
     });
 
+    it('has a TAP for each interface', async () => {
+      const watch = await watching();
+      await a.addTap('t2');
+      const nics = ['t0', 't2'].map((tap) => ({ tap, mac: MAC }));
+      const port = a.enter(() => TapNetworkPort.attach({ nics, say: (line) => said.push(line) }));
+      if (!port.ok) throw new Error(port.error);
+      ports.push(port.value);
+      const came: string[] = [];
+      port.value.listen({ frame: (nic, frame) => came.push(`${nic} ${hex(frame)}`) });
+      port.value.open(epoch(1));
+      const fromSecond = announcement(Uint8Array.of(0x52, 0x54, 0, 0, 0, 2));
+      port.value.send(1, fromSecond, 1n);
+      // A broadcast of the one goes out, and comes back in at the other.
+      await until(() => watch.saw(fromSecond) === 1 && came.includes(`0 ${hex(fromSecond)}`));
+      expect(came).not.toContain(`1 ${hex(fromSecond)}`);
+    });
+
+    it('names all TAPs that cannot be had', () => {
+      const nics = ['br0', 'a/b', 't0'].map((tap) => ({ tap, mac: MAC }));
+      const port = a.enter(() => TapNetworkPort.attach({ nics, say: () => {} }));
+      expect(port.ok ? '' : port.error).toMatch(/^interface br0 .*; "a\/b" is no name for a TAP[^;]*$/);
+    });
+
     it('announces five times, and what it has seen the guest send or send again besides', async () => {
       const watch = await watching();
       const port = attach(a);
