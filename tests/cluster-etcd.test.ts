@@ -12,7 +12,8 @@ import { ETCD_IS_MISSING, EtcdProcess } from './etcd-process.ts';
 
 const CLIENTS = 4;
 const THINK_MS = 20;
-const OUTAGE_MS = 30_000;
+/** Longer than any time-out of the protocol. By hand half a minute was shown (docs/RELIABILITY.md). */
+const OUTAGE_MS = 8_000;
 const SLOW = 200_000;
 
 describe.skipIf(ETCD_IS_MISSING)('a cluster in etcd', () => {
@@ -69,7 +70,7 @@ describe.skipIf(ETCD_IS_MISSING)('a cluster in etcd', () => {
   );
 
   test(
-    'nobody reaches it for half a minute: the VM does not notice',
+    'nobody reaches it for a while: the VM does not notice',
     async () => {
       for (const member of etcd) member.freeze();
       await until(60_000, 'host a does not see it', () =>

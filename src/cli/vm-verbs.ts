@@ -104,7 +104,7 @@ export function addVmVerbs(program: Command): void {
   withHost(vm.command('console'))
     .description("the guest's console; Ctrl-] leaves it")
     .argument('<name>')
-    .action(console_);
+    .action(followGuest);
 
   const ft = program.command('ft').description('fault tolerance of a VM');
   for (const verb of FT_VERBS) {
@@ -158,7 +158,7 @@ async function protectedAgain(name: string, options: HostOption): Promise<void> 
 const LEAVE = 0x1d;
 
 /** Follows the guest over takeovers: when its primary ends, the console goes on at the next one. */
-async function console_(name: string, options: HostOption): Promise<void> {
+async function followGuest(name: string, options: HostOption): Promise<void> {
   const address = addressOf(options);
   const over = new AbortController();
   const { stdin } = process;
