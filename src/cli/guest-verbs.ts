@@ -1,8 +1,5 @@
 import type { Command } from 'commander';
 import { failed } from '../base/result.ts';
-import { debugStep } from '../host/debug-step/command.ts';
-import { replay } from '../host/replay.ts';
-import { run } from '../host/run.ts';
 import { compileInterpreterEagerly, limitHeapGrowth } from '../host/v8-flags.ts';
 import { accepted, leave } from './ending.ts';
 import {
@@ -39,6 +36,7 @@ interface ReplayCommandOptions {
   readonly json?: true;
 }
 
+/** A verb loads what it needs when it is called: the command line answers at once. */
 export function addGuestVerbs(program: Command): void {
   program
     .command('run')
@@ -81,6 +79,7 @@ export function addGuestVerbs(program: Command): void {
       };
       compileInterpreterEagerly();
       limitHeapGrowth();
+      const { run } = await import('../host/run.ts');
       await leave(await run(runOptions));
     });
 
@@ -109,6 +108,7 @@ export function addGuestVerbs(program: Command): void {
         tlbEntries,
         engine: chosen === 'interpreter' ? ('interpreter' as const) : ('jit' as const),
       };
+      const { replay } = await import('../host/replay.ts');
       await leave(replay({ file, verify, until, json, budget, engine }));
     });
 
@@ -121,6 +121,7 @@ export function addGuestVerbs(program: Command): void {
       const chosen = options.engine === 'oracle' ? 'oracle' : accepted(parseEngine(options.engine));
       const engine = chosen === 'auto' ? 'interpreter' : chosen;
       const reportError = (message: string) => process.stderr.write(`lockstep: ${message}\n`);
+      const { debugStep } = await import('../host/debug-step/command.ts');
       await leave(await debugStep({ input: process.stdin, output: process.stdout, engine, reportError }));
     });
 }

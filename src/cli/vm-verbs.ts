@@ -1,7 +1,6 @@
 import type { Command } from 'commander';
 import { FT_VERBS, type FtVerb, POWER_VERBS, type VmView } from '../host/api.ts';
 import { callApi, followApi } from '../host/daemon/api-client.ts';
-import { readVmFile } from '../host/daemon/vm-file.ts';
 import { accepted, VerbError } from './ending.ts';
 import { addressOf, ask, type HostOption, print, withHost } from './host-option.ts';
 import { vmTable } from './host-verbs.ts';
@@ -32,6 +31,7 @@ export function addVmVerbs(program: Command): void {
     .description('make a VM from its file')
     .argument('<file>', 'YAML or JSON; docs/CLUSTER.md describes it')
     .action(async (file: string, options: HostOption) => {
+      const { readVmFile } = await import('../host/daemon/vm-file.ts');
       const content = accepted(await readVmFile(file)) as object;
       await ask(options, 'POST', '/v1/vms', content);
       done(options, `created; lockstep vm start ${(content as { name?: string }).name}`);
