@@ -6,11 +6,23 @@ import { cpu } from './cpu/cpu.ts';
 import { log } from './log.ts';
 import { output } from './output.ts';
 import { placement } from './placement.ts';
+import { store } from './store.ts';
 import { takeover } from './takeover.ts';
 import { vmotion } from './vmotion.ts';
 
 /** npm run bench -- NAME [--json] [--rounds N] and what settings it has: one benchmark; the exit code says whether it may be believed. */
-const BENCHES: readonly Bench[] = [boot, cpu, output, channel, log, takeover, vmotion, cluster, placement];
+const BENCHES: readonly Bench[] = [
+  boot,
+  cpu,
+  output,
+  channel,
+  log,
+  takeover,
+  vmotion,
+  cluster,
+  placement,
+  store,
+];
 
 const { names, json, rounds, settings, problem } = parse(process.argv.slice(2));
 const bench = BENCHES.find(({ name }) => name === names[0]);

@@ -10,6 +10,7 @@ import type { Instance } from '../src/cluster/content.ts';
 import { repositoryRoot } from '../src/host/image/repository.ts';
 import type { ClusterReading, ClusterStore, WriteOutcome } from '../src/storage/cluster-store.ts';
 import { EtcdCompactedError, EtcdGateway } from '../src/storage/etcd-gateway.ts';
+import { EtcdWatch } from '../src/storage/etcd-watch.ts';
 import {
   type ClientTask,
   hostNamed,
@@ -540,6 +541,43 @@ describe.skipIf(ETCD_IS_MISSING)('etcd', () => {
     await until(() => watched.newest?.content.vms.length === 1);
   });
 
+  test('a stream that is deaf is found out by a change that somebody makes, and by nothing that the content shows', async () => {
+    await begin(1);
+    const gateway = new EtcdGateway([members[0]!.url]);
+    let deaf = false;
+    let streams = 0;
+    const hearing = gateway.changes.bind(gateway);
+    gateway.changes = async function* (...asked) {
+      streams += 1;
+      for await (const changes of hearing(...asked)) if (!deaf || changes.length === 0) yield changes;
+    };
+    const told = { changed: 0, unchanged: 0, keys: [] as string[], troubles: [] as unknown[] };
+    const watch = new EtcdWatch(
+      gateway,
+      'lockstep/cluster/',
+      {
+        changed: (entries) => {
+          told.changed += 1;
+          told.keys = [...entries.keys()];
+        },
+        unchanged: () => {
+          told.unchanged += 1;
+        },
+        outOfReach: (error) => told.troubles.push(error),
+      },
+      { idleMs: 500, askMs: 200 },
+    );
+    closing.push(() => watch.end());
+    await until(() => told.unchanged > 2);
+    expect([told.changed, streams, told.troubles]).toEqual([1, 1, []]);
+    deaf = true;
+    must(await connect().writeHost(hostNamed('a'), undefined));
+    await until(() => told.changed > 1);
+    deaf = false;
+    expect(String(told.troubles[0])).toContain('it does not tell of changes');
+    expect(told.keys).toEqual(['lockstep/cluster/hosts/a']);
+  });
+
   test('many records come in pages of one revision', async () => {
     await begin(1);
     const store = connect();
@@ -547,8 +585,8 @@ describe.skipIf(ETCD_IS_MISSING)('etcd', () => {
     const signal = AbortSignal.timeout(60_000);
     const key = (n: number) => `many/${String(n).padStart(4, '0')}`;
     // Both keys change together: whoever sees them apart has seen two revisions.
-    const pair = (text: string) => [key(0), key(799)].map((one) => ({ key: one, text }));
-    for (let n = 1; n < 799; n += 100)
+    const pair = (text: string) => [key(0), key(4499)].map((one) => ({ key: one, text }));
+    for (let n = 1; n < 4499; n += 100)
       await gateway.writeIf(
         [],
         Array.from({ length: 100 }, (_, m) => ({ key: key(n + m), text: 'x' })),
@@ -559,13 +597,13 @@ describe.skipIf(ETCD_IS_MISSING)('etcd', () => {
     const writer = (async () => {
       for (let n = 1; writing; n++) await gateway.writeIf([], pair(String(n)), signal);
     })();
-    for (let n = 0; n < 10; n++) {
+    for (let n = 0; n < 5; n++) {
       const { entries } = await gateway.readAll('many/', signal);
       expect(entries.map((entry) => entry.key)).toEqual(
-        Array.from({ length: 801 }, (_, m) => key(m)).slice(0, entries.length),
+        Array.from({ length: 4600 }, (_, m) => key(m)).slice(0, entries.length),
       );
-      expect(entries.length).toBeGreaterThanOrEqual(800);
-      expect(entries[0]!.text).toBe(entries.find((entry) => entry.key === key(799))!.text);
+      expect(entries.length).toBeGreaterThanOrEqual(4500);
+      expect(entries[0]!.text).toBe(entries.find((entry) => entry.key === key(4499))!.text);
     }
     writing = false;
     await writer;

@@ -39,6 +39,11 @@ export class EtcdProcess {
     return members;
   }
 
+  /** While it runs. */
+  get pid(): number | undefined {
+    return this.#child?.pid;
+  }
+
   /** A member that stands still: its connections stay open, and nothing is answered. */
   freeze(): void {
     this.#child?.kill('SIGSTOP');

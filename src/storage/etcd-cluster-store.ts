@@ -35,6 +35,8 @@ export interface EtcdClusterStoreOptions {
   readonly prefix?: string;
   /** How long the silence of those that this caller announces counts as presence; etcd counts whole seconds, from 2. */
   readonly presenceMs?: number;
+  /** How long an answer may take before the store counts as out of reach. */
+  readonly answerMs?: number;
 }
 
 const PREFIX = 'lockstep/';
@@ -49,6 +51,7 @@ export class EtcdClusterStore implements ClusterStore {
   readonly #gateway: EtcdGateway;
   readonly #prefix: string;
   readonly #presenceMs: number;
+  readonly #answerMs: number;
   readonly #maker = new ReadingMaker();
   readonly #running = new Set<{ end(): Promise<void> }>();
 
@@ -56,6 +59,7 @@ export class EtcdClusterStore implements ClusterStore {
     this.#gateway = new EtcdGateway(options.endpoints);
     this.#prefix = `${options.prefix ?? PREFIX}cluster/`;
     this.#presenceMs = options.presenceMs ?? PRESENCE_MS;
+    this.#answerMs = options.answerMs ?? ANSWER_MS_MAX;
   }
 
   async read(): Promise<Result<ClusterReading>> {
@@ -194,7 +198,7 @@ export class EtcdClusterStore implements ClusterStore {
 
   async #answered<Value>(
     work: (signal: AbortSignal) => Promise<Value>,
-    ms = ANSWER_MS_MAX,
+    ms = this.#answerMs,
   ): Promise<Result<Value>> {
     try {
       return ok(await work(AbortSignal.timeout(ms)));

@@ -27,3 +27,24 @@ test('a member that hangs is asked once, then another one', async () => {
   expect(await gateway.grantLease(10, AbortSignal.timeout(5000))).toBe('7');
   expect(hung).toBe(1);
 });
+
+test('a page that is too long is asked for in smaller ones', async () => {
+  const asked: number[] = [];
+  const encode = (text: string) => Buffer.from(text).toString('base64');
+  const answers = await member((request, response) => {
+    let body = '';
+    request.on('data', (chunk) => (body += chunk));
+    request.on('end', () => {
+      const limit = Number((JSON.parse(body) as { limit: string }).limit);
+      asked.push(limit);
+      const kvs = [{ key: encode('a'), value: encode('1'), mod_revision: '3' }];
+      const answer = JSON.stringify({ header: { revision: '5' }, kvs });
+      // Whatever stands in it: it is not read to its end.
+      response.end(limit > 500 ? Buffer.alloc(65 * 1024 * 1024, 32) : answer);
+    });
+  });
+  const { entries, revision } = await new EtcdGateway([answers]).readAll('a', AbortSignal.timeout(30_000));
+  expect(asked).toEqual([4000, 500]);
+  expect(revision).toBe(5n);
+  expect(entries).toEqual([{ key: 'a', text: '1', revision: 3n }]);
+});

@@ -26,6 +26,8 @@ export type EtcdChange =
   | { readonly kind: 'put'; readonly revision: bigint; readonly entry: EtcdEntry }
   | { readonly kind: 'removed'; readonly revision: bigint; readonly key: string };
 
+class LongAnswerError extends Error {}
+
 /** The changes that were asked for are no longer kept: all is to be read anew. */
 export class EtcdCompactedError extends Error {}
 
@@ -34,7 +36,8 @@ type Json = Readonly<Record<string, unknown>>;
 const ANSWER_BYTES_MAX = 1024 * 1024;
 /** Of many keys at once. */
 const LONG_ANSWER_BYTES_MAX = 64 * 1024 * 1024;
-const PAGE_KEYS = 150;
+/** etcd counts the whole rest of a range for every page of it, so few pages are better than small ones. */
+const PAGE_KEYS = 4_000;
 /** etcd refuses what needs its leader, also on a stream, when it has none [etcd v3rpc, WithRequireLeader]. */
 const LEADER_REQUIRED = { 'Grpc-Metadata-hasleader': 'true' };
 
@@ -68,10 +71,19 @@ export class EtcdGateway {
   ): Promise<{ readonly entries: EtcdEntry[]; readonly revision: bigint }> {
     const entries: EtcdEntry[] = [];
     let revision: bigint | undefined;
+    let keys = PAGE_KEYS;
     for (let from = prefix, more = true; more; ) {
-      const range = { key: base64(from), range_end: base64(endOf(prefix)), limit: String(PAGE_KEYS) };
+      const range = { key: base64(from), range_end: base64(endOf(prefix)), limit: String(keys) };
       const at = revision === undefined ? {} : { revision: String(revision) };
-      const answer = await this.#call('kv/range', { ...range, ...at }, signal, LONG_ANSWER_BYTES_MAX);
+      const asked = this.#call('kv/range', { ...range, ...at }, signal, LONG_ANSWER_BYTES_MAX);
+      const answer = await asked.catch((error: unknown) => {
+        if (error instanceof LongAnswerError && keys > 1) return undefined;
+        throw error;
+      });
+      if (answer === undefined) {
+        keys = Math.ceil(keys / 8);
+        continue;
+      }
       revision ??= numberIn(objectOf(answer.header).revision);
       const page = listOf(answer.kvs).map(entryOf);
       entries.push(...page);
@@ -148,7 +160,7 @@ export class EtcdGateway {
     const range = { key: base64(prefix), range_end: base64(endOf(prefix)) };
     const body = { create_request: { ...range, start_revision: String(after + 1n) } };
     const response = await request(`${endpoint}/v3/watch`, body, signal, LEADER_REQUIRED);
-    for await (const line of jsonLines(response.body, LONG_ANSWER_BYTES_MAX)) {
+    for await (const line of jsonLines(piecesOf(response, signal), LONG_ANSWER_BYTES_MAX)) {
       const { result, error } = objectOf(line);
       if (error !== undefined) throw new Error(`${new URL(endpoint).host}: ${messageIn(error)}`);
       const { canceled, compact_revision, cancel_reason, events } = objectOf(result);
@@ -194,7 +206,7 @@ async function request(
 
 async function post(url: string, body: object, signal: AbortSignal, bytesMax: number): Promise<Json> {
   const response = await request(url, body, signal);
-  const text = await limitedText(response, bytesMax);
+  const text = await limitedText(piecesOf(response, signal), bytesMax);
   let json: unknown;
   try {
     json = JSON.parse(text);
@@ -207,15 +219,38 @@ async function post(url: string, body: object, signal: AbortSignal, bytesMax: nu
   return answer;
 }
 
-async function limitedText(response: Response, bytesMax: number): Promise<string> {
+async function limitedText(pieces: AsyncIterable<Uint8Array>, bytesMax: number): Promise<string> {
   const chunks: Uint8Array[] = [];
   let length = 0;
-  for await (const chunk of response.body ?? []) {
+  for await (const chunk of pieces) {
     length += chunk.length;
-    if (length > bytesMax) throw new Error('its answer is too long');
+    if (length > bytesMax) throw new LongAnswerError('its answer is too long');
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString('utf8');
+}
+
+/**
+ * The body as it comes, until `signal`. That fetch itself would end a body that is being read is not to be relied on: it
+ * remembers weakly whom to tell, and forgets it with the next garbage collection [undici 6, Node 20].
+ */
+async function* piecesOf({ body }: Response, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  if (body === null) return;
+  const reader = body.getReader();
+  const stop = () => void reader.cancel().catch(() => undefined);
+  signal.addEventListener('abort', stop);
+  if (signal.aborted) stop();
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      signal.throwIfAborted();
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    signal.removeEventListener('abort', stop);
+    stop();
+  }
 }
 
 /** A text, or an object that has one: etcd has both. */
