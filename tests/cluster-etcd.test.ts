@@ -73,8 +73,13 @@ describe.skipIf(ETCD_IS_MISSING)('a cluster in etcd', () => {
     'nobody reaches it for a while: the VM does not notice',
     async () => {
       for (const member of etcd) member.freeze();
-      await until(60_000, 'host a does not see it', () =>
-        cluster.host('a').events.some(({ kind, detail }) => kind === 'store' && /out of reach/.test(detail)),
+      await until(
+        60_000,
+        () => `host a does not see it: ${JSON.stringify(cluster.host('a').events.slice(-5))}`,
+        () =>
+          cluster
+            .host('a')
+            .events.some(({ kind, detail }) => kind === 'store' && /out of reach/.test(detail)),
       );
       await new Promise((resolve) => setTimeout(resolve, OUTAGE_MS));
       await served();

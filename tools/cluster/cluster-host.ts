@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { ClusterView, InstanceView, VmView } from '../../src/host/api.ts';
 import { repositoryRoot } from '../../src/host/image/repository.ts';
+import { kill } from '../net/process-signals.ts';
 import type { TestHost } from '../net/test-host.ts';
 import { JsonProcess } from '../pair/json-process.ts';
 
@@ -129,13 +130,5 @@ export async function runLockstep(words: readonly string[]): Promise<Answer> {
   } catch (error) {
     const { code, stdout, stderr } = error as { code: number; stdout: string; stderr: string };
     return { code, out: stdout, error: stderr };
-  }
-}
-
-function kill(pid: number): void {
-  try {
-    if (pid > 0) process.kill(pid, 'SIGKILL');
-  } catch {
-    // It has ended by itself meanwhile.
   }
 }

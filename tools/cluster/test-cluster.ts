@@ -1,11 +1,12 @@
 import { constants } from 'node:fs';
-import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { VmView } from '../../src/host/api.ts';
 import type { GuestImage } from '../../src/host/image/build-image.ts';
 import { repositoryRoot } from '../../src/host/image/repository.ts';
+import { isAlive, kill } from '../net/process-signals.ts';
 import type { TestHost } from '../net/test-host.ts';
 import { TestNetwork } from '../net/test-network.ts';
 import { JsonProcess } from '../pair/json-process.ts';
@@ -13,6 +14,8 @@ import { freePorts } from '../pair/protected-guest.ts';
 import { RedisConnection } from '../pair/redis-connection.ts';
 import { ClusterHost } from './cluster-host.ts';
 
+/** With the maker's process id behind it. */
+const PREFIX = 'lockstep-cluster-';
 const AGAIN_MS = 100;
 /** On the test network, far from its hosts. */
 const GUEST_ADDRESS = '10.77.0.200';
@@ -63,7 +66,8 @@ export class TestCluster {
 
   /** Everything is undone again when a part cannot be started. */
   static async start(image: GuestImage, options: TestClusterOptions): Promise<TestCluster> {
-    const folder = await mkdtemp(join(tmpdir(), 'lockstep-cluster-'));
+    await removeLeftovers();
+    const folder = await mkdtemp(join(tmpdir(), `${PREFIX}${process.pid}-`));
     const services: JsonProcess[] = [];
     const hosts: ClusterHost[] = [];
     let network: TestNetwork | undefined;
@@ -196,6 +200,20 @@ export class TestCluster {
 
   async close(): Promise<void> {
     await this.#undo();
+  }
+}
+
+/** VM processes outlive their daemons, so they outlive a run that was killed: those of dead runs end here. */
+async function removeLeftovers(): Promise<void> {
+  for (const name of await readdir(tmpdir())) {
+    const maker = new RegExp(`^${PREFIX}(\\d+)-`).exec(name)?.[1];
+    if (maker === undefined || isAlive(Number(maker))) continue;
+    const folder = join(tmpdir(), name);
+    for (const pid of await readdir('/proc')) {
+      const command = /^\d+$/.test(pid) ? await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '') : '';
+      if (command.includes(`${folder}/`)) kill(Number(pid));
+    }
+    await rm(folder, { recursive: true, force: true });
   }
 }
 

@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { closeSync, openSync, readdirSync } from 'node:fs';
 import { promisify } from 'node:util';
 import koffi from 'koffi';
+import { isAlive, kill } from './process-signals.ts';
 
 const run = promisify(execFile);
 const NAMESPACES = '/run/netns';
@@ -116,21 +117,4 @@ async function pidsIn(name: string): Promise<number[]> {
     .split('\n')
     .filter((line) => line !== '')
     .map(Number);
-}
-
-function kill(pid: number): void {
-  try {
-    process.kill(pid, 'SIGKILL');
-  } catch {
-    // It has ended by itself meanwhile.
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
 }
