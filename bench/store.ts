@@ -6,6 +6,7 @@ import type { Instance, Vm } from '../src/cluster/content.ts';
 import { decide } from '../src/cluster/reconcile.ts';
 import type { ArbiterRequest } from '../src/ft/arbiter.ts';
 import { epoch, instanceId, nonce, vmId } from '../src/ft/identity.ts';
+import { selfSigned } from '../src/host/self-signed.ts';
 import { VmAuthority } from '../src/host/vm-authority.ts';
 import { encodeHost, encodeInstances, encodePresence, encodeVm } from '../src/storage/cluster-records.ts';
 import { EtcdArbiter } from '../src/storage/etcd-arbiter.ts';
@@ -189,6 +190,7 @@ async function watched(
 
 /** As daemons write them: a VM of the file in docs/CLUSTER.md, its authority, both sides of ten pairs on a host. */
 async function recordsOf(hosts: number): Promise<{ readonly key: string; readonly text: string }[]> {
+  const { certificate } = await selfSigned('Lockstep host h000000');
   const name = (letter: string, n: number) => `${letter}${String(n).padStart(6, '0')}`;
   const authority = (await VmAuthority.create('vm000000')).encode();
   const vmName = (host: number, n: number) => name('vm', (host % hosts) * VMS_OF_A_HOST + n);
@@ -198,7 +200,7 @@ async function recordsOf(hosts: number): Promise<{ readonly key: string; readonl
     const api = `10.${host >> 16}.${(host >> 8) & 255}.${host & 255}:7443`;
     const presence = {
       api,
-      certificate: 'c'.repeat(600),
+      certificate,
       build: 'b'.repeat(16),
       logFormat: 2,
       snapshotFormat: 1,
