@@ -20,6 +20,11 @@ export function canTakeOver({ role, state }: Instance): boolean {
   return role === 'backup' && (state === 'BACK' || state === 'ASK' || state === 'OPEN' || state === 'LIVE');
 }
 
+/** It has asked for the VM, and the arbiter knows of no pair: only a commit that is late could make it one. */
+export function isForsaken({ role, state }: Instance): boolean {
+  return role === 'backup' && state === 'EARLY';
+}
+
 /** Outputs wait for a backup's ack. */
 export function isProtected({ role, state }: Instance): boolean {
   return role === 'primary' && (state === 'PAIR' || state === 'YIELD');

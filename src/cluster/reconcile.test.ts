@@ -21,7 +21,7 @@ function vm(name: string, fields: Partial<Vm> = {}): Vm {
 }
 
 function instance(of: string, on: string, state: string): Instance {
-  const role = ['WAIT', 'LOAD', 'BACK', 'ASK', 'OPEN'].includes(state) ? 'backup' : 'primary';
+  const role = ['WAIT', 'LOAD', 'BACK', 'ASK', 'EARLY', 'OPEN'].includes(state) ? 'backup' : 'primary';
   return { vm: of, host: on, id: `${of}-${on}`, role, state, memoryBytes: GIB, address: undefined };
 }
 
@@ -69,6 +69,7 @@ describe('restart', () => {
     ['a backup that nobody has copied to', [instance('vm1', 'a', 'SOLE'), instance('vm1', 'b', 'WAIT')]],
     ['a copy that was broken off', [instance('vm1', 'a', 'COPY'), instance('vm1', 'b', 'LOAD')]],
     ['a copy that was never committed', [instance('vm1', 'a', 'GATE'), instance('vm1', 'b', 'ASK')]],
+    ['a backup that was told so', [instance('vm1', 'a', 'COMMIT'), instance('vm1', 'b', 'EARLY')]],
     ['a process that has ended', [instance('vm1', 'a', 'PAIR'), instance('vm1', 'b', 'HALT')]],
   ])('%s does not keep it from being restarted', (_, instances) => {
     expect(restarters(three(instances), ['a'])).toHaveLength(1);
@@ -136,6 +137,24 @@ describe('what nobody wants is ended', () => {
       const instances = states.map((state, n) => instance('vm1', ['a', 'c', 'b'][n]!, state));
       expect(on(cluster([...hostsNow], [vm('vm1')], instances))).toEqual([]);
     }
+  });
+
+  test('a backup that asks in vain while its primary works alone', () => {
+    const hosts = [host('a'), host('b')];
+    const early = instance('vm1', 'b', 'EARLY');
+    expect(on(cluster(hosts, [vm('vm1')], [instance('vm1', 'a', 'SOLE'), early]))).toEqual([
+      {
+        kind: 'end',
+        vm: 'vm1',
+        instance: 'vm1-b',
+        reason: 'vm1 runs on a, and this backup was never committed',
+      },
+    ]);
+    for (const state of ['COPY', 'GATE', 'COMMIT', 'PAIR', 'ASK'])
+      expect(on(cluster(hosts, [vm('vm1')], [instance('vm1', 'a', state), early]))).toEqual([]);
+    expect(on(cluster([absent('a'), host('b')], [vm('vm1')], [instance('vm1', 'a', 'SOLE'), early]))).toEqual(
+      [],
+    );
   });
 
   test('and nothing whose VM has no record: it may be damaged', () => {

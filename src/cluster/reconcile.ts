@@ -1,7 +1,7 @@
 import type { Result } from '../base/result.ts';
 import { inOrder } from './cluster-index.ts';
 import { type ClusterContent, compareNames, type Instance, type Vm } from './content.ts';
-import { canTakeOver, hasEnded, isAlone, isCopying, isSpare } from './instance-state.ts';
+import { canTakeOver, hasEnded, isAlone, isCopying, isForsaken, isSpare } from './instance-state.ts';
 import { Placement } from './placement.ts';
 
 /** What a host's daemon should do now. `reason` is one line for people. */
@@ -71,7 +71,16 @@ function ends({ index }: Placement, own: readonly Instance[]): Decision[] {
     const { vm, id } = instance;
     if (index.vms.get(vm)?.power === 'off')
       decisions.push({ kind: 'end', vm, instance: id, reason: `${vm} is switched off` });
-    else if (isSpare(instance)) {
+    else if (isForsaken(instance)) {
+      const alone = index.instancesOf(vm).find((one) => one.state === 'SOLE' && isPresent(index, one.host));
+      // It would keep its host from being the one for a new backup.
+      if (alone)
+        decisions.push({
+          kind: 'end',
+          ...{ vm, instance: id },
+          reason: `${vm} runs on ${alone.host}, and this backup was never committed`,
+        });
+    } else if (isSpare(instance)) {
       const pair = pairWithout(index.instancesOf(vm), instance, (name) => isPresent(index, name));
       if (pair)
         decisions.push({
@@ -142,7 +151,7 @@ function mayRun(
 }
 
 /**
- * A backup whose pair was surely never made: it would ask the arbiter in vain for ever. Its primary's last word tells,
+ * A backup whose pair was surely never made, before it has heard so from the arbiter: it would ask the arbiter in vain for ever. Its primary's last word tells,
  * that of a host that is lost: it had no backup, or it was making its only one. Where it was making another one besides,
  * one of the two is a backup.
  */

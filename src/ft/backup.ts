@@ -474,8 +474,16 @@ export class Backup {
     // Asked before the commit of this very pair, which may still be on its way: then this side may be the only one
     // left. That is no verdict, so the same question goes on being asked, until the record has moved or a primary
     // comes with a new copy.
-    this.#early = answer.verdict === 'superseded' && answer.epoch < this.#pair.generation;
-    if (this.#early) return;
+    const early = answer.verdict === 'superseded' && answer.epoch < this.#pair.generation;
+    // Whoever watches over the VM has to know that this side may ask in vain for ever.
+    if (early && !this.#early)
+      this.#do({
+        kind: 'state',
+        state: 'EARLY',
+        detail: `the record stands at epoch ${answer.epoch}, before this pair; asking on`,
+      });
+    this.#early = early;
+    if (early) return;
     const asked = this.#questions.since ?? this.#now;
     this.#questions.close();
     if (answer.verdict === 'superseded') {

@@ -24,6 +24,7 @@ import {
 import { INTRODUCED } from '../../tests/greetings.ts';
 import { client, QUICK, startPair, World } from '../../tests/toy-world.ts';
 import { decide, NO_RECORD } from '../storage/vm-record.ts';
+import type { FtAction } from './action.ts';
 import type { ArbiterRequest } from './arbiter.ts';
 import { Backup } from './backup.ts';
 import type { FtEvent } from './event.ts';
@@ -116,7 +117,10 @@ test('One winner: asked before the commit there is no verdict, and the same ques
   backup.tickFor(QUICK.suspicionMs + 20);
   const { nonce } = backup.asked();
   // The record still stands before this pair's generation: its commit may be on the way.
-  backup.answer('superseded', 1);
+  const told = (actions: readonly FtAction[]) =>
+    actions.filter((action) => action.kind === 'state' && action.state === 'EARLY').length;
+  expect(told(backup.answer('superseded', 1))).toBe(1);
+  expect(told(backup.answer('superseded', 1))).toBe(0);
   expect(backup.state).toBe('ASK');
   expect(backup.tickFor(100).filter((action) => action.kind === 'ask').length).toBeGreaterThan(0);
   expect(backup.asked().nonce).toBe(nonce);
