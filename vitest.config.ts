@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config';
 
 /** Whole systems in real time: nothing else runs beside them. */
 const ALONE = [
-  'tests/{arbiter-takeover,arbiters,chaos,cluster-stores,control,demo,divergence,faulty-side,logging-channel}.test.ts',
+  'tests/{arbiter-takeover,arbiters,chaos,cluster-store-kinds,cluster-stores,control,demo,divergence,faulty-side,logging-channel}.test.ts',
   'tests/{cluster,cluster-etcd,host-daemon,migration,move,one-request,rolling-upgrade,services,stopped-primary,takeover,tap-guest}.test.ts',
 ];
 
