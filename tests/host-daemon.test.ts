@@ -196,6 +196,105 @@ describe('three hosts of one cluster', () => {
   );
 
   test(
+    'a VM process that does not answer is no reason for a daemon not to start, nor to take it for dead',
+    async () => {
+      const { primaryHost, instances } = await host('a').vm('web');
+      const backup = instances.find(({ role }) => role === 'backup')!;
+      const [stopped, other] = [host(backup.host), host(primaryHost!)];
+      const { processes } = JSON.parse(await stopped.do('host', 'status', '--json')) as {
+        processes: { pid: number }[];
+      };
+      stopped.killDaemon();
+      process.kill(processes[0]!.pid, 'SIGSTOP');
+      try {
+        await stopped.start();
+        const told = await cluster.vmIs(
+          'web',
+          60_000,
+          'the stopped process is not told of',
+          ({ instances: now }) => now.some(({ id, present }) => id === backup.id && present),
+        );
+        expect(told.primaryHost).toBe(other.name);
+      } finally {
+        process.kill(processes[0]!.pid, 'SIGCONT');
+      }
+      await web('web is not Protected again', ({ protection }) => protection === 'Protected');
+      await served();
+    },
+    SLOW,
+  );
+
+  test(
+    'of two that start a VM at one moment at most one does',
+    async () => {
+      const file = await cluster.vmFile({
+        name: 'twin',
+        memory: '128M',
+        storage: undefined,
+        network: undefined,
+        faultTolerance: 'off',
+      });
+      await host('a').do('vm', 'create', file);
+      const answers = await Promise.all([
+        host('a').lockstep('vm', 'start', 'twin', '--on', 'a'),
+        host('b').lockstep('vm', 'start', 'twin', '--on', 'b'),
+      ]);
+      const started = answers.filter(({ code }) => code === 0).length;
+      expect(started).toBeLessThanOrEqual(1);
+      for (const { code, error } of answers)
+        if (code !== 0)
+          expect(error).toMatch(/is on host [ab] already, or is being started there|is on already/);
+      const { instances } = await host('c').vm('twin');
+      expect(instances.filter(({ state }) => state === 'SOLE')).toHaveLength(started);
+      if (started === 0) await host('a').do('vm', 'start', 'twin', '--on', 'c');
+    },
+    SLOW,
+  );
+
+  test(
+    'what runs on a silent host is neither forgotten nor started again by mistake',
+    async () => {
+      const { primaryHost } = await host('a').vm('twin');
+      const silent = host(primaryHost!);
+      const asked = cluster.hosts.find(({ name }) => name !== primaryHost)!;
+      silent.killDaemon();
+      await cluster.vmIs(
+        'twin',
+        60_000,
+        'the host is not seen absent',
+        ({ instances }) => instances.every(({ present }) => !present),
+        [asked],
+      );
+      const refused = async (...words: string[]) => (await asked.lockstep(...words)).error;
+      expect(await refused('vm', 'start', 'twin')).toContain(`twin may still run on ${silent.name}`);
+      expect(await refused('vm', 'destroy', 'twin')).toContain(`twin may still run on ${silent.name}`);
+      expect(await refused('vm', 'set', 'twin', 'timing={"leaseMs":5000}')).toContain(
+        'twin is on, or may be on a silent host: "timing" is changed while it is off',
+      );
+      expect(await refused('cluster', 'forget', silent.name)).toContain('say so with --surely-off');
+      await silent.start();
+      expect(await refused('cluster', 'forget', silent.name, '--surely-off')).toContain(
+        `host ${silent.name} is up`,
+      );
+      await asked.do('vm', 'stop', 'twin', '--force');
+      await cluster.vmIs('twin', 60_000, 'twin is not off', ({ instances }) => instances.length === 0);
+      await asked.do('vm', 'destroy', 'twin');
+    },
+    SLOW,
+  );
+
+  test('a second daemon of the same name is turned away, and nothing is told in its name', async () => {
+    const state = join(cluster.folder, 'other');
+    const store = join(cluster.folder, 'store');
+    const second = await runLockstep(['host', 'start', '--name', 'a', '--state', state, '--cluster', store]);
+    expect(second.code).toBe(2);
+    expect(second.error).toBe(
+      'lockstep: there is a host "a" in this cluster already: give this one another --name\n',
+    );
+    expect((await host('b').vm('web')).protection).toBe('Protected');
+  });
+
+  test(
     'maintenance empties a host, and nothing comes back until it is over',
     async () => {
       const { primaryHost } = await host('a').vm('web');

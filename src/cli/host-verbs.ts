@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import type { ApiEvent, ClusterView, HostView, InstanceView } from '../host/api.ts';
-import { accepted, untilAsked } from './ending.ts';
+import { accepted, untilAsked, VerbError } from './ending.ts';
 import { ask, type HostOption, print, table, withHost } from './host-option.ts';
 import { parseMemory } from './option-values.ts';
 
@@ -53,7 +53,7 @@ export function addHostVerbs(program: Command): void {
           cluster: options.cluster,
           listen: options.listen,
           memoryBytes: options.memory === undefined ? undefined : accepted(parseHostMemory(options.memory)),
-          cores: options.cores === undefined ? undefined : Number(options.cores),
+          cores: options.cores === undefined ? undefined : accepted(parseCores(options.cores)),
           event: show,
         }),
       );
@@ -119,6 +119,20 @@ export function addHostVerbs(program: Command): void {
     .action(async (options: HostOption) => {
       print(options, await ask<ClusterView>(options, 'GET', '/v1/cluster'), clusterText);
     });
+  withHost(cluster.command('forget'))
+    .description(
+      'forget a host that is off and does not come back: what it ran may then be started elsewhere',
+    )
+    .argument('<host>')
+    .option('--surely-off', 'nothing of it runs any more; a VM that still does would run twice')
+    .action(async (name: string, options: HostOption & { surelyOff?: true }) => {
+      if (!options.surelyOff)
+        throw new VerbError(
+          `forget ${name} only when nothing of it runs any more, and say so with --surely-off`,
+        );
+      await ask(options, 'DELETE', `/v1/hosts/${encodeURIComponent(name)}`);
+      print(options, { ok: true }, () => `host ${name} is forgotten`);
+    });
 }
 
 function clusterText({ store, storeTrouble, hosts, vms }: ClusterView): string {
@@ -166,6 +180,13 @@ function mebibytes(bytes: number): number {
 function onOrOff(text: string): boolean {
   if (text === 'on' || text === 'off') return text === 'on';
   throw new InvalidArgumentError('write on or off');
+}
+
+function parseCores(text: string) {
+  const cores = Number(text);
+  return Number.isSafeInteger(cores) && cores > 0
+    ? { ok: true as const, value: cores }
+    : { ok: false as const, error: `--cores ${text} is no number from 1` };
 }
 
 /** A host may have more than a guest can take. */

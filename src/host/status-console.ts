@@ -1,6 +1,6 @@
-import { createWriteStream } from 'node:fs';
 import { decodeText } from '../base/text.ts';
 import type { ConsoleEvents, ConsolePort } from '../hypervisor/ports.ts';
+import { ConsoleFile } from './console-file.ts';
 import type { Report } from './status-lines.ts';
 
 /** The guest's console: its output into a file or into the status lines, its input by order. */
@@ -9,10 +9,12 @@ export class StatusConsole implements ConsolePort {
   readonly #write: (port: number, bytes: Uint8Array) => void;
 
   constructor(file: string | undefined, report: (line: Report) => void) {
-    const stream = file === undefined ? undefined : createWriteStream(file, { flags: 'a', mode: 0o600 });
-    stream?.on('error', (error) => report({ kind: 'event', what: 'console-file', detail: error.message }));
+    const kept =
+      file === undefined
+        ? undefined
+        : new ConsoleFile(file, (detail) => report({ kind: 'event', what: 'console-file', detail }));
     this.#write = (port, bytes) => {
-      if (stream) stream.write(bytes);
+      if (kept) kept.write(bytes);
       else report({ kind: 'console', port, text: decodeText(bytes) });
     };
   }

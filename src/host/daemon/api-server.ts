@@ -1,6 +1,8 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
+import { once } from 'node:events';
 import { createReadStream } from 'node:fs';
-import { rm } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
+import type { ServerResponse } from 'node:http';
 import swagger from '@fastify/swagger';
 import fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
 import { z } from 'zod';
@@ -24,6 +26,14 @@ export interface ApiOptions {
 }
 
 const BODY_BYTES_MAX = 1024 * 1024;
+const PROCESS_BYTES_MAX = 2 ** 40;
+/** A client that reads nothing is cut off. */
+const UNREAD_BYTES_MAX = 4 * 1024 * 1024;
+/** What daemons and users order; `save` would write any file of this account. */
+const ORDERS = [
+  ...['power-button', 'power-off', 'reset', 'pause', 'resume', 'limit', 'connect', 'disconnect', 'console'],
+  ...['protect', 'unprotect', 'candidate', 'migrate-backup', 'switch-over', 'move'],
+];
 const CONSOLE_AGAIN_MS = 50;
 
 const vmParameters = { type: 'object', properties: { vm: { type: 'string' } }, required: ['vm'] };
@@ -49,11 +59,18 @@ export async function serveOnTcp(
   { certificate, key }: HostCertificate,
   token: string,
 ): Promise<Result<{ server: FastifyInstance; port: number }>> {
-  const server = fastify({
-    bodyLimit: BODY_BYTES_MAX,
-    forceCloseConnections: true,
-    https: { cert: certificate, key, minVersion: 'TLSv1.3' },
-  }) as unknown as FastifyInstance;
+  let server: FastifyInstance;
+  try {
+    server = fastify({
+      bodyLimit: BODY_BYTES_MAX,
+      forceCloseConnections: true,
+      https: { cert: certificate, key, minVersion: 'TLSv1.3' },
+    }) as unknown as FastifyInstance;
+  } catch (error) {
+    return failed(
+      `certificate.pem and key.pem in the state folder are no pair (${(error as Error).message}): delete both`,
+    );
+  }
   const expected = digest(`Bearer ${token}`);
   server.addHook('onRequest', async (request, reply) => {
     if (timingSafeEqual(digest(request.headers.authorization ?? ''), expected)) return;
@@ -119,6 +136,16 @@ function addHostRoutes(server: FastifyInstance, { daemon, storeName }: ApiOption
     await daemon.member.read();
     return clusterView(daemon.member.reading.content, storeName, daemon.member.trouble);
   });
+  server.delete<{ Params: { host: string } }>(
+    '/v1/hosts/:host',
+    {
+      schema: {
+        summary: 'Forgets a host that is surely off, with all that it ran',
+        params: { type: 'object', properties: { host: { type: 'string' } }, required: ['host'] },
+      },
+    },
+    async (request, reply) => answer(reply, await daemon.member.removeHost(request.params.host)),
+  );
   server.get('/v1/host', { schema: { summary: 'This host and its VM processes' } }, async () => {
     await daemon.member.read();
     const { content } = daemon.member.reading;
@@ -238,7 +265,7 @@ function addVmRoutes(server: FastifyInstance, { daemon, verbs }: ApiOptions): vo
         params: vmParameters,
         body: {
           type: 'object',
-          properties: { text: { type: 'string' }, port: { type: 'integer' } },
+          properties: { text: { type: 'string' }, port: { enum: [0, 1] } },
           required: ['text'],
         },
       },
@@ -287,7 +314,7 @@ const INSTANCE_REQUEST = {
     properties: {
       shared: {
         type: 'object',
-        properties: { processBytes: { type: 'integer', minimum: 1 } },
+        properties: { processBytes: { type: 'integer', minimum: 1, maximum: PROCESS_BYTES_MAX } },
         required: ['processBytes'],
       },
     },
@@ -311,7 +338,13 @@ function addInstanceRoutes(server: FastifyInstance, { daemon }: ApiOptions): voi
   );
   server.post<InstanceRequestOf<object>>(
     '/v1/instances/:id/order',
-    { schema: { hide, params: idParameters, body: { type: 'object' } } },
+    {
+      schema: {
+        hide,
+        params: idParameters,
+        body: { type: 'object', properties: { order: { enum: ORDERS } }, required: ['order'] },
+      },
+    },
     async (request, reply) => answer(reply, await daemon.order(request.params.id, request.body as object)),
   );
   server.post<InstanceRequestOf<{ signal: 'SIGKILL' | 'SIGTERM' }>>(
@@ -355,7 +388,10 @@ function stream(
   reply.raw.writeHead(200, { 'content-type': type, 'cache-control': 'no-store' });
   reply.raw.flushHeaders();
   begin(
-    (text) => reply.raw.write(text),
+    (text) => {
+      if (reply.raw.writableLength > UNREAD_BYTES_MAX) reply.raw.destroy();
+      else reply.raw.write(text);
+    },
     (then) => reply.raw.once('close', then),
   );
 }
@@ -364,29 +400,33 @@ function stream(
 function followConsole(daemon: HostDaemon, id: string, reply: FastifyReply): FastifyReply {
   const instance = daemon.instances.get(id);
   if (!instance) return answer(reply, failed(`the VM process ${id} is not on ${daemon.name} any more`));
-  stream(reply, 'text/plain; charset=utf-8', (write, ended) => {
-    let at = 0;
-    let over = false;
-    ended(() => {
-      over = true;
-    });
-    const more = (): void => {
-      if (over) return;
-      const alive = instance.running;
-      const file = createReadStream(instance.folder.console, { start: at });
-      file.on('data', (chunk) => {
-        at += chunk.length;
-        write(chunk as Buffer);
-      });
-      file.on('error', () => undefined);
-      file.on('close', () => {
-        if (alive) setTimeout(more, CONSOLE_AGAIN_MS);
-        else reply.raw.end();
-      });
-    };
-    more();
-  });
+  reply.hijack();
+  reply.raw.writeHead(200, { 'content-type': 'text/plain; charset=utf-8', 'cache-control': 'no-store' });
+  reply.raw.flushHeaders();
+  void copyWhile(instance.folder.console, reply.raw, () => instance.running);
   return reply;
+}
+
+/** At the reader's pace. A file that is shorter than before has begun anew. */
+async function copyWhile(path: string, to: ServerResponse, alive: () => boolean): Promise<void> {
+  let at = 0;
+  for (let more = true; more && !to.destroyed; ) {
+    // What is written before the end is read after it.
+    more = alive();
+    const { size } = await stat(path).catch(() => ({ size: 0 }));
+    if (size < at) at = 0;
+    try {
+      for await (const chunk of createReadStream(path, { start: at })) {
+        at += (chunk as Buffer).length;
+        if (to.destroyed) return;
+        if (!to.write(chunk)) await Promise.race([once(to, 'drain'), once(to, 'close')]);
+      }
+    } catch {
+      // It is not there yet.
+    }
+    if (more) await new Promise((resolve) => setTimeout(resolve, CONSOLE_AGAIN_MS));
+  }
+  to.end();
 }
 
 function fileSchema(): object {

@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { failed, ok, type Result } from '../../base/result.ts';
 import { type HostMilliseconds, hostMilliseconds } from '../../base/units.ts';
-import type { HostPresence, Instance } from '../../cluster/content.ts';
+import type { HostPresence, Instance, Vm } from '../../cluster/content.ts';
+import { hasEnded } from '../../cluster/instance-state.ts';
 import { LostHosts } from '../../cluster/lost-hosts.ts';
 import type {
   Announcement,
@@ -34,6 +35,8 @@ export class ClusterMember {
   #reading: ClusterReading | undefined;
   #trouble: string | undefined;
   #token = '';
+  #certificate = '';
+  #open = false;
   #announcement: Announcement | undefined;
   #unwatch: (() => void) | undefined;
   #telling = false;
@@ -47,18 +50,26 @@ export class ClusterMember {
     this.#instances = instances;
   }
 
-  /** Makes this host known, with what guests may take of it. */
-  async join(memoryBytes: number, cores: number): Promise<Result<void>> {
+  /**
+   * Makes this host known, with what guests may take of it. Not where another daemon is present under its name: what
+   * this one said of its VM processes would be taken for that one's.
+   */
+  async join(memoryBytes: number, cores: number, certificate: string): Promise<Result<void>> {
     const first = await this.read();
     if (!first.ok) return first;
+    this.#certificate = certificate;
+    if (this.#rival())
+      return failed(`there is a host "${this.name}" in this cluster already: give this one another --name`);
     const token = await this.#store.token(randomBytes(32).toString('hex'));
     if (!token.ok) return token;
     this.#token = token.value;
     return this.changeHost((before) => ({ maintenance: before?.maintenance ?? false, memoryBytes, cores }));
   }
 
-  /** From now on changes are seen; what is read from the store is newer than all that this host told before. */
+  /** From now on changes are seen, and this host tells of its VM processes: it knows them all. */
   watch(): void {
+    this.#open = true;
+    this.tellSoon();
     this.#unwatch = this.#store.watch({
       changed: (reading) => this.#take(reading),
       unchanged: () => this.#lost.confirm(now()),
@@ -138,7 +149,7 @@ export class ClusterMember {
   ): Promise<Result<VmDocument>> {
     return this.#changed(name, (reading) => {
       const before = reading.vms.get(name);
-      if (before === undefined) return failed(noSuchVm(name));
+      if (before === undefined) return failed(this.#damage('vms', name) ?? noSuchVm(name));
       const after = change(before.value);
       return after.ok
         ? ok({ after: after.value, write: (store) => store.writeVm(after.value, before.version) })
@@ -146,8 +157,38 @@ export class ClusterMember {
     });
   }
 
-  switchVm(name: string, power: 'on' | 'off'): Promise<Result<VmDocument>> {
-    return this.changeVm(name, (document) => ok({ ...document, vm: { ...document.vm, power } }));
+  /** Not where it runs elsewhere meanwhile: this host's word is older. */
+  switchOff(vm: string): Promise<Result<VmDocument>> {
+    return this.changeVm(vm, (document) =>
+      this.othersOf(document.vm, undefined).length > 0
+        ? ok(document)
+        : ok({ ...document, vm: { ...document.vm, power: 'off' } }),
+    );
+  }
+
+  /** Switches it on for this host's process `own`, unless another host has a process of it, or is about to. */
+  switchOn(vm: string, own: string): Promise<Result<VmDocument>> {
+    return this.changeVm(vm, (document) => {
+      const [damaged] = this.reading.damaged.filter(({ key }) => key.startsWith('instances'));
+      if (damaged !== undefined)
+        return failed(`where ${vm} runs is not known: ${damaged.key} in the store: ${damaged.reason}`);
+      const [other] = this.othersOf(document.vm, own);
+      return other === undefined
+        ? ok({ ...document, vm: { ...document.vm, power: 'on' } })
+        : failed(`${vm} is on host ${other.host} already, or is being started there`);
+    });
+  }
+
+  /** Processes that may run the VM; what a lost host had of a VM with a lease is its arbiter's to judge. */
+  othersOf({ name, restart }: Vm, own: string | undefined): readonly Instance[] {
+    const lost = this.lostHosts;
+    return this.reading.content.instances.filter(
+      (instance) =>
+        instance.vm === name &&
+        !hasEnded(instance) &&
+        !(instance.host === this.name && (own === undefined || instance.id === own)) &&
+        !(restart && lost.has(instance.host)),
+    );
   }
 
   async createVm(document: VmDocument): Promise<Result<void>> {
@@ -157,9 +198,24 @@ export class ClusterMember {
     );
   }
 
+  /** A host that is surely off and does not come back, with all that it ran. */
+  async removeHost(name: string): Promise<Result<void>> {
+    const read = await this.read();
+    if (!read.ok) return read;
+    const found = read.value.hosts.get(name);
+    if (found === undefined)
+      return failed(`there is no host "${name}" in the cluster: lockstep cluster status lists them`);
+    const present = read.value.content.hosts.some((host) => host.name === name && host.presence);
+    if (present) return failed(`host ${name} is up: end its daemon and its VMs first`);
+    return this.#written(
+      await this.#store.removeHost(name, found.version),
+      `host ${name} was changed meanwhile: try again`,
+    );
+  }
+
   async removeVm(name: string): Promise<Result<void>> {
     const found = this.reading.vms.get(name);
-    if (found === undefined) return failed(noSuchVm(name));
+    if (found === undefined) return failed(this.#damage('vms', name) ?? noSuchVm(name));
     return this.#written(
       await this.#store.removeVm(name, found.version),
       `${name} was changed meanwhile: try again`,
@@ -172,6 +228,8 @@ export class ClusterMember {
   ): Promise<Result<void>> {
     const changed = await this.#changed<HostRecord>(`host ${this.name}`, (reading) => {
       const before = reading.hosts.get(this.name);
+      const damage = this.#damage('hosts', this.name);
+      if (damage !== undefined) return failed(damage);
       const after = { ...change(before?.value), name: this.name };
       return ok({ after, write: (store) => store.writeHost(after, before?.version) });
     });
@@ -197,6 +255,18 @@ export class ClusterMember {
       return ok(next.value.after);
     }
     return failed(`others change ${what} all the time: try again`);
+  }
+
+  /** A record that is there and cannot be read is not one that is missing. */
+  #damage(kind: 'hosts' | 'vms', name: string): string | undefined {
+    const found = this.reading.damaged.find(({ key }) => key.endsWith(`${kind}/${name}`));
+    return found && `${found.key} in the store is damaged (${found.reason}): mend or delete it there`;
+  }
+
+  /** Another daemon is present under this host's name. */
+  #rival(): boolean {
+    const own = this.reading.content.hosts.find(({ name }) => name === this.name);
+    return own?.presence !== undefined && own.presence.certificate !== this.#certificate;
   }
 
   async #written(outcome: Result<WriteOutcome>, otherwise: string): Promise<Result<void>> {
@@ -237,12 +307,15 @@ export class ClusterMember {
 
   /** What could not be told is told again. */
   tellAgain(): void {
-    if (this.#untold && !this.#telling) void this.#tell();
+    if (this.#open && this.#untold && !this.#telling) void this.#tell();
   }
 
   /** Resolves when the store knows of this host's VM processes. One after the other: the last word is the newest. */
   tell(): Promise<Result<unknown>> {
-    const report = () => this.#store.reportInstances(this.name, this.#instances());
+    const report = async () =>
+      this.#rival()
+        ? failed(`another daemon is present as host "${this.name}"`)
+        : this.#store.reportInstances(this.name, this.#instances());
     const next = this.#reporting.then(report, report);
     this.#reporting = next;
     return next;
@@ -268,7 +341,7 @@ export class ClusterMember {
 
   async #tellPowerOffs(): Promise<boolean> {
     for (const vm of this.#poweredOff) {
-      const off = await this.switchVm(vm, 'off');
+      const off = await this.switchOff(vm);
       if (!off.ok && this.reading.vms.has(vm)) return false;
       this.#poweredOff.delete(vm);
     }

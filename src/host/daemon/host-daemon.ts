@@ -1,6 +1,6 @@
 import { unreachable } from '../../base/assert.ts';
 import { failed, ok, type Result } from '../../base/result.ts';
-import type { Vm } from '../../cluster/content.ts';
+import { hasEnded } from '../../cluster/instance-state.ts';
 import { placeBackup } from '../../cluster/placement.ts';
 import { type Decision, decide } from '../../cluster/reconcile.ts';
 import { SNAPSHOT_FORMAT_VERSION } from '../../machine/snapshot-format.ts';
@@ -35,6 +35,7 @@ const TICK_MS = 1000;
 const EXCEPT_MS = 10_000;
 const SETTLE_MS = 3_000;
 const UNWANTED_MS = 30_000;
+const RESTART_REST_MS_MAX = 60_000;
 
 /**
  * One host of the cluster: its VM processes, and what the cluster's decisions ask of it. It holds no state that is not
@@ -51,6 +52,8 @@ export class HostDaemon implements HostOperations {
   readonly #busy = new Set<string>();
   readonly #exceptUntil = new Map<string, number>();
   readonly #said = new Map<string, string>();
+  /** How often a VM was started again in vain. */
+  readonly #restarts = new Map<string, number>();
 
   private constructor(options: HostDaemonOptions) {
     const { name, address, state, log } = options;
@@ -60,7 +63,10 @@ export class HostDaemon implements HostOperations {
     this.member = new ClusterMember(name, options.store, log, () => this.instances.told);
     this.instances = new Instances(name, address, state, log, {
       changed: () => this.member.tellSoon(),
-      wantsBackup: (instance) => void this.#findBackup(instance),
+      wantsBackup: (instance) => {
+        this.#restarts.delete(instance.vm);
+        void this.#findBackup(instance);
+      },
       ended: (vm, role, reason) => {
         if (role === 'primary' && /powered off$/.test(reason)) this.member.poweredOff(vm);
         this.member.tellSoon();
@@ -71,7 +77,7 @@ export class HostDaemon implements HostOperations {
   /** Reads the store, makes this host known there, and finds its VM processes again. */
   static async start(options: HostDaemonOptions): Promise<Result<HostDaemon>> {
     const daemon = new HostDaemon(options);
-    const joined = await daemon.member.join(options.memoryBytes, options.cores);
+    const joined = await daemon.member.join(options.memoryBytes, options.cores, options.certificate);
     if (!joined.ok) return joined;
     await daemon.instances.recover();
     daemon.member.watch();
@@ -133,7 +139,12 @@ export class HostDaemon implements HostOperations {
     const document = await this.member.vm(request.vm);
     if (!document.ok) return document;
     const { vm, definition, secrets } = document.value;
-    const room = this.#room(vm);
+    if (request.kind === 'backup' && request.shared.vm !== vm.name)
+      return failed(`the configuration is that of ${String(request.shared.vm)}, not of ${vm.name}`);
+    const room = this.#room(
+      vm.name,
+      request.kind === 'backup' ? request.shared.processBytes : vm.memoryBytes,
+    );
     if (!room.ok) return room;
     const authority = await authorityOf(vm.name, secrets);
     if (!authority.ok) return authority;
@@ -151,20 +162,21 @@ export class HostDaemon implements HostOperations {
     const config = (place: Place) =>
       primaryConfig(shared.value, parsed.value.boot, vm.faultTolerance === 'on', place);
     // First that it is being started here: whoever saw only that it is to be on would start it too.
-    const started = await this.instances.start(authority.value, config, async () => {
+    const started = await this.instances.start(authority.value, config, async (id) => {
       const told = await this.member.tell();
-      return told.ok ? this.member.switchVm(vm.name, 'on') : told;
+      return told.ok ? this.member.switchOn(vm.name, id) : told;
     });
     if (started.ok) return ok(started.value.view);
-    if (vm.power === 'off') await this.member.switchVm(vm.name, 'off');
+    if (vm.power === 'off') await this.member.switchOff(vm.name);
     return started;
   }
 
   async order(id: string, order: object): Promise<Result<void>> {
     const instance = this.instances.get(id);
     if (!instance) return failed(`the VM process ${id} is not on ${this.name} any more`);
-    instance.order(order);
-    return ok(undefined);
+    return instance.order(order)
+      ? ok(undefined)
+      : failed(`the VM process of ${instance.vm} on ${this.name} does not answer`);
   }
 
   async kill(id: string, signal: 'SIGKILL' | 'SIGTERM'): Promise<Result<void>> {
@@ -203,11 +215,21 @@ export class HostDaemon implements HostOperations {
     if (this.#busy.has(key)) return;
     this.#busy.add(key);
     if (decision.kind !== 'blocked' && decision.kind !== 'end')
-      this.log.add(decision.kind, decision.reason, decision.vm);
+      this.#sayOnce(`${key} begins`, decision.kind, decision.reason, decision.vm);
     const done = await this.#perform(decision);
     if (!done.ok) this.#sayOnce(key, decision.kind, done.error, decision.vm);
-    // Until what it did is in the store, the same would be decided again.
-    setTimeout(() => this.#busy.delete(key), SETTLE_MS).unref();
+    setTimeout(() => this.#busy.delete(key), this.#restMs(decision)).unref();
+  }
+
+  /**
+   * Until what was done is in the store, the same would be decided again. A VM whose arbiter says that it runs (its
+   * host's daemon is dead, it is not) is tried less and less often.
+   */
+  #restMs({ kind, vm }: Decision): number {
+    if (kind !== 'restart') return SETTLE_MS;
+    const tries = this.#restarts.get(vm) ?? 0;
+    this.#restarts.set(vm, tries + 1);
+    return Math.min(SETTLE_MS * 2 ** tries, RESTART_REST_MS_MAX);
   }
 
   async #perform(decision: Decision): Promise<Result<unknown>> {
@@ -279,15 +301,17 @@ export class HostDaemon implements HostOperations {
     return this.member.reading.vms.get(vm)?.value.vm.faultTolerance;
   }
 
-  #room(vm: Vm): Result<void> {
+  #room(vm: string, bytes: number): Result<void> {
     const own = this.member.reading.hosts.get(this.name)?.value;
     if (own?.maintenance === true) return failed(`host ${this.name} is in maintenance`);
-    if (this.instances.of(vm.name).length > 0) return failed(`${vm.name} runs on ${this.name} already`);
-    const used = this.instances.told.reduce((sum, { memoryBytes }) => sum + memoryBytes, 0);
+    if (this.instances.of(vm).length > 0) return failed(`${vm} runs on ${this.name} already`);
+    const used = this.instances.told
+      .filter((instance) => !hasEnded(instance))
+      .reduce((sum, { memoryBytes }) => sum + memoryBytes, 0);
     const free = this.#options.memoryBytes - used;
-    if (free < vm.memoryBytes)
+    if (free < bytes)
       return failed(
-        `host ${this.name} has ${mebibytes(free)} MiB left for guests, ${vm.name} needs ${mebibytes(vm.memoryBytes)}`,
+        `host ${this.name} has ${mebibytes(free)} MiB left for guests, ${vm} needs ${mebibytes(bytes)}`,
       );
     return ok(undefined);
   }

@@ -1,8 +1,8 @@
-import { mkdirSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { cpus, hostname, totalmem } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { failed, ok, type Result } from '../../base/result.ts';
+import { isName } from '../../cluster/content.ts';
 import type { ClusterStore } from '../../storage/cluster-store.ts';
 import { DirectoryClusterStore } from '../../storage/directory-cluster-store.ts';
 import { EtcdClusterStore } from '../../storage/etcd-cluster-store.ts';
@@ -13,7 +13,7 @@ import { EventLog } from './event-log.ts';
 import { hostCertificate } from './host-certificate.ts';
 import { HostDaemon } from './host-daemon.ts';
 import { localFolder } from './local-hosts.ts';
-import { StateFolder } from './state-folder.ts';
+import { makeFolder, StateFolder } from './state-folder.ts';
 import { VmVerbs } from './vm-verbs.ts';
 
 export interface HostOptions {
@@ -38,14 +38,13 @@ export interface RunningHost {
   stop(): Promise<number>;
 }
 
-const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 /** The host's own system and this daemon need some memory too. */
 const MEMORY_SHARE = 0.8;
 
 /** A host daemon with its store, its API on a socket and on TCP. */
 export async function startHost(options: HostOptions): Promise<Result<RunningHost>> {
   const name = options.name ?? hostname();
-  if (!NAME.test(name)) return failed(`--name ${name} is letters, digits, ".", "_" and "-", at most 63`);
+  if (!isName(name)) return failed(`--name ${name} is letters, digits, ".", "_" and "-", at most 63`);
   const listen = parseHostPort(options.listen);
   if (!listen.ok) return failed(`--listen ${listen.error}`);
   const state = await StateFolder.open(options.state ?? join(localFolder(), 'hosts', name));
@@ -103,7 +102,7 @@ export async function startHost(options: HostOptions): Promise<Result<RunningHos
 function clusterStore(text: string): Result<{ store: ClusterStore; name: string }> {
   if (!text.startsWith('etcd:')) {
     try {
-      mkdirSync(text, { recursive: true, mode: 0o700 });
+      makeFolder(resolve(text));
     } catch (error) {
       return failed(`--cluster ${text} cannot be made: ${(error as Error).message}`);
     }

@@ -93,13 +93,31 @@ export class Instances {
   async start(
     authority: VmAuthority,
     configOf: (place: Place) => InstanceConfig,
-    told: () => Promise<Result<unknown>>,
+    told: (id: string) => Promise<Result<unknown>>,
   ): Promise<Result<VmInstance>> {
-    const folder = await this.#state.newInstance();
-    await folder.write(folder.credentials, await authority.issue());
-    const config = configOf({ host: this.#host, folder, address: this.#address });
+    let folder: InstanceFolder | undefined;
+    try {
+      folder = await this.#state.newInstance();
+      await folder.write(folder.credentials, await authority.issue());
+      const config = configOf({ host: this.#host, folder, address: this.#address });
+      return await this.#startIn(folder, config, told);
+    } catch (error) {
+      if (folder) {
+        this.#unborn.delete(folder.id);
+        await folder.remove().catch(() => undefined);
+        this.#events.changed();
+      }
+      return failed(`host ${this.#host} cannot start a process: ${(error as Error).message}`);
+    }
+  }
+
+  async #startIn(
+    folder: InstanceFolder,
+    config: InstanceConfig,
+    told: (id: string) => Promise<Result<unknown>>,
+  ): Promise<Result<VmInstance>> {
     this.#unbornIs(folder.id, config, 'STARTING', Number.POSITIVE_INFINITY);
-    const known = await told();
+    const known = await told(folder.id);
     const started = known.ok ? await VmInstance.start(folder, config, this.#listener()) : known;
     if (!started.ok) {
       this.#unbornIs(folder.id, config, FAILED, performance.now() + FAILED_MS);
@@ -140,7 +158,7 @@ export class Instances {
       ended: (instance: VmInstance, reason: string) => {
         this.#running.delete(instance.folder.id);
         this.#log.add('ended', `${instance.role}: ${reason}`, instance.vm);
-        void instance.folder.remove();
+        instance.folder.remove().catch(() => undefined);
         this.#events.changed();
         this.#events.ended(instance.vm, instance.role, reason);
       },

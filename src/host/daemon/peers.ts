@@ -11,12 +11,6 @@ export type InstanceRequest =
   | { readonly kind: 'primary'; readonly vm: string }
   | { readonly kind: 'backup'; readonly vm: string; readonly shared: SharedConfig };
 
-/** A VM process, wherever it runs. */
-export interface InstanceReference {
-  readonly host: string;
-  readonly id: string;
-}
-
 export interface InstanceDetail {
   readonly view: InstanceView;
   readonly figures: ReportLine | undefined;

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import { chmod, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { mkdirSync } from 'node:fs';
+import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
 import { failed, ok, type Result } from '../../base/result.ts';
 import { InodeLock } from '../../storage/inode-lock.ts';
 
@@ -27,9 +28,12 @@ export class StateFolder {
         `--state ${path} is too long for sockets in it: at most ${SOCKET_PATH_MAX - (longest.length - path.length)} characters`,
       );
     try {
-      await mkdir(join(path, 'instances'), { recursive: true, mode: 0o700 });
+      makeFolder(path);
       // Whoever can enter it can give orders: the sockets in it ask nobody who he is.
-      await chmod(path, 0o700);
+      const { mode } = await stat(path);
+      if ((mode & 0o077) !== 0)
+        return failed(`--state ${path} is open to others: chmod 700 it, or name a new folder`);
+      makeFolder(join(path, 'instances'));
     } catch (error) {
       return failed(`--state ${path} cannot be made: ${(error as Error).message}`);
     }
@@ -114,5 +118,18 @@ export class InstanceFolder {
 
   async remove(): Promise<void> {
     await rm(this.path, { recursive: true, force: true });
+  }
+}
+
+/** The folder and those above it, for their owner alone where they are new. (`recursive` hangs where there can be none.) */
+export function makeFolder(path: string): void {
+  try {
+    mkdirSync(path, { mode: 0o700 });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST') return;
+    if (code !== 'ENOENT' || dirname(path) === path || dirname(path) === '/') throw error;
+    makeFolder(dirname(path));
+    mkdirSync(path, { mode: 0o700 });
   }
 }

@@ -2,12 +2,11 @@ import { readFile } from 'node:fs/promises';
 import { parse } from 'yaml';
 import { z } from 'zod';
 import { failed, ok, type Result } from '../../base/result.ts';
+import { isName } from '../../cluster/content.ts';
 import { DEFAULT_LIMITS, DEFAULT_TIMING } from '../../ft/timing.ts';
 import { parseHostPort } from '../../transport/address.ts';
 import type { VmDefinition } from '../api.ts';
 import { parseMemorySize } from '../memory-size.ts';
-
-const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 
 const address = z
   .string()
@@ -33,59 +32,51 @@ function numbersOf(defaults: object) {
   );
 }
 
+const DEFAULT_MACS = ['52:54:00:12:34:56'] as const;
 const tap = z.string().regex(/^[^/\s]{1,15}$/, 'is no name of an interface: at most 15 characters');
-const macs = z.array(mac).min(1, 'needs at least one MAC address').default(['52:54:00:12:34:56']);
+const macs = z
+  .array(mac)
+  .min(1, 'needs at least one MAC address')
+  .default([...DEFAULT_MACS]);
 
 /** The file of a VM, in YAML or JSON. docs/CLUSTER.md describes it. */
-export const VM_FILE = z
-  .strictObject({
-    name: z.string().regex(NAME, 'is letters, digits, ".", "_" and "-", at most 63'),
-    memory: memory.default(512 * 2 ** 20),
-    kernel: path,
-    initrd: path.optional(),
-    append: z.string().default('console=ttyS0'),
-    storage: z
-      .strictObject({ server: address, disks: z.array(z.string().min(1)).min(1, 'names no disk') })
-      .optional(),
-    network: z
-      .union(
-        [
-          z.strictObject({ switch: address, macs }),
-          z.strictObject({ taps: z.array(tap).min(1, 'names no TAP'), macs }),
-        ],
-        {
-          error: 'is {switch: host:port} or {taps: [NAME]}, with macs beside it',
-        },
-      )
-      .optional(),
-    arbiter: z
-      .discriminatedUnion(
-        'kind',
-        [
-          z.strictObject({ kind: z.literal('etcd'), endpoints: z.array(url).min(1, 'names no endpoint') }),
-          z.strictObject({ kind: z.literal('directory'), path }),
-        ],
-        { error: 'is "etcd" or "directory"; without an arbiter the disk server is it' },
-      )
-      .optional(),
-    faultTolerance: z.enum(['on', 'off'], { error: 'is "on" or "off"' }).default('off'),
-    restart: z.boolean({ error: 'is true or false' }).default(false),
-    antiAffinity: z.array(z.string()).default([]),
-    compress: z.boolean({ error: 'is true or false' }).default(false),
-    timing: numbersOf(DEFAULT_TIMING).default({}),
-    limits: numbersOf(DEFAULT_LIMITS).default({}),
-  })
-  .superRefine((file, context) => {
-    const wrong = (where: string, message: string) =>
-      context.addIssue({ code: 'custom', path: [where], message });
-    const arbitrated = file.storage !== undefined || file.arbiter !== undefined;
-    if (file.network && 'taps' in file.network && file.network.taps.length !== file.network.macs.length)
-      wrong('network', 'needs a TAP for each MAC address');
-    if (file.faultTolerance === 'on' && !arbitrated)
-      wrong('faultTolerance', 'needs an arbiter: a disk server (storage), or arbiter');
-    if (file.restart && !arbitrated)
-      wrong('restart', 'needs an arbiter: a disk server (storage), or arbiter');
-  });
+export const VM_FILE = z.strictObject({
+  name: z.string().refine(isName, { error: 'is letters, digits, ".", "_" and "-", at most 63' }),
+  memory: memory.default(512 * 2 ** 20),
+  kernel: path,
+  initrd: path.optional(),
+  append: z.string().default('console=ttyS0'),
+  storage: z
+    .strictObject({ server: address, disks: z.array(z.string().min(1)).min(1, 'names no disk') })
+    .optional(),
+  network: z
+    .union(
+      [
+        z.strictObject({ switch: address, macs }),
+        z.strictObject({ taps: z.array(tap).min(1, 'names no TAP'), macs }),
+      ],
+      {
+        error: 'is {switch: host:port} or {taps: [NAME]}, with macs beside it',
+      },
+    )
+    .optional(),
+  arbiter: z
+    .discriminatedUnion(
+      'kind',
+      [
+        z.strictObject({ kind: z.literal('etcd'), endpoints: z.array(url).min(1, 'names no endpoint') }),
+        z.strictObject({ kind: z.literal('directory'), path }),
+      ],
+      { error: 'is "etcd" or "directory"; without an arbiter the disk server is it' },
+    )
+    .optional(),
+  faultTolerance: z.enum(['on', 'off'], { error: 'is "on" or "off"' }).default('off'),
+  restart: z.boolean({ error: 'is true or false' }).default(false),
+  antiAffinity: z.array(z.string()).default([]),
+  compress: z.boolean({ error: 'is true or false' }).default(false),
+  timing: numbersOf(DEFAULT_TIMING).default({}),
+  limits: numbersOf(DEFAULT_LIMITS).default({}),
+});
 
 /** How long a VM that may be restarted elsewhere goes on without an answer of its arbiter. */
 const RESTART_LEASE_MS = 10_000;
@@ -93,8 +84,8 @@ const RESTART_LEASE_MS = 10_000;
 /** Checks all of it; the error lists everything that is wrong, in one line. */
 export function checkVmFile(content: unknown, name: string): Result<VmDefinition> {
   const checked = VM_FILE.safeParse(content, { reportInput: true });
-  if (!checked.success) {
-    const mistakes = checked.error.issues.map(mistake);
+  const mistakes = [...(checked.error?.issues.map(mistake) ?? []), ...contradictions(content)];
+  if (!checked.success || mistakes.length > 0) {
     const number = mistakes.length === 1 ? '1 mistake' : `${mistakes.length} mistakes`;
     return failed(`${name} has ${number}: ${mistakes.join('; ')}`);
   }
@@ -135,16 +126,31 @@ function given(numbers: Readonly<Record<string, number | undefined>>): Record<st
   );
 }
 
+/** What does not go together, whatever else is wrong. */
+function contradictions(content: unknown): string[] {
+  if (typeof content !== 'object' || content === null) return [];
+  const { faultTolerance, restart, storage, arbiter, network } = content as Readonly<Record<string, unknown>>;
+  const found: string[] = [];
+  const needsArbiter = 'needs an arbiter: a disk server (storage), or arbiter';
+  const arbitrated = storage !== undefined || arbiter !== undefined;
+  if (faultTolerance === 'on' && !arbitrated) found.push(`faultTolerance ${needsArbiter}`);
+  if (restart === true && !arbitrated) found.push(`restart ${needsArbiter}`);
+  const { taps, macs = DEFAULT_MACS } = (network ?? {}) as { taps?: unknown; macs?: unknown };
+  if (Array.isArray(taps) && Array.isArray(macs) && taps.length !== macs.length)
+    found.push('network needs a TAP for each MAC address');
+  return found;
+}
+
 function mistake(issue: z.core.$ZodIssue): string {
-  const where = issue.path.join('.');
+  const where = issue.path.length === 0 ? 'the file' : issue.path.join('.');
   switch (issue.code) {
     case 'unrecognized_keys':
-      return issue.keys.map((key) => `${where === '' ? '' : `${where}.`}${key} is unknown`).join('; ');
+      return issue.keys.map((key) => `${[...issue.path, key].join('.')} is unknown`).join('; ');
     case 'invalid_type':
       if (issue.input === undefined) return `${where} is missing`;
       return issue.message.startsWith('is ')
         ? `${where} ${issue.message}`
-        : `${where || 'the file'} is no ${issue.expected}`;
+        : `${where} is no ${issue.expected}`;
     default:
       return `${where} ${issue.message}`;
   }

@@ -10,6 +10,9 @@ import type { InstanceFolder } from './state-folder.ts';
 
 const VM_PROCESS = fileURLToPath(new URL('../vm-process.js', import.meta.url));
 const CONNECT_AGAIN_MS = 20;
+/** A process that is stopped takes the connection, and says nothing. */
+const INTRODUCTION_MS_MAX = 3_000;
+const ASK_AGAIN_MS = 1_000;
 const START_MS_MAX = 60_000;
 const ORDER_END_MS_MAX = 3_000;
 
@@ -88,7 +91,7 @@ export class VmInstance {
     });
     const deadline = performance.now() + START_MS_MAX;
     while (gone === undefined && performance.now() < deadline) {
-      if (existsSync(folder.control) && (await instance.#connect())) return ok(instance);
+      if (existsSync(folder.control) && (await instance.#connect()) === 'up') return ok(instance);
       await pause(CONNECT_AGAIN_MS);
     }
     if (gone === undefined) child.kill('SIGKILL');
@@ -96,15 +99,28 @@ export class VmInstance {
     return failed(String(report?.reason ?? `the VM process ${gone ?? 'does not answer'}`));
   }
 
-  /** The process that an earlier daemon started in this folder; undefined when it is gone. */
+  /**
+   * The process that an earlier daemon started in this folder; undefined when it is surely gone. One that does not answer
+   * is there all the same: it is asked again and again.
+   */
   static async find(folder: InstanceFolder, events: InstanceEvents): Promise<VmInstance | undefined> {
+    let config: InstanceConfig;
     try {
-      const config = JSON.parse(await readFile(folder.config, 'utf8')) as InstanceConfig;
-      const instance = new VmInstance(folder, config, events);
-      return (await instance.#connect()) ? instance : undefined;
+      config = JSON.parse(await readFile(folder.config, 'utf8')) as InstanceConfig;
     } catch {
+      // Written before its process is started: there was none.
       return undefined;
     }
+    const instance = new VmInstance(folder, config, events);
+    const outcome = await instance.#connect();
+    if (outcome === 'gone') return undefined;
+    if (outcome === 'silent') {
+      const last = await folder.lastReport('state');
+      if (last !== undefined) instance.#follow(last as ReportLine, 'quietly');
+      instance.detail = 'the process does not answer';
+      instance.#lost();
+    }
+    return instance;
   }
 
   get pid(): number {
@@ -124,8 +140,11 @@ export class VmInstance {
     return { id: this.folder.id, vm, host: this.config.host, role, state, detail, pid, address };
   }
 
-  order(order: object): void {
-    this.#socket?.write(`${JSON.stringify(order)}\n`);
+  /** False: it does not answer at the moment, and was told nothing. */
+  order(order: object): boolean {
+    if (this.#socket === undefined) return false;
+    this.#socket.write(`${JSON.stringify(order)}\n`);
+    return true;
   }
 
   kill(signal: NodeJS.Signals): void {
@@ -152,13 +171,18 @@ export class VmInstance {
     this.#socket?.destroy();
   }
 
-  /** True when the process has introduced itself. */
-  #connect(): Promise<boolean> {
+  /** `up`: the process has introduced itself. `gone`: nobody listens on its socket any more. */
+  #connect(): Promise<'up' | 'gone' | 'silent'> {
     return new Promise((resolve) => {
       const socket = connect(this.folder.control);
-      socket.on('error', () => undefined);
+      const timer = setTimeout(() => socket.destroy(), INTRODUCTION_MS_MAX);
+      let outcome: 'gone' | 'silent' = 'silent';
+      socket.on('error', ({ code }: NodeJS.ErrnoException) => {
+        if (code === 'ECONNREFUSED' || code === 'ENOENT') outcome = 'gone';
+      });
       socket.on('close', () => {
-        resolve(false);
+        clearTimeout(timer);
+        resolve(outcome);
         if (this.#socket === socket) this.#lost();
       });
       createInterface({ input: socket })
@@ -166,8 +190,9 @@ export class VmInstance {
           const line = reportIn(text);
           if (!line) return;
           if (line.kind === 'started') {
+            clearTimeout(timer);
             this.#socket = socket;
-            resolve(true);
+            resolve('up');
           }
           this.#follow(line);
         })
@@ -176,7 +201,7 @@ export class VmInstance {
     });
   }
 
-  #follow(line: ReportLine): void {
+  #follow(line: ReportLine, quietly?: 'quietly'): void {
     if (line.kind === 'started') {
       this.#pid = Number(line.pid);
       this.address = typeof line.address === 'string' ? line.address : undefined;
@@ -188,15 +213,20 @@ export class VmInstance {
       this.protection = String(line.protection);
     } else if (line.kind === 'figures') this.figures = line;
     else if (line.kind === 'halted') this.halted = String(line.reason);
-    this.#events.report(this, line);
+    if (quietly === undefined) this.#events.report(this, line);
   }
 
-  /** A socket that broke by itself is opened again; a process that does not answer there is gone. */
+  /** A socket that broke is opened again, until the process answers or is surely gone. */
   #lost(): void {
     this.#socket = undefined;
     if (this.#ended) return;
-    void this.#connect().then((back) => {
-      if (back || this.#ended) return;
+    void this.#connect().then(async (outcome) => {
+      if (outcome === 'up' || this.#ended) return;
+      if (outcome === 'silent') {
+        await pause(ASK_AGAIN_MS);
+        this.#lost();
+        return;
+      }
       this.#ended = true;
       this.#events.ended(this, this.halted ?? 'the process is gone');
     });

@@ -1,6 +1,6 @@
 import { failed, ok, type Result } from '../../base/result.ts';
 import type { ClusterContent, HostPresence, Instance } from '../../cluster/content.ts';
-import { mainPrimary } from '../../cluster/instance-state.ts';
+import { hasEnded, mainPrimary } from '../../cluster/instance-state.ts';
 import { placeRestart } from '../../cluster/placement.ts';
 import type { FtVerb, PowerVerb } from '../api.ts';
 import { VmAuthority } from '../vm-authority.ts';
@@ -13,6 +13,8 @@ import { checkVmFile } from './vm-file.ts';
 /** Until the lease of an earlier run has ended; longer than any that a VM file asks for by default. */
 const START_MS_MAX = 30_000;
 const AGAIN_MS = 1_000;
+/** Fields of a VM's file on which its processes have to agree with whoever starts it again. */
+const FIXED_WHILE_ON = ['restart', 'arbiter', 'storage', 'timing'] as const;
 const TAKEOVER_MS_MAX = 30_000;
 /** A copy of the largest guest over a slow network. */
 const COPY_MS_MAX = 300_000;
@@ -53,9 +55,10 @@ export class VmVerbs {
       if (!definition.ok) return definition;
       if (fields.faultTolerance !== undefined && document.vm.power === 'on')
         return failed(`${name} is on: use lockstep ft on or lockstep ft off`);
-      // What runs holds a lease, or holds none, for as long as it runs (protocol 8).
-      if (definition.value.restart !== document.vm.restart && document.vm.power === 'on')
-        return failed(`${name} is on: "restart" is changed while it is off`);
+      // What runs holds a lease, or holds none, for as long as it runs, and asks one arbiter (protocol 3 and 8).
+      const fixed = FIXED_WHILE_ON.find((field) => fields[field] !== undefined);
+      if (fixed !== undefined && (document.vm.power === 'on' || this.#isKnown(name)))
+        return failed(`${name} is on, or may be on a silent host: "${fixed}" is changed while it is off`);
       const { faultTolerance, restart, antiAffinity } = definition.value;
       return ok({
         ...document,
@@ -75,8 +78,15 @@ export class VmVerbs {
   async destroy(name: string): Promise<Result<void>> {
     const content = await this.#content();
     if (!content.ok) return content;
-    if (instancesOf(content.value, name).length > 0)
-      return failed(`${name} is on: lockstep vm stop ${name} first`);
+    const [running] = instancesOf(content.value, name);
+    const [silent] = content.value.instances.filter(
+      (instance) => instance.vm === name && !hasEnded(instance),
+    );
+    if (running !== undefined) return failed(`${name} is on: lockstep vm stop ${name} first`);
+    if (silent !== undefined)
+      return failed(
+        `${name} may still run on ${silent.host}, which gives no sign of life: start that host's daemon, or lockstep cluster forget ${silent.host} when it is surely off`,
+      );
     return this.#daemon.member.removeVm(name);
   }
 
@@ -91,7 +101,7 @@ export class VmVerbs {
     const silent = content.value.instances.find((instance) => instance.vm === name);
     if (silent !== undefined && !vm.restart)
       return failed(
-        `${name} may still run on ${silent.host}, which gives no sign of life: start that host's daemon first`,
+        `${name} may still run on ${silent.host}, which gives no sign of life: start that host's daemon, or lockstep cluster forget ${silent.host} when it is surely off`,
       );
     const place = on === undefined ? placeRestart(content.value, name) : ok(on);
     if (!place.ok) return place;
@@ -227,9 +237,11 @@ export class VmVerbs {
       return ok({ ...document, vm: { ...document.vm, faultTolerance: 'on' } });
     });
     if (!changed.ok) return changed;
-    if (changed.value.vm.power === 'off') return ok(undefined);
-    const primary = await this.#primary(name);
-    return primary.ok ? primary.value.host.order(primary.value.instance.id, { order: 'protect' }) : primary;
+    // One that runs nowhere gets its backup when it is started.
+    const primary = primaryOf(this.#daemon.member.reading.content, name);
+    if (primary === undefined) return ok(undefined);
+    const host = this.#daemon.host(primary.host);
+    return host.ok ? host.value.order(primary.id, { order: 'protect' }) : host;
   }
 
   async #unprotect(name: string, wish: 'off' | 'suspended'): Promise<Result<void>> {
@@ -316,6 +328,13 @@ export class VmVerbs {
         return failed(`${name} cannot start on ${at}: its arbiter says that somebody else may run it`);
       await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
     }
+  }
+
+  /** Some host, present or silent, has told of a process of it. */
+  #isKnown(name: string): boolean {
+    return this.#daemon.member.reading.content.instances.some(
+      (instance) => instance.vm === name && !hasEnded(instance),
+    );
   }
 
   async #content(): Promise<Result<ClusterContent>> {
