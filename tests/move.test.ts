@@ -201,4 +201,4 @@ test('suspend, move, protect again: the journal goes on; orders that do not fit 
   await d.is('SOLE');
   await d.writes(5);
   expect(oneJournal(oneJournal(a.console, c.console) ?? '', d.console)).toBeDefined();
-});
+}, 120_000);

@@ -128,6 +128,8 @@ function obey(order: VcpuOrder): void {
 if (boot) {
   loop.create();
   tellStopWord();
+} else {
+  loop.prepare();
 }
 
 /** When a step ended after which the guest could have gone on; undefined while it waits by itself. */

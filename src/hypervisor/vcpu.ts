@@ -170,13 +170,19 @@ export class VcpuLoop implements VcpuPort {
     this.#copy?.arrived(parts);
   }
 
+  /** A copy may come: where it goes is made now, since a guest that is moved here will stand still meanwhile. */
+  prepare(): void {
+    this.#staged ??= this.#factory.stage?.();
+  }
+
   forgetStaged(): void {
     this.#staged?.clear();
     this.#stagedWrongly = undefined;
+    this.prepare();
   }
 
   stage(pages: Uint8Array): void {
-    this.#staged ??= this.#factory.stage?.();
+    this.prepare();
     this.#stagedWrongly ??= this.#staged ? this.#staged.add(pages) : 'this machine is not copied in parts';
   }
 

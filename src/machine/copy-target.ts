@@ -1,7 +1,7 @@
 import { PAGE } from '../engine/layout.ts';
 import { type EngineOptions, encodeConfig, type MachineConfig } from './config.ts';
 import { type CopiedPages, eachCopiedPage, isZero, Pieces } from './copied-pages.ts';
-import type { OutputSink } from './door.ts';
+import type { Output, OutputSink } from './door.ts';
 import { LockstepMachine } from './machine.ts';
 
 /**
@@ -11,22 +11,22 @@ import { LockstepMachine } from './machine.ts';
 export class CopyTarget implements CopiedPages {
   readonly unchanging = new Pieces();
   readonly #config: MachineConfig;
-  readonly #options: EngineOptions | undefined;
   /** Pages that something came for. */
   readonly #come: Uint8Array;
+  /** Made at once: its engine is compiled before anybody waits for it. */
   #machine: LockstepMachine | undefined;
   #sink: OutputSink = { output() {} };
 
   constructor(config: MachineConfig, options: EngineOptions | undefined) {
     this.#config = config;
-    this.#options = options;
     this.#come = new Uint8Array(config.memoryBytes / PAGE);
+    const sink = { output: (output: Output) => this.#sink.output(output) };
+    this.#machine = new LockstepMachine(config, sink, options);
   }
 
   add(bytes: Uint8Array): string | undefined {
-    const sink = { output: (output: Parameters<OutputSink['output']>[0]) => this.#sink.output(output) };
-    this.#machine ??= new LockstepMachine(this.#config, sink, this.#options);
     const machine = this.#machine;
+    if (machine === undefined) return 'this copy has been taken already';
     const wrong = eachCopiedPage(bytes, this.#come.length, this.unchanging, (page, content) => {
       this.#come[page] = 1;
       machine.takePage(page, content);
