@@ -121,6 +121,7 @@ export class Instances {
     const started = known.ok ? await VmInstance.start(folder, config, this.#listener()) : known;
     if (!started.ok) {
       this.#unbornIs(folder.id, config, FAILED, performance.now() + FAILED_MS);
+      setTimeout(() => this.#events.changed(), FAILED_MS + 1).unref();
       await folder.remove();
       this.#events.changed();
       return failed(`${config.vm} cannot be started on ${this.#host}: ${started.error}`);
