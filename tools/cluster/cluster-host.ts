@@ -1,9 +1,9 @@
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import type { ClusterView, InstanceView, VmView } from '../../src/host/api.ts';
+import type { ClusterView, VmView } from '../../src/host/api.ts';
 import { repositoryRoot } from '../../src/host/image/repository.ts';
-import { kill } from '../net/process-signals.ts';
+import { kill, pidsUsing } from '../net/process-signals.ts';
 import type { TestHost } from '../net/test-host.ts';
 import { JsonProcess } from '../pair/json-process.ts';
 
@@ -85,9 +85,9 @@ export class ClusterHost {
   /** Everything on this host dies at one moment. */
   async powerOff(): Promise<void> {
     const { at } = this.#options;
-    // The namespace's own list has what a daemon does not know of any more.
-    const pids = at ? await at.pids() : [...(await this.#processes()), this.#daemon?.pid ?? 0];
+    const pids = at ? await at.pids() : await pidsUsing(this.#options.state);
     for (const pid of pids) kill(pid);
+    if (this.#daemon?.running) this.#daemon.kill();
     await this.#daemon?.ended;
   }
 
@@ -111,15 +111,9 @@ export class ClusterHost {
     return JSON.parse(await this.do('vm', 'show', name, '--json')) as VmView;
   }
 
-  async #processes(): Promise<number[]> {
-    const { out } = await this.lockstep('host', 'status', '--json');
-    if (out === '') return [];
-    return (JSON.parse(out) as { processes: InstanceView[] }).processes.map(({ pid }) => pid);
-  }
-
   /** Nothing of this host is left. */
   async end(): Promise<void> {
-    if (this.#daemon?.running) await this.powerOff().catch(() => this.#daemon?.kill());
+    await this.powerOff().catch(() => this.#daemon?.kill());
   }
 }
 

@@ -1,12 +1,12 @@
 import { constants } from 'node:fs';
-import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { VmView } from '../../src/host/api.ts';
 import type { GuestImage } from '../../src/host/image/build-image.ts';
 import { repositoryRoot } from '../../src/host/image/repository.ts';
-import { isAlive, kill } from '../net/process-signals.ts';
+import { isAlive, kill, pidsUsing } from '../net/process-signals.ts';
 import type { TestHost } from '../net/test-host.ts';
 import { TestNetwork } from '../net/test-network.ts';
 import { JsonProcess } from '../pair/json-process.ts';
@@ -209,10 +209,7 @@ async function removeLeftovers(): Promise<void> {
     const maker = new RegExp(`^${PREFIX}(\\d+)-`).exec(name)?.[1];
     if (maker === undefined || isAlive(Number(maker))) continue;
     const folder = join(tmpdir(), name);
-    for (const pid of await readdir('/proc')) {
-      const command = /^\d+$/.test(pid) ? await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '') : '';
-      if (command.includes(`${folder}/`)) kill(Number(pid));
-    }
+    for (const pid of await pidsUsing(folder)) kill(pid);
     await rm(folder, { recursive: true, force: true });
   }
 }

@@ -1,3 +1,5 @@
+import { readdir, readFile } from 'node:fs/promises';
+
 /** A process that may have ended meanwhile. */
 export function kill(pid: number): void {
   try {
@@ -14,4 +16,15 @@ export function isAlive(pid: number): boolean {
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
+}
+
+/** Processes whose command line names something in this folder. */
+export async function pidsUsing(folder: string): Promise<number[]> {
+  const found: number[] = [];
+  for (const pid of await readdir('/proc')) {
+    if (!/^\d+$/.test(pid)) continue;
+    const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
+    if (command.includes(`${folder}/`)) found.push(Number(pid));
+  }
+  return found;
 }
