@@ -277,7 +277,9 @@ describe('three hosts of one cluster', () => {
         `host ${silent.name} is up`,
       );
       await asked.do('vm', 'stop', 'twin', '--force');
-      await cluster.vmIs('twin', 60_000, 'twin is not off', ({ instances }) => instances.length === 0);
+      await cluster.vmIs('twin', 60_000, 'twin is not off', ({ instances }) =>
+        instances.every(({ state }) => state === 'FAILED'),
+      );
       await asked.do('vm', 'destroy', 'twin');
     },
     SLOW,

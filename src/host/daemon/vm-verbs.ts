@@ -98,7 +98,7 @@ export class VmVerbs {
     const [running] = instancesOf(content.value, name);
     if (running !== undefined)
       return failed(`${name} is on already: its ${running.role} is on ${running.host}`);
-    const silent = content.value.instances.find((instance) => instance.vm === name);
+    const silent = content.value.instances.find((instance) => instance.vm === name && !hasEnded(instance));
     if (silent !== undefined && !vm.restart)
       return failed(
         `${name} may still run on ${silent.host}, which gives no sign of life: start that host's daemon, or lockstep cluster forget ${silent.host} when it is surely off`,
@@ -402,7 +402,7 @@ function isRunning(state: string | undefined): boolean {
 /** What runs, as far as anybody alive says. An absent host's word may be out of date: that of `start` alone counts it. */
 function instancesOf({ instances, hosts }: ClusterContent, name: string): readonly Instance[] {
   const present = new Set(hosts.filter(({ presence }) => presence !== undefined).map((host) => host.name));
-  return instances.filter(({ vm, host }) => vm === name && present.has(host));
+  return instances.filter((each) => each.vm === name && present.has(each.host) && !hasEnded(each));
 }
 
 function primaryOf(content: ClusterContent, name: string): Instance | undefined {
