@@ -2,14 +2,11 @@ import { defineConfig } from 'vitest/config';
 
 /** Whole systems in real time: nothing else runs beside them. */
 const ALONE = [
-  'tests/{arbiter-takeover,chaos,control,demo,divergence,faulty-side,logging-channel}.test.ts',
-  'tests/{migration,one-request,services,stopped-primary,takeover}.test.ts',
+  'tests/{arbiter-takeover,chaos,cluster,control,demo,divergence,faulty-side,host-daemon}.test.ts',
+  'tests/{logging-channel,migration,move,one-request,services,stopped-primary,takeover,tap-guest}.test.ts',
 ];
-/** Several processes each, which mostly wait, and to which a slow host is none too many. Two at a time. */
-const HOSTS = [
-  'tests/{arbiters,cluster,cluster-etcd,cluster-store-kinds,cluster-stores,host-daemon}.test.ts',
-  'tests/{move,rolling-upgrade,tap-guest}.test.ts',
-];
+/** What others test too, at more length: `npx vitest run --project by-hand`. */
+const BY_HAND = ['tests/by-hand/*.test.ts'];
 
 export default defineConfig({
   test: {
@@ -21,19 +18,24 @@ export default defineConfig({
         test: {
           name: 'together',
           include: ['src', 'sim', 'tests', 'tools', 'bench'].map((folder) => `${folder}/**/*.test.ts`),
-          exclude: [...ALONE, ...HOSTS],
-          maxWorkers: 2,
+          exclude: [...ALONE, ...BY_HAND],
+          // One more than there are processors in the smallest machine: some of them wait.
+          maxWorkers: 3,
           sequence: { groupOrder: 1 },
         },
       },
       {
         extends: true,
-        test: { name: 'hosts', include: HOSTS, maxWorkers: 2, sequence: { groupOrder: 2 } },
+        test: { name: 'alone', include: ALONE, maxWorkers: 1, sequence: { groupOrder: 2 } },
       },
-      {
-        extends: true,
-        test: { name: 'alone', include: ALONE, maxWorkers: 1, sequence: { groupOrder: 3 } },
-      },
+      ...(process.argv.includes('by-hand')
+        ? [
+            {
+              extends: true as const,
+              test: { name: 'by-hand', include: BY_HAND, maxWorkers: 1, sequence: { groupOrder: 3 } },
+            },
+          ]
+        : []),
     ],
   },
 });

@@ -162,22 +162,6 @@ describe('three hosts of one cluster', () => {
   );
 
   test(
-    'a VM whose fault tolerance is suspended moves too, and stays unprotected until it is resumed',
-    async () => {
-      const { primaryHost } = await host('a').vm('web');
-      const other = cluster.hosts.find(({ name }) => name !== primaryHost)!.name;
-      await host('a').do('ft', 'suspend', 'web');
-      await host('b').do('vm', 'migrate', 'web', '--to', other);
-      const moved = await web('web is not alone', ({ instances }) => instances.length === 1);
-      expect([moved.primaryHost, moved.protection]).toEqual([other, 'Not Protected: Disabled']);
-      await served();
-      await host('a').do('ft', 'resume', 'web', '--wait');
-      await served();
-    },
-    SLOW,
-  );
-
-  test(
     "a daemon's death is nothing to its VMs, and the next daemon finds them again",
     async () => {
       const { primaryHost } = await host('a').vm('web');

@@ -1,15 +1,11 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Fault } from '../bench/chaos/fault.ts';
-import { chaosRound } from '../bench/chaos/round.ts';
-import { sharedMs } from '../src/host/host-clock.ts';
 import { buildImage, type GuestImage } from '../src/host/image/build-image.ts';
 import { repositoryRoot } from '../src/host/image/repository.ts';
 import type { TestHost } from '../tools/net/test-host.ts';
 import { TestNetwork } from '../tools/net/test-network.ts';
 import { PairNetwork } from '../tools/pair/pair-network.ts';
-import { savedGuest } from '../tools/pair/saved-guest.ts';
 import { LockstepProcess, lockstep } from './lockstep-process.ts';
 import { ping } from './ping.ts';
 
@@ -85,56 +81,10 @@ describe.skipIf(missing !== undefined)(
       expect(host.stderr).toMatch(reason);
       expect(host.stderr.trim().split('\n').length).toBe(1);
     });
-
-    it(
-      'a pair on two hosts, SIGKILL of the primary under load: no connection and nothing acknowledged is lost, and the bridge has the address behind the survivor',
-      async () => {
-        const demo = await image('demo');
-        const from = await savedGuest(demo, () => undefined);
-        const { nics } = from.machine as { nics: readonly { mac: string }[] };
-        const mac = nics[0]!.mac.replace(/..(?!$)/g, '$&:');
-        const seenBehind: (string | undefined)[] = [];
-        const copies: boolean[] = [];
-        const kill: Fault = {
-          name: 'kill',
-          summary: 'SIGKILL of the primary, whose address is looked up before',
-          weight: 1,
-          survivor: 'B',
-          async inflict({ guest }) {
-            // Longer than a frame, both ways: the kernel has to cut for a TAP what other interfaces cut themselves.
-            const text = 'redis'.repeat(50_000);
-            const connection = await guest.redis();
-            copies.push(
-              ...(await connection.call(['SET', 'long', text], ['GET', 'long'])).map(
-                (reply) => reply === text,
-              ),
-            );
-            connection.close();
-            seenBehind.push((await hosts.network.whereIs(mac))?.name);
-            guest.hosts[0].process.kill();
-            return sharedMs();
-          },
-        };
-        const { network, places } = hosts;
-        const round = await chaosRound({ image: demo, from, cores: {}, places }, kill, 'tap');
-        seenBehind.push((await network.whereIs(mac))?.name);
-        expect(round).toMatchObject({
-          wrong: [],
-          connectionsLost: 0,
-          acknowledgedWritesLost: 0,
-          unknownOutcomes: 0,
-          notLinearizable: [],
-        });
-        // A host without a processor for too long is suspected before anybody kills it: then whoever won goes on.
-        expect(copies).toEqual(round.fault === 'kill' ? [false, true] : []);
-        expect(seenBehind).toEqual(round.fault === 'kill' ? ['a', 'b'] : [round.survivor.toLowerCase()]);
-      },
-      10 * MINUTES,
-    );
   },
 );
 
-async function image(name: 'boot' | 'demo'): Promise<GuestImage> {
+async function image(name: 'boot'): Promise<GuestImage> {
   const built = await buildImage(name, { progress: () => undefined });
   if (!built.ok) throw new Error(built.error);
   return built.value;

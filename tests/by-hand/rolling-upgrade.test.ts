@@ -2,12 +2,12 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { RedisClients } from '../bench/chaos/redis-clients.ts';
-import { judge } from '../bench/chaos/redis-history.ts';
-import { buildImage } from '../src/host/image/build-image.ts';
-import { LOG_FORMAT_VERSION } from '../src/replay/frame.ts';
-import { TestCluster, until } from '../tools/cluster/test-cluster.ts';
-import { otherBuild } from './other-build.ts';
+import { RedisClients } from '../../bench/chaos/redis-clients.ts';
+import { judge } from '../../bench/chaos/redis-history.ts';
+import { buildImage } from '../../src/host/image/build-image.ts';
+import { LOG_FORMAT_VERSION } from '../../src/replay/frame.ts';
+import { TestCluster, until } from '../../tools/cluster/test-cluster.ts';
+import { otherBuild } from '../other-build.ts';
 
 /** A cluster goes from one version to the next under load: suspend, migrate live, protect again. */
 
