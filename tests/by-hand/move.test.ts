@@ -3,16 +3,16 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { RedisClients } from '../bench/chaos/redis-clients.ts';
-import { judge } from '../bench/chaos/redis-history.ts';
-import { buildImage } from '../src/host/image/build-image.ts';
-import type { StatusLine } from '../tools/pair/json-process.ts';
-import type { HostView, WaitingHost } from '../tools/pair/protected-guest.ts';
-import { RedisConnection } from '../tools/pair/redis-connection.ts';
-import { savedGuest } from '../tools/pair/saved-guest.ts';
-import { withPair } from '../tools/pair/with-pair.ts';
-import { closing, oneJournal, pair } from './journal-pair.ts';
-import { otherBuild } from './other-build.ts';
+import { RedisClients } from '../../bench/chaos/redis-clients.ts';
+import { judge } from '../../bench/chaos/redis-history.ts';
+import { buildImage } from '../../src/host/image/build-image.ts';
+import type { StatusLine } from '../../tools/pair/json-process.ts';
+import type { HostView, WaitingHost } from '../../tools/pair/protected-guest.ts';
+import { RedisConnection } from '../../tools/pair/redis-connection.ts';
+import { savedGuest } from '../../tools/pair/saved-guest.ts';
+import { withPair } from '../../tools/pair/with-pair.ts';
+import { closing, oneJournal, pair } from '../journal-pair.ts';
+import { otherBuild } from '../other-build.ts';
 
 /** A guest without fault tolerance is moved, also to another build of the program: real processes. */
 

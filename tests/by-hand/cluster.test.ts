@@ -1,11 +1,11 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { RedisClients } from '../bench/chaos/redis-clients.ts';
-import { judge } from '../bench/chaos/redis-history.ts';
-import type { VmView } from '../src/host/api.ts';
-import { buildImage } from '../src/host/image/build-image.ts';
-import type { ClusterHost } from '../tools/cluster/cluster-host.ts';
-import { TestCluster, until } from '../tools/cluster/test-cluster.ts';
-import { TestNetwork } from '../tools/net/test-network.ts';
+import { RedisClients } from '../../bench/chaos/redis-clients.ts';
+import { judge } from '../../bench/chaos/redis-history.ts';
+import type { VmView } from '../../src/host/api.ts';
+import { buildImage } from '../../src/host/image/build-image.ts';
+import type { ClusterHost } from '../../tools/cluster/cluster-host.ts';
+import { TestCluster, until } from '../../tools/cluster/test-cluster.ts';
+import { TestNetwork } from '../../tools/net/test-network.ts';
 
 /** Several hosts, each a network namespace: everything on one of them dies at one moment, and clients notice nothing. */
 
