@@ -38,6 +38,7 @@ export function vmView(content: ClusterContent, vm: Vm, placement = new Placemen
   const present = new Set(content.hosts.filter(({ presence }) => presence).map(({ name }) => name));
   const instances = content.instances.filter((instance) => instance.vm === vm.name);
   const alive = instances.filter(({ host }) => present.has(host));
+  const backups = alive.filter(({ role }) => role === 'backup');
   const { protection, reason } = protectionOf(content, vm.name, placement);
   return {
     name: vm.name,
@@ -46,7 +47,8 @@ export function vmView(content: ClusterContent, vm: Vm, placement = new Placemen
     protection,
     reason,
     primaryHost: mainPrimary(alive)?.host,
-    secondaryHost: alive.find(({ role }) => role === 'backup')?.host,
+    // The one that protects; another one may wait for its turn, or be on its way out.
+    secondaryHost: (backups.find(({ state }) => state === 'BACK') ?? backups[0])?.host,
     memoryBytes: vm.memoryBytes,
     instances: instances.map(({ vm: name, host, id, role, state, address }) => ({
       vm: name,

@@ -63,10 +63,7 @@ export class HostDaemon implements HostOperations {
     this.member = new ClusterMember(name, options.store, log, () => this.instances.told);
     this.instances = new Instances(name, address, state, log, {
       changed: () => this.member.tellSoon(),
-      wantsBackup: (instance) => {
-        this.#restarts.delete(instance.vm);
-        void this.#findBackup(instance);
-      },
+      wantsBackup: (instance) => void this.#findBackup(instance),
       ended: (vm, role, reason) => {
         if (role === 'primary' && /powered off$/.test(reason)) this.member.poweredOff(vm);
         this.member.tellSoon();
@@ -205,6 +202,9 @@ export class HostDaemon implements HostOperations {
   #tick(): void {
     const { member } = this;
     member.tellAgain();
+    // What runs was not tried in vain: the next time it is lost it is started again at once.
+    for (const { vm, role, state } of this.instances.all)
+      if (role === 'primary' && (state === 'SOLE' || state === 'PAIR')) this.#restarts.delete(vm);
     if (member.trouble !== undefined) return;
     for (const decision of decide(member.reading.content, this.name, member.lostHosts))
       void this.#carryOut(decision);

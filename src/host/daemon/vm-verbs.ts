@@ -57,7 +57,10 @@ export class VmVerbs {
         return failed(`${name} is on: use lockstep ft on or lockstep ft off`);
       // What runs holds a lease, or holds none, for as long as it runs, and asks one arbiter (protocol 3 and 8).
       const fixed = FIXED_WHILE_ON.find((field) => fields[field] !== undefined);
-      if (fixed !== undefined && (document.vm.power === 'on' || this.#isKnown(name)))
+      if (
+        fixed !== undefined &&
+        (document.vm.power === 'on' || knownOf(this.#daemon.member.reading.content, name).length > 0)
+      )
         return failed(`${name} is on, or may be on a silent host: "${fixed}" is changed while it is off`);
       const { faultTolerance, restart, antiAffinity } = definition.value;
       return ok({
@@ -79,14 +82,9 @@ export class VmVerbs {
     const content = await this.#content();
     if (!content.ok) return content;
     const [running] = instancesOf(content.value, name);
-    const [silent] = content.value.instances.filter(
-      (instance) => instance.vm === name && !hasEnded(instance),
-    );
+    const [silent] = knownOf(content.value, name);
     if (running !== undefined) return failed(`${name} is on: lockstep vm stop ${name} first`);
-    if (silent !== undefined)
-      return failed(
-        `${name} may still run on ${silent.host}, which gives no sign of life: start that host's daemon, or lockstep cluster forget ${silent.host} when it is surely off`,
-      );
+    if (silent !== undefined) return failed(mayRunOn(name, silent.host));
     return this.#daemon.member.removeVm(name);
   }
 
@@ -98,11 +96,8 @@ export class VmVerbs {
     const [running] = instancesOf(content.value, name);
     if (running !== undefined)
       return failed(`${name} is on already: its ${running.role} is on ${running.host}`);
-    const silent = content.value.instances.find((instance) => instance.vm === name && !hasEnded(instance));
-    if (silent !== undefined && !vm.restart)
-      return failed(
-        `${name} may still run on ${silent.host}, which gives no sign of life: start that host's daemon, or lockstep cluster forget ${silent.host} when it is surely off`,
-      );
+    const [silent] = knownOf(content.value, name);
+    if (silent !== undefined && !vm.restart) return failed(mayRunOn(name, silent.host));
     const place = on === undefined ? placeRestart(content.value, name) : ok(on);
     if (!place.ok) return place;
     const host = this.#daemon.host(place.value);
@@ -330,13 +325,6 @@ export class VmVerbs {
     }
   }
 
-  /** Some host, present or silent, has told of a process of it. */
-  #isKnown(name: string): boolean {
-    return this.#daemon.member.reading.content.instances.some(
-      (instance) => instance.vm === name && !hasEnded(instance),
-    );
-  }
-
   async #content(): Promise<Result<ClusterContent>> {
     const reading = await this.#daemon.member.read();
     return reading.ok ? ok(reading.value.content) : reading;
@@ -399,10 +387,21 @@ function isRunning(state: string | undefined): boolean {
   return state === 'SOLE' || state === 'COPY' || state === 'GATE' || state === 'COMMIT' || state === 'PAIR';
 }
 
-/** What runs, as far as anybody alive says. An absent host's word may be out of date: that of `start` alone counts it. */
-function instancesOf({ instances, hosts }: ClusterContent, name: string): readonly Instance[] {
-  const present = new Set(hosts.filter(({ presence }) => presence !== undefined).map((host) => host.name));
-  return instances.filter((each) => each.vm === name && present.has(each.host) && !hasEnded(each));
+/** What some host, present or silent, has told of. */
+function knownOf({ instances }: ClusterContent, name: string): readonly Instance[] {
+  return instances.filter((instance) => instance.vm === name && !hasEnded(instance));
+}
+
+/** What runs, as far as anybody alive says: an absent host's word may be out of date. */
+function instancesOf(content: ClusterContent, name: string): readonly Instance[] {
+  const present = new Set(
+    content.hosts.filter(({ presence }) => presence !== undefined).map((host) => host.name),
+  );
+  return knownOf(content, name).filter(({ host }) => present.has(host));
+}
+
+function mayRunOn(name: string, host: string): string {
+  return `${name} may still run on ${host}, which gives no sign of life: start that host's daemon, or lockstep cluster forget ${host} when it is surely off`;
 }
 
 function primaryOf(content: ClusterContent, name: string): Instance | undefined {
