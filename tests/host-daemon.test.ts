@@ -358,6 +358,55 @@ describe('three hosts of one cluster', () => {
     SLOW,
   );
 
+  test(
+    'an image that one host owns is fetched by the others before they need it, and boots there',
+    async () => {
+      const image = await buildImage('demo', { progress: () => undefined });
+      if (!image.ok) throw new Error(image.error);
+      const { kernel, initrd } = image.value;
+      const nowhere = { storage: undefined, network: undefined, faultTolerance: 'off', memory: '256M' };
+      const file = (fields: object) =>
+        cluster.vmFile({ ...nowhere, name: 'tiny', kernel: undefined, initrd: undefined, ...fields });
+      const images = async (name: string) =>
+        JSON.parse(await host(name).do('host', 'image', 'list', '--json')) as { digest: string }[];
+      const add = (...words: string[]) =>
+        host('a').lockstep('host', 'image', 'add', 'tiny', ...words, '--append', 'console=ttyS0');
+
+      expect((await add('--kernel', '/nowhere/vmlinuz')).error).toBe(
+        'lockstep: kernel /nowhere/vmlinuz does not exist\n',
+      );
+      const missing = await host('b').lockstep('vm', 'create', await file({ image: 'tiny' }));
+      expect(missing.error).toMatch(/^lockstep: there is no image "tiny" here: lockstep host image add tiny/);
+      const { out } = await add('--kernel', kernel, '--initrd', initrd);
+      const [, digest] = /^tiny@([0-9a-f]{64})$/m.exec(out)!;
+      const both = await host('b').lockstep('vm', 'create', await file({ image: 'tiny', kernel }));
+      expect(both.error).toContain('image brings its kernel and initrd');
+
+      await host('b').do('vm', 'create', await file({ image: 'tiny' }));
+      for (const other of ['b', 'c'])
+        await until(20_000, `${other} does not fetch it`, async () =>
+          (await images(other)).some((each) => each.digest === digest),
+        );
+      const used = await host('a').lockstep('host', 'image', 'remove', 'tiny');
+      expect(used.error).toContain('tiny boots from image tiny');
+      await host('a').do('vm', 'start', 'tiny', '--on', 'c');
+      let shown = '';
+      const leave = new AbortController();
+      const at = { socket: host('b').socket };
+      const following = followApi(at, '/v1/vms/tiny/console', (text) => (shown += text), leave.signal);
+      await until(30_000, 'the guest does not boot', () => shown.includes('Linux version'));
+      leave.abort();
+      await following;
+      await host('a').do('vm', 'stop', 'tiny', '--force');
+      await cluster.vmIs('tiny', 20_000, 'tiny is not off', ({ instances }) => instances.length === 0);
+      await host('a').do('vm', 'destroy', 'tiny');
+      await host('c').do('host', 'image', 'remove', 'tiny');
+      expect(await images('c')).toEqual([]);
+      await served();
+    },
+    SLOW,
+  );
+
   test('a VM file with five mistakes lists all five', async () => {
     const file = await cluster.vmFile({
       name: 'no name',

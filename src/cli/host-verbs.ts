@@ -1,5 +1,6 @@
+import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError } from 'commander';
-import type { ApiEvent, ClusterView, HostView, InstanceView } from '../host/api.ts';
+import type { ApiEvent, ClusterView, HostView, ImageView, InstanceView } from '../host/api.ts';
 import { accepted, untilAsked, VerbError } from './ending.ts';
 import { ask, type HostOption, print, table, withHost } from './host-option.ts';
 import { parseMemory } from './option-values.ts';
@@ -113,6 +114,8 @@ export function addHostVerbs(program: Command): void {
       print(options, status, (now) => `host ${now.name}: ${hostState(now)}, ${now.instances} VM processes`);
     });
 
+  addHostImageVerbs(host);
+
   const cluster = program.command('cluster').description('all hosts together');
   withHost(cluster.command('status'))
     .description('hosts and VMs, their states and why')
@@ -132,6 +135,58 @@ export function addHostVerbs(program: Command): void {
         );
       await ask(options, 'DELETE', `/v1/hosts/${encodeURIComponent(name)}`);
       print(options, { ok: true }, () => `host ${name} is forgotten`);
+    });
+}
+
+function addHostImageVerbs(host: Command): void {
+  const image = host.command('image').description('the boot images that the host owns');
+  withHost(image.command('list')).action(async (options: HostOption) => {
+    print(options, await ask<ImageView[]>(options, 'GET', '/v1/images'), (images) =>
+      table(
+        ['IMAGE', 'DIGEST', 'KERNEL MiB', 'INITRD MiB', 'APPEND'],
+        images.map(({ name, digest, kernelBytes, initrdBytes, append }) => [
+          name,
+          digest.slice(0, 12),
+          String(mebibytes(kernelBytes)),
+          String(mebibytes(initrdBytes)),
+          append,
+        ]),
+      ),
+    );
+  });
+  withHost(image.command('add'))
+    .description(
+      'keep a kernel and an initrd under a name: every host of the cluster can then start what boots from it',
+    )
+    .argument('<name>')
+    .requiredOption('--kernel <file>', 'a file of that host')
+    .option('--initrd <file>', 'a file of that host')
+    .option('--append <text>', "the kernel's command line", 'console=ttyS0')
+    .action(
+      async (
+        name: string,
+        {
+          kernel,
+          initrd,
+          append,
+          ...options
+        }: HostOption & { kernel: string; initrd?: string; append: string },
+      ) => {
+        const files = { kernel: resolve(kernel), ...(initrd && { initrd: resolve(initrd) }), append };
+        const path = `/v1/images/${encodeURIComponent(name)}`;
+        print(
+          options,
+          await ask<ImageView>(options, 'PUT', path, files),
+          ({ digest }) => `${name}@${digest}`,
+        );
+      },
+    );
+  withHost(image.command('remove'))
+    .description('remove an image that no VM boots from')
+    .argument('<name>')
+    .action(async (name: string, options: HostOption) => {
+      await ask(options, 'DELETE', `/v1/images/${encodeURIComponent(name)}`);
+      print(options, { ok: true }, () => `image ${name} is removed`);
     });
 }
 

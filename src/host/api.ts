@@ -6,8 +6,7 @@
 export interface VmDefinition {
   readonly name: string;
   readonly memoryBytes: number;
-  /** Files of the host that starts the VM; each host that may start it has them under the same paths. */
-  readonly boot: { readonly kernel: string; readonly initrd?: string | undefined; readonly append: string };
+  readonly boot: BootDefinition;
   /** A disk server, and the names of the VM's disks there. */
   readonly storage?: { readonly server: string; readonly disks: readonly string[] } | undefined;
   /** The user switch at an address, or TAPs of these names on every host. */
@@ -20,6 +19,24 @@ export interface VmDefinition {
   readonly channel: { readonly compress: boolean };
   readonly timing: Readonly<Record<string, number>>;
   readonly limits: Readonly<Record<string, number>>;
+}
+
+export type BootDefinition =
+  /** Files of the host that starts the VM; each host that may start it has them under the same paths. */
+  | { readonly kernel: string; readonly initrd?: string | undefined; readonly append: string }
+  /** `NAME@DIGEST` of an image of the cluster's hosts; `append` instead of the image's own. */
+  | { readonly image: string; readonly append?: string | undefined };
+
+/** A boot image that a host owns. The digest is of all its content. */
+export interface ImageView {
+  readonly name: string;
+  readonly digest: string;
+  readonly append: string;
+  /** Milliseconds since 1970: a name without a digest means the image that was added last. */
+  readonly addedAt: number;
+  readonly kernelBytes: number;
+  /** 0: there is none. */
+  readonly initrdBytes: number;
 }
 
 export type NetworkDefinition =

@@ -1,5 +1,8 @@
+import { createWriteStream } from 'node:fs';
 import { request as httpRequest, type IncomingMessage, type RequestOptions } from 'node:http';
 import { request as httpsRequest } from 'node:https';
+import { Transform } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import { failed, ok, type Result } from '../../base/result.ts';
 
 /** Where a daemon's API is, and what it takes to be let in. */
@@ -15,6 +18,7 @@ export type ApiAddress =
 
 const ANSWER_BYTES_MAX = 16 * 1024 * 1024;
 const ANSWER_MS_MAX = 120_000;
+const DOWNLOAD_MS_MAX = 600_000;
 
 /** One call of a daemon's API: what it answered, or one line of why not. */
 export async function callApi<Answer>(
@@ -64,6 +68,33 @@ export async function followApi(
   } catch (error) {
     return signal.aborted ? ok(undefined) : failed(unreachable(address, error as NodeJS.ErrnoException));
   }
+}
+
+/** An answer of so many bytes, into a file. */
+export async function downloadApi(
+  address: ApiAddress,
+  path: string,
+  file: string,
+  bytes: number,
+): Promise<Result<void>> {
+  let came = 0;
+  const counted = new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      came += chunk.length;
+      done(came > bytes ? new Error('more came than was told') : null, chunk);
+    },
+  });
+  try {
+    const response = await send(address, 'GET', path, undefined, AbortSignal.timeout(DOWNLOAD_MS_MAX));
+    if (response.statusCode !== 200) {
+      response.resume();
+      return failed(`${nameOf(address)} answered ${response.statusCode} for ${path}`);
+    }
+    await pipeline(response, counted, createWriteStream(file, { mode: 0o600 }));
+  } catch (error) {
+    return failed(unreachable(address, error as NodeJS.ErrnoException));
+  }
+  return came === bytes ? ok(undefined) : failed(`${nameOf(address)} sent ${came} of ${bytes} bytes`);
 }
 
 function send(

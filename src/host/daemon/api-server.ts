@@ -7,6 +7,7 @@ import type { HostPort } from '../../transport/address.ts';
 import type { ApiOptions } from './api-answer.ts';
 import type { HostCertificate } from './host-certificate.ts';
 import { addHostRoutes } from './host-routes.ts';
+import { addImageRoutes } from './image-routes.ts';
 import { addInstanceRoutes } from './instance-routes.ts';
 import { VERSION } from './version.ts';
 import { addVmRoutes } from './vm-routes.ts';
@@ -88,6 +89,7 @@ async function addRoutes(server: FastifyInstance, options: ApiOptions): Promise<
   await server.register(async (routes) => {
     addHostRoutes(routes, options);
     addVmRoutes(routes, options);
+    addImageRoutes(routes, options);
     addInstanceRoutes(routes, options);
   });
   server.get('/v1/openapi.json', { schema: { summary: 'This description' } }, async () => server.swagger());

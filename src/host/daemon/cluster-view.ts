@@ -1,5 +1,5 @@
 import type { ClusterContent, Host, Vm } from '../../cluster/content.ts';
-import { mainPrimary } from '../../cluster/instance-state.ts';
+import { hasEnded, mainPrimary } from '../../cluster/instance-state.ts';
 import { Placement } from '../../cluster/placement.ts';
 import { protectionOf } from '../../cluster/protection.ts';
 import type { ClusterView, HostView, VmView } from '../api.ts';
@@ -38,7 +38,7 @@ export function vmView(content: ClusterContent, vm: Vm, placement = new Placemen
   const present = new Set(content.hosts.filter(({ presence }) => presence).map(({ name }) => name));
   const instances = content.instances.filter((instance) => instance.vm === vm.name);
   const alive = instances.filter(({ host }) => present.has(host));
-  const backups = alive.filter(({ role }) => role === 'backup');
+  const backups = alive.filter((instance) => instance.role === 'backup' && !hasEnded(instance));
   const { protection, reason } = protectionOf(content, vm.name, placement);
   return {
     name: vm.name,

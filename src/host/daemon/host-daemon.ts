@@ -8,8 +8,10 @@ import { LOG_FORMAT_VERSION } from '../../replay/frame.ts';
 import type { ClusterStore } from '../../storage/cluster-store.ts';
 import type { InstanceView } from '../api.ts';
 import { buildIdentity } from '../build-identity.ts';
+import { ClusterImages } from './cluster-images.ts';
 import { ClusterMember } from './cluster-member.ts';
 import type { EventLog } from './event-log.ts';
+import { HostImages } from './host-images.ts';
 import { authorityOf, Instances } from './instances.ts';
 import { backupConfig, type Place, primaryConfig, sharedConfig, sharedOf } from './launch.ts';
 import { type HostOperations, type InstanceDetail, type InstanceRequest, Peer } from './peers.ts';
@@ -35,6 +37,7 @@ const TICK_MS = 1000;
 const EXCEPT_MS = 10_000;
 const SETTLE_MS = 3_000;
 const UNWANTED_MS = 30_000;
+const IMAGES_REST_MS = 3_000;
 const RESTART_REST_MS_MAX = 60_000;
 
 /**
@@ -46,6 +49,7 @@ export class HostDaemon implements HostOperations {
   readonly log: EventLog;
   readonly instances: Instances;
   readonly member: ClusterMember;
+  readonly images: ClusterImages;
   readonly build = buildIdentity();
   readonly #options: HostDaemonOptions;
   #timer: NodeJS.Timeout | undefined;
@@ -55,12 +59,13 @@ export class HostDaemon implements HostOperations {
   /** How often a VM was started again in vain. */
   readonly #restarts = new Map<string, number>();
 
-  private constructor(options: HostDaemonOptions) {
+  private constructor(options: HostDaemonOptions, images: HostImages) {
     const { name, address, state, log } = options;
     this.name = name;
     this.log = log;
     this.#options = options;
     this.member = new ClusterMember(name, options.store, log, () => this.instances.told);
+    this.images = new ClusterImages(images, () => this.#presentPeers());
     this.instances = new Instances(name, address, state, log, {
       changed: () => this.member.tellSoon(),
       wantsBackup: (instance) => void this.#findBackup(instance),
@@ -73,7 +78,7 @@ export class HostDaemon implements HostOperations {
 
   /** Reads the store, makes this host known there, and finds its VM processes again. */
   static async start(options: HostDaemonOptions): Promise<Result<HostDaemon>> {
-    const daemon = new HostDaemon(options);
+    const daemon = new HostDaemon(options, await HostImages.open(options.state.file('images')));
     const joined = await daemon.member.join(options.memoryBytes, options.cores, options.certificate);
     if (!joined.ok) return joined;
     await daemon.instances.recover();
@@ -106,6 +111,27 @@ export class HostDaemon implements HostOperations {
       reading.content.hosts.find((host) => host.name === name),
       token,
     );
+  }
+
+  #presentPeers(): Peer[] {
+    const names = this.member.reading.content.hosts.map((host) => host.name);
+    return names.flatMap((name) => {
+      const peer = name === this.name ? undefined : this.peer(name);
+      return peer?.ok ? [peer.value] : [];
+    });
+  }
+
+  /** Whoever may start a VM has what it boots from, before the hosts that have it now are lost. */
+  async #keepImages(): Promise<void> {
+    const wanted = [...this.member.reading.vms.values()].flatMap(({ value }) => {
+      const { image } = value.definition as { image?: unknown };
+      return typeof image === 'string' ? [image] : [];
+    });
+    for (const image of new Set(wanted)) {
+      const got = await this.images.get(image);
+      if (got.ok) this.#said.delete(`image ${image}`);
+      else this.#sayOnce(`image ${image}`, 'no-image', got.error);
+    }
   }
 
   async setMaintenance(on: boolean): Promise<Result<void>> {
@@ -154,10 +180,12 @@ export class HostDaemon implements HostOperations {
     }
     const parsed = definitionOf(definition);
     if (!parsed.ok) return parsed;
-    const shared = await sharedConfig(parsed.value);
+    const boot = await this.images.filesOf(parsed.value.boot);
+    if (!boot.ok) return boot;
+    const shared = await sharedConfig(parsed.value, boot.value);
     if (!shared.ok) return shared;
     const config = (place: Place) =>
-      primaryConfig(shared.value, parsed.value.boot, vm.faultTolerance === 'on', place);
+      primaryConfig(shared.value, boot.value, vm.faultTolerance === 'on', place);
     // First that it is being started here: whoever saw only that it is to be on would start it too.
     const started = await this.instances.start(authority.value, config, async (id) => {
       const told = await this.member.tell();
@@ -206,6 +234,12 @@ export class HostDaemon implements HostOperations {
     for (const { vm, role, state } of this.instances.all)
       if (role === 'primary' && (state === 'SOLE' || state === 'PAIR')) this.#restarts.delete(vm);
     if (member.trouble !== undefined) return;
+    if (!this.#busy.has('images')) {
+      this.#busy.add('images');
+      void this.#keepImages().finally(() => {
+        setTimeout(() => this.#busy.delete('images'), IMAGES_REST_MS).unref();
+      });
+    }
     for (const decision of decide(member.reading.content, this.name, member.lostHosts))
       void this.#carryOut(decision);
   }

@@ -6,6 +6,7 @@ import type { MachineConfig } from '../../machine/config.ts';
 import { servedDisk } from '../../storage/disk-size.ts';
 import { parseHostPort } from '../../transport/address.ts';
 import type { VmDefinition } from '../api.ts';
+import type { GuestFiles } from '../guest-files.ts';
 import type { InstanceFolder } from './state-folder.ts';
 import type { InstanceConfig } from './vm-instance.ts';
 
@@ -43,8 +44,11 @@ export function processBytes({ memoryBytes }: VmDefinition): number {
 }
 
 /** The VM's hardware as it is switched on: nothing of it changes until it is switched on again. */
-export async function sharedConfig(definition: VmDefinition): Promise<Result<SharedConfig>> {
-  const { name, boot, storage, network, memoryBytes } = definition;
+export async function sharedConfig(
+  definition: VmDefinition,
+  boot: GuestFiles,
+): Promise<Result<SharedConfig>> {
+  const { name, storage, network, memoryBytes } = definition;
   for (const file of [boot.kernel, boot.initrd]) {
     const readable =
       file === undefined ||
@@ -98,7 +102,7 @@ export interface Place {
 
 export function primaryConfig(
   shared: SharedConfig,
-  boot: VmDefinition['boot'],
+  boot: GuestFiles,
   faultTolerance: boolean,
   place: Place,
 ): InstanceConfig {

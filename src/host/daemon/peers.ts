@@ -1,7 +1,7 @@
 import { failed, ok, type Result } from '../../base/result.ts';
 import type { Host } from '../../cluster/content.ts';
 import { parseHostPort } from '../../transport/address.ts';
-import type { InstanceView } from '../api.ts';
+import type { ImageView, InstanceView } from '../api.ts';
 import { type ApiAddress, callApi } from './api-client.ts';
 import type { SharedConfig } from './launch.ts';
 import type { ReportLine } from './vm-instance.ts';
@@ -49,6 +49,10 @@ export class Peer implements HostOperations {
 
   get address(): ApiAddress {
     return this.#address;
+  }
+
+  images(): Promise<Result<readonly ImageView[]>> {
+    return callApi(this.#address, 'GET', '/v1/images', undefined, CALL_MS_MAX);
   }
 
   start(request: InstanceRequest): Promise<Result<InstanceView>> {

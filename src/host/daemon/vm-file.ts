@@ -7,6 +7,7 @@ import { DEFAULT_LIMITS, DEFAULT_TIMING } from '../../ft/timing.ts';
 import { parseHostPort } from '../../transport/address.ts';
 import type { VmDefinition } from '../api.ts';
 import { parseMemorySize } from '../memory-size.ts';
+import { parseImageReference } from './host-images.ts';
 
 const address = z
   .string()
@@ -32,6 +33,7 @@ function numbersOf(defaults: object) {
   );
 }
 
+const DEFAULT_APPEND = 'console=ttyS0';
 const DEFAULT_MACS = ['52:54:00:12:34:56'] as const;
 const tap = z.string().regex(/^[^/\s]{1,15}$/, 'is no name of an interface: at most 15 characters');
 const macs = z
@@ -43,9 +45,13 @@ const macs = z
 export const VM_FILE = z.strictObject({
   name: z.string().refine(isName, { error: 'is letters, digits, ".", "_" and "-", at most 63' }),
   memory: memory.default(512 * 2 ** 20),
-  kernel: path,
+  image: z
+    .string()
+    .refine((text) => parseImageReference(text) !== undefined, { error: 'is no name of an image' })
+    .optional(),
+  kernel: path.optional(),
   initrd: path.optional(),
-  append: z.string().default('console=ttyS0'),
+  append: z.string().optional(),
   storage: z
     .strictObject({ server: address, disks: z.array(z.string().min(1)).min(1, 'names no disk') })
     .optional(),
@@ -89,12 +95,22 @@ export function checkVmFile(content: unknown, name: string): Result<VmDefinition
     const number = mistakes.length === 1 ? '1 mistake' : `${mistakes.length} mistakes`;
     return failed(`${name} has ${number}: ${mistakes.join('; ')}`);
   }
-  const { memory: memoryBytes, kernel, initrd, append, compress, network, timing, ...rest } = checked.data;
+  const {
+    memory: memoryBytes,
+    image,
+    kernel = '',
+    initrd,
+    append,
+    compress,
+    network,
+    timing,
+    ...rest
+  } = checked.data;
   const lease = rest.restart ? { leaseMs: RESTART_LEASE_MS } : {};
   return ok({
     ...rest,
     memoryBytes,
-    boot: { kernel, initrd, append },
+    boot: image === undefined ? { kernel, initrd, append: append ?? DEFAULT_APPEND } : { image, append },
     network: network && {
       ...network,
       macs: network.macs.map((each) => each.replaceAll(':', '').toLowerCase()),
@@ -128,9 +144,14 @@ function given(numbers: Readonly<Record<string, number | undefined>>): Record<st
 
 /** What does not go together, whatever else is wrong. */
 function contradictions(content: unknown): string[] {
-  if (typeof content !== 'object' || content === null) return [];
-  const { faultTolerance, restart, storage, arbiter, network } = content as Readonly<Record<string, unknown>>;
+  if (typeof content !== 'object' || content === null || Array.isArray(content)) return [];
+  const { faultTolerance, restart, storage, arbiter, network, image, kernel, initrd } = content as Readonly<
+    Record<string, unknown>
+  >;
   const found: string[] = [];
+  if (image === undefined && kernel === undefined) found.push('kernel is missing (or image)');
+  if (image !== undefined && (kernel ?? initrd) !== undefined)
+    found.push('image brings its kernel and initrd: name one or the other');
   const needsArbiter = 'needs an arbiter: a disk server (storage), or arbiter';
   const arbitrated = storage !== undefined || arbiter !== undefined;
   if (faultTolerance === 'on' && !arbitrated) found.push(`faultTolerance ${needsArbiter}`);

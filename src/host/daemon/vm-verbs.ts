@@ -30,7 +30,9 @@ export class VmVerbs {
   async create(file: unknown): Promise<Result<void>> {
     const definition = checkVmFile(file, 'the VM file');
     if (!definition.ok) return definition;
-    const { name, faultTolerance, restart, antiAffinity } = definition.value;
+    const { name, boot, faultTolerance, restart, antiAffinity } = definition.value;
+    const image = 'image' in boot ? await this.#daemon.images.pinned(boot.image) : undefined;
+    if (image && !image.ok) return image;
     const authority = await VmAuthority.create(name);
     return this.#daemon.member.createVm({
       vm: {
@@ -41,7 +43,7 @@ export class VmVerbs {
         restart,
         antiAffinity,
       },
-      definition: file as never,
+      definition: { ...(file as object), ...(image && { image: image.value }) } as never,
       secrets: { authority: authority.encode() },
     });
   }
@@ -49,8 +51,11 @@ export class VmVerbs {
   /** Changes fields of its file; what is switched on keeps its hardware until it is switched on again. */
   async set(name: string, fields: Readonly<Record<string, unknown>>): Promise<Result<void>> {
     if (fields.name !== undefined && fields.name !== name) return failed('a VM keeps its name');
+    const image =
+      typeof fields.image === 'string' ? await this.#daemon.images.pinned(fields.image) : undefined;
+    if (image && !image.ok) return image;
     const changed = await this.#daemon.member.changeVm(name, (document) => {
-      const file = { ...(document.definition as object), ...fields };
+      const file = { ...(document.definition as object), ...fields, ...(image && { image: image.value }) };
       const definition = checkVmFile(file, 'the changed VM file');
       if (!definition.ok) return definition;
       if (fields.faultTolerance !== undefined && document.vm.power === 'on')
