@@ -2,7 +2,8 @@ import type { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import { epoch, instanceId, vmId } from '../../src/ft/identity.ts';
 import type { DiskAnswer, DiskOperation } from '../../src/storage/fenced-disk.ts';
-import { NbdClientConnection, NbdRefusedError } from '../../src/storage/nbd-client-connection.ts';
+import { NbdClientConnection } from '../../src/storage/nbd-client-connection.ts';
+import { NbdBrokenError, NbdRefusedError } from '../../src/storage/nbd-disk.ts';
 import {
   encodeOptionReply,
   encodeSimpleReply,
@@ -37,7 +38,7 @@ function greeting(): Buffer {
 function exported(): Buffer {
   const info = Buffer.alloc(12);
   info.writeBigUInt64BE(4096n, 2);
-  info.writeUInt16BE(1, 10);
+  info.writeUInt16BE(1 + 4 + 8 + 256, 10);
   return info;
 }
 
@@ -91,8 +92,8 @@ export const nbdAnswers: Target = {
         checkAnswer(answer.value, index === 0 ? 8 : 0, bytes);
       }
     } catch (error) {
-      const known = error instanceof NbdRefusedError || error instanceof ConnectionClosedError;
-      if (!known) throw error;
+      const known = [NbdRefusedError, NbdBrokenError, ConnectionClosedError];
+      if (!known.some((kind) => error instanceof kind)) throw error;
     } finally {
       clearImmediate(ending);
       socket.destroy();

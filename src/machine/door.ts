@@ -71,14 +71,20 @@ export interface FrameOutput {
   readonly frame: Uint8Array;
 }
 
+/**
+ * `discard` and `write-zeroes` both leave zeroes, so that copies of one disk stay equal; after a discard the storage need
+ * not keep room for them.
+ */
+export type DiskOperationKind = 'read' | 'write' | 'flush' | 'discard' | 'write-zeroes';
+
 export interface DiskRequestOutput {
   readonly kind: 'disk-request';
   readonly disk: number;
   readonly request: number;
-  readonly operation: 'read' | 'write' | 'flush';
+  readonly operation: DiskOperationKind;
   /** Byte offset on the disk; 0 for a flush. */
   readonly offset: number;
-  /** Bytes to read or write; 0 for a flush. */
+  /** Bytes to read, write or clear; 0 for a flush. */
   readonly length: number;
   /** A write's data, taken when the guest rang the bell; empty otherwise. */
   readonly data: Uint8Array;

@@ -2,7 +2,7 @@ import { assert, unreachable } from '../base/assert.ts';
 import { ByteReader, ByteWriter, TruncatedError } from '../base/bytes.ts';
 import { failed, ok, type Result } from '../base/result.ts';
 import { guestNanoseconds, instructionCount } from '../base/units.ts';
-import type { ControlInput, DiskCompletedInput, Input, Output } from '../machine/door.ts';
+import type { ControlInput, DiskCompletedInput, DiskOperationKind, Input, Output } from '../machine/door.ts';
 import { encodeFrame, FRAME_TAG, type Frame } from './frame.ts';
 import type { LogEntry, LogPayload } from './log-entry.ts';
 
@@ -32,7 +32,13 @@ const DIGEST_PARTS_MAX = 1024;
 const RATE_UNIT = 1n << 16n;
 const CAP_UNIT = 1_000_000n;
 const END_REASON = ['powered-off', 'stopped', 'handed-over'] as const;
-const DISK_OPERATION = ['read', 'write', 'flush'] as const;
+const DISK_OPERATION = [
+  'read',
+  'write',
+  'flush',
+  'discard',
+  'write-zeroes',
+] as const satisfies readonly DiskOperationKind[];
 const POWER_STATE = ['off', 'reset', 'debug-exit', 'triple-fault'] as const;
 
 export function encodeEntry(entry: LogEntry): Uint8Array {

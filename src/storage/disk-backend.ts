@@ -1,11 +1,13 @@
-/** Bytes that survive, behind one interface: a raw file here, anything that speaks NBD elsewhere. */
+/** Bytes that survive, kept by this process itself: a raw file. What others keep is reached by a DiskClient. */
 export interface DiskBackend {
   readonly size: number;
   readonly readOnly: boolean;
   /** Rejects when the range cannot be read. The range lies on the disk: the caller has checked it. */
   read(offset: number, length: number): Promise<Uint8Array>;
   write(offset: number, data: Uint8Array): Promise<void>;
-  /** Every write that completed before this call is on stable storage when it resolves. */
+  /** Zeroes from now on; `allocated`: room for them is kept. */
+  clear(offset: number, length: number, allocated: boolean): Promise<void>;
+  /** Every change that completed before this call is on stable storage when it resolves. */
   flush(): Promise<void>;
   close(): Promise<void>;
 }

@@ -1,13 +1,16 @@
 import type { Epoch, InstanceId, VmId } from '../ft/identity.ts';
+import { unfitness } from './disk-size.ts';
 import type { DiskAnswer, DiskOperation } from './fenced-disk.ts';
-import { type NbdAddress, NbdClientConnection, NbdRefusedError } from './nbd-client-connection.ts';
+import { formatNbdAddress, type NbdAddress } from './nbd-address.ts';
+import { NbdClientConnection } from './nbd-client-connection.ts';
+import { NbdBrokenError, type NbdDisk, NbdRefusedError } from './nbd-disk.ts';
 
 export interface DiskClientOptions {
   readonly address: NbdAddress;
   readonly vm: VmId;
   /** False for a foreign NBD server: no fencing, so only for a disk that one host alone uses. */
   readonly generations: boolean;
-  /** Told once when the disk cannot be reached, and once when it can again; operations wait meanwhile. */
+  /** Told when the disk cannot be reached, and when it can again; operations wait meanwhile. */
   readonly say?: (line: string) => void;
 }
 
@@ -24,17 +27,21 @@ interface Opening {
 
 const RECONNECT_MS_MIN = 20;
 const RECONNECT_MS_MAX = 1_000;
+/** After so long without an answer the connection is given up, where the server drains it before the next one. */
 const SILENCE_MS_MAX = 15_000;
-/** An opening may take its time: older operations have to end first. */
+/** An opening may take its time: older operations have to end first. So may an operation. */
 const OPENING_MS_TOLD = 2_000;
+const SILENCE_MS_TOLD = 5_000;
 
 /**
  * One disk on a disk server, over connections that come and go. Operations without an answer are sent again on
  * the next connection of the same generation: the server has drained the earlier one by then, so none of them
- * takes effect late.
+ * takes effect late. A server that knows no generations is trusted to have ended the operations of a connection
+ * soon after it broke; so a connection to one is never given up by this side (docs/STORAGE.md).
  */
 export class DiskClient {
   readonly #options: DiskClientOptions;
+  readonly #name: string;
   #opening: Opening | undefined;
   #connection: NbdClientConnection | undefined;
   #ready = false;
@@ -43,10 +50,16 @@ export class DiskClient {
   #era = 0;
   readonly #waiting = new Set<Waiting>();
   #watchdog: NodeJS.Timeout | undefined;
-  #complained = false;
+  #silence: NodeJS.Timeout | undefined;
+  #complaint: string | undefined;
+  /** As it was at first: the guest knows it so. */
+  #disk: NbdDisk | undefined;
+  #pauseMs = RECONNECT_MS_MIN;
 
   constructor(options: DiskClientOptions) {
     this.#options = options;
+    const { address } = options;
+    this.#name = options.generations ? address.disk : formatNbdAddress(address);
   }
 
   /** Resolves when the server has answered, however long that takes; asking again asks anew. */
@@ -57,6 +70,7 @@ export class DiskClient {
     const era = ++this.#era;
     this.#state = 'open';
     this.#ready = false;
+    this.#pauseMs = RECONNECT_MS_MIN;
     return new Promise((resolve) => {
       this.#opening = { epoch, instance, answered: resolve };
       void this.#run(era, this.#opening);
@@ -81,14 +95,15 @@ export class DiskClient {
     this.#connection?.close();
     this.#ready = false;
     clearTimeout(this.#watchdog);
+    clearTimeout(this.#silence);
   }
 
   async #run(era: number, opening: Opening): Promise<void> {
-    let pause = RECONNECT_MS_MIN;
     let since = performance.now();
     while (era === this.#era) {
       const left = Math.max(0, since + OPENING_MS_TOLD - performance.now());
-      const slow = setTimeout(() => era === this.#era && this.#complain(), left);
+      let reason = '';
+      const slow = setTimeout(() => era === this.#era && this.#complain(unanswered(reason)), left);
       let connection: NbdClientConnection | undefined;
       try {
         const { address, vm, generations } = this.#options;
@@ -105,9 +120,11 @@ export class DiskClient {
           if (era === this.#era) this.#refused(opening);
           return;
         }
-        await connection.attach(address.disk);
+        const disk = await connection.attach(address.disk);
         if (era !== this.#era) break;
-        pause = RECONNECT_MS_MIN;
+        const unlike = this.#unlike(disk);
+        if (unlike !== undefined) throw new NbdRefusedError(unlike);
+        this.#disk ??= disk;
         this.#ready = true;
         clearTimeout(slow);
         this.#reached();
@@ -115,31 +132,56 @@ export class DiskClient {
         for (const waiting of this.#waiting) this.#send(waiting);
         await connection.closed();
         since = performance.now();
+        if (connection.broken !== undefined) throw connection.broken;
       } catch (error) {
         connection?.close();
-        if (error instanceof NbdRefusedError) {
+        const { code, message } = error as NodeJS.ErrnoException;
+        reason = code ?? message;
+        // Whoever lost a disk that was there waits for it; where there are generations, no is a verdict.
+        const final = this.#options.generations || this.#disk === undefined;
+        if (error instanceof NbdRefusedError && final) {
           if (era === this.#era) this.#refused(opening);
           return;
         }
+        const wrong = error instanceof NbdRefusedError || error instanceof NbdBrokenError;
+        if (wrong && era === this.#era)
+          this.#complain(`is not served as it should be: ${reason}; asking again until it is`);
+        else if (era === this.#era && performance.now() - since > OPENING_MS_TOLD)
+          this.#complain(unanswered(reason));
       } finally {
         clearTimeout(slow);
         if (era === this.#era) this.#ready = false;
         else connection?.close();
       }
-      await new Promise((resolve) => setTimeout(resolve, pause));
-      pause = Math.min(pause * 2, RECONNECT_MS_MAX);
+      await new Promise((resolve) => setTimeout(resolve, this.#pauseMs));
+      this.#pauseMs = Math.min(this.#pauseMs * 2, RECONNECT_MS_MAX);
     }
   }
 
-  #complain(): void {
-    if (!this.#complained)
-      this.#options.say?.(`disk ${this.#options.address.disk} does not answer; waiting until it does`);
-    this.#complained = true;
+  /** What of the disk is another than the guest was promised. */
+  #unlike(disk: NbdDisk): string | undefined {
+    const unfit = unfitness(disk);
+    if (unfit !== undefined) return `it ${unfit}`;
+    const before = this.#disk;
+    if (before === undefined) return undefined;
+    if (disk.size !== before.size) return `it has ${disk.size} bytes now, and had ${before.size}`;
+    return disk.readOnly && !before.readOnly ? 'it is read-only now' : undefined;
+  }
+
+  #complain(what: string): void {
+    if (this.#complaint === undefined) this.#options.say?.(`disk ${this.#name} ${what}`);
+    this.#complaint = what;
   }
 
   #reached(): void {
-    if (this.#complained) this.#options.say?.(`disk ${this.#options.address.disk} answers again`);
-    this.#complained = false;
+    // One that breaks the protocol again and again is not back yet: its first answer tells.
+    if (this.#waiting.size === 0) this.#answered();
+  }
+
+  #answered(): void {
+    this.#pauseMs = RECONNECT_MS_MIN;
+    if (this.#complaint !== undefined) this.#options.say?.(`disk ${this.#name} answers again`);
+    this.#complaint = undefined;
   }
 
   #refused(opening: Opening): void {
@@ -155,8 +197,9 @@ export class DiskClient {
     this.#watch(connection);
     connection.execute(waiting.operation).then(
       (answer) => {
-        this.#watch(connection);
+        this.#answered();
         if (this.#waiting.delete(waiting)) waiting.resolve(answer);
+        this.#watch(connection);
       },
       // Stays in the set and is sent again on the next connection.
       () => undefined,
@@ -166,9 +209,21 @@ export class DiskClient {
   /** A peer that vanished without a word would otherwise be noticed after a quarter of an hour. */
   #watch(connection: NbdClientConnection): void {
     clearTimeout(this.#watchdog);
-    this.#watchdog = setTimeout(() => {
-      if (this.#waiting.size > 0 && connection === this.#connection) connection.close();
-    }, SILENCE_MS_MAX);
-    this.#watchdog.unref();
+    clearTimeout(this.#silence);
+    if (this.#options.generations) {
+      this.#watchdog = setTimeout(() => {
+        if (this.#waiting.size > 0 && connection === this.#connection) connection.close();
+      }, SILENCE_MS_MAX);
+      this.#watchdog.unref();
+    }
+    if (this.#waiting.size === 0) return;
+    this.#silence = setTimeout(() => {
+      if (this.#waiting.size > 0 && connection === this.#connection) this.#complain(unanswered(''));
+    }, SILENCE_MS_TOLD);
+    this.#silence.unref();
   }
+}
+
+function unanswered(reason: string): string {
+  return `does not answer${reason === '' ? '' : ` (${reason})`}; waiting until it does`;
 }

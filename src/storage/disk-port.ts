@@ -2,7 +2,7 @@ import type { Epoch, InstanceId } from '../ft/identity.ts';
 import type { DiskEvents, DiskPort } from '../hypervisor/ports.ts';
 import type { DiskRequestOutput } from '../machine/door.ts';
 import type { DiskAnswer, DiskOperation } from './fenced-disk.ts';
-import { NBD_OPERATION_LENGTH_MAX } from './nbd-client-connection.ts';
+import { NBD_PAYLOAD_LENGTH_MAX } from './nbd-wire.ts';
 
 /** What the port needs of a disk: DiskClient is one, LocalDisk another. */
 export interface PortDisk {
@@ -18,17 +18,28 @@ interface Issued {
 }
 
 const EMPTY = new Uint8Array(0);
+/** A change that found no room is tried again so often. */
+const FULL_AGAIN_MS = 500;
 
-/** The disks of one VM [hypervisor/ports.ts DiskPort]. */
+/**
+ * The disks of one VM [hypervisor/ports.ts DiskPort]. What finds the storage full is tried again until there is room: the
+ * guest waits meanwhile, and loses nothing.
+ */
 export class ServedDiskPort implements DiskPort {
   readonly #disks: readonly PortDisk[];
   readonly #issued: Map<number, Issued>[];
   #events: DiskEvents | undefined;
   #closed = false;
   #fenced = false;
+  readonly #say: (line: string) => void;
+  /** Operations that wait for room, per disk. */
+  readonly #full: Set<Issued>[];
 
-  constructor(disks: readonly PortDisk[]) {
+  /** `say` is told when storage is full, and when it is no longer. */
+  constructor(disks: readonly PortDisk[], say: (line: string) => void = () => {}) {
     this.#disks = disks;
+    this.#say = say;
+    this.#full = disks.map(() => new Set());
     this.#issued = disks.map(() => new Map());
   }
 
@@ -46,7 +57,8 @@ export class ServedDiskPort implements DiskPort {
   /** Issuing a request again that has no completion yet changes nothing: it is on its way. */
   issue(request: DiskRequestOutput): void {
     const issued = this.#issued[request.disk];
-    if (issued === undefined || request.length > NBD_OPERATION_LENGTH_MAX) {
+    const carries = request.operation === 'read' || request.operation === 'write';
+    if (issued === undefined || (carries && request.length > NBD_PAYLOAD_LENGTH_MAX)) {
       queueMicrotask(() => this.#complete(request, { status: 'error' }));
       return;
     }
@@ -68,6 +80,7 @@ export class ServedDiskPort implements DiskPort {
     const issued = this.#issued[request.disk];
     if (disk === undefined || issued === undefined || this.#closed) return;
     disk.execute(operationOf(request)).then((answer) => {
+      if (this.#waitsForRoom(entry, answer)) return;
       issued.delete(request.request);
       if (answer.status === 'fenced') return this.#fence();
       this.#complete(request, answer);
@@ -75,6 +88,22 @@ export class ServedDiskPort implements DiskPort {
         if (later.after.delete(entry) && later.after.size === 0) this.#start(later);
       }
     });
+  }
+
+  #waitsForRoom(entry: Issued, { status }: DiskAnswer): boolean {
+    const { disk, operation } = entry.request;
+    const full = this.#full[disk];
+    if (full === undefined) return false;
+    // What a flush has lost, another flush does not bring back.
+    if (status === 'no-space' && operation !== 'flush' && operation !== 'read') {
+      if (full.size === 0)
+        this.#say(`disk ${disk}: its storage is full; the guest waits until there is room`);
+      full.add(entry);
+      setTimeout(() => this.#start(entry), FULL_AGAIN_MS).unref();
+      return true;
+    }
+    if (full.delete(entry) && full.size === 0) this.#say(`disk ${disk}: its storage has room again`);
+    return false;
   }
 
   #complete({ disk, request, operation }: DiskRequestOutput, answer: DiskAnswer): void {
@@ -97,6 +126,9 @@ function operationOf({ operation, offset, length, data }: DiskRequestOutput): Di
       return { kind: 'read', offset, length };
     case 'write':
       return { kind: 'write', offset, data, durable: false };
+    case 'discard':
+    case 'write-zeroes':
+      return { kind: operation, offset, length, durable: false };
     case 'flush':
       return { kind: 'flush' };
   }

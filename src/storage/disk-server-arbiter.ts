@@ -1,12 +1,11 @@
 import type { ArbiterAnswer, ArbiterRequest } from '../ft/arbiter.ts';
 import { parseAnswer } from './arbiter-message.ts';
 import type { ArbiterConnection } from './asked-arbiter.ts';
-import { type NbdAddress, NbdClientConnection } from './nbd-client-connection.ts';
+import type { NbdAddress } from './nbd-address.ts';
+import { NbdClientConnection } from './nbd-client-connection.ts';
 import { LEASE_MS } from './vm-record.ts';
 
-export interface DiskServerArbiterOptions extends NbdAddress {
-  readonly leaseMs?: number;
-}
+export type DiskServerArbiterOptions = NbdAddress & { readonly leaseMs?: number };
 
 /**
  * Lockstep's disk server as arbiter: the record of a VM stands beside its first disk (protocol 3). The lease's length

@@ -18,6 +18,7 @@ import { DiskServerArbiter } from './disk-server-arbiter.ts';
 import { servedDisk } from './disk-size.ts';
 import type { DiskAnswer } from './fenced-disk.ts';
 import { HANDSHAKE_MS_MAX } from './nbd-server-connection.ts';
+import { encodeOption, encodeRequest, NBD_COMMAND, NBD_OPTION } from './nbd-wire.ts';
 import { RawFile } from './raw-file.ts';
 
 const SIZE = 1024 * 1024;
@@ -226,8 +227,24 @@ describe('disk server', () => {
     });
     closing.push(() => disk.close());
     await disk.open(epoch(0), a);
-    expect((await disk.execute(write(0, 'x'))).status).toBe('error');
+    expect((await disk.execute(write(0, 'x'))).status).toBe('read-only');
     expect(data(await disk.execute(read(0, 1)))).toBe('\0');
+    // A client that writes all the same.
+    const socket = connect(server.value.port, '127.0.0.1');
+    closing.push(() => socket.destroy());
+    const request = { flags: 0, command: NBD_COMMAND.write, handle: 7n, offset: 0n, length: 1 };
+    const name = Buffer.from([0, 0, 0, 3, 0x76, 0x64, 0x61, 0, 0]);
+    socket.write(Buffer.of(0, 0, 0, 3));
+    socket.write(
+      Buffer.concat([encodeOption(NBD_OPTION.go, name), encodeRequest(request), Buffer.from('x')]),
+    );
+    let received = Buffer.alloc(0);
+    const answer = Buffer.from([0x67, 0x44, 0x66, 0x98, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7]);
+    while (!received.subarray(-16).equals(answer)) {
+      const [chunk] = (await once(socket, 'data')) as [Buffer];
+      received = Buffer.concat([received, chunk]);
+    }
+    expect((await readFile(image))[0]).toBe(0);
   });
 });
 
@@ -320,7 +337,7 @@ describe('foreign NBD clients', () => {
   test('what a disk is may be asked of a disk that a generation has', async () => {
     const { port } = await start();
     await client(port).open(epoch(1), a);
-    expect(await servedDisk({ host: '127.0.0.1', port, disk: 'vda' })).toEqual({
+    expect(await servedDisk({ host: '127.0.0.1', port, disk: 'vda' })).toMatchObject({
       ok: true,
       value: { size: SIZE, readOnly: false },
     });

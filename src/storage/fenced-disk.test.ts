@@ -22,6 +22,10 @@ class SlowDisk implements DiskBackend {
     this.bytes.set(data, offset);
   }
 
+  async clear(offset: number, length: number): Promise<void> {
+    this.bytes.fill(0, offset, offset + length);
+  }
+
   flush = () => Promise.resolve();
   close = () => Promise.resolve();
 }

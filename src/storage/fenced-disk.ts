@@ -9,11 +9,21 @@ export interface Fence {
 
 export type DiskAnswer =
   | { readonly status: 'ok'; readonly data: Uint8Array }
-  | { readonly status: 'error' | 'read-only' | 'out-of-range' | 'fenced' };
+  | { readonly status: DiskRefusal };
+
+/** `no-space`: nothing is wrong but that the storage is full; the same operation may succeed later. */
+export type DiskRefusal = 'error' | 'read-only' | 'out-of-range' | 'no-space' | 'fenced';
 
 export type DiskOperation =
   | { readonly kind: 'read'; readonly offset: number; readonly length: number }
   | { readonly kind: 'write'; readonly offset: number; readonly data: Uint8Array; readonly durable: boolean }
+  /** Both leave zeroes; a discard need not keep room for them. */
+  | {
+      readonly kind: 'discard' | 'write-zeroes';
+      readonly offset: number;
+      readonly length: number;
+      readonly durable: boolean;
+    }
   | { readonly kind: 'flush' };
 
 /** One opening of the disk. Older sessions are refused from the moment a newer one is admitted. */
@@ -112,12 +122,25 @@ export class FencedDisk {
           await backend.write(operation.offset, operation.data);
           if (operation.durable) await backend.flush();
           return { status: 'ok', data: EMPTY };
+        case 'discard':
+        case 'write-zeroes':
+          if (!isOnDisk(backend.size, operation.offset, operation.length)) return { status: 'out-of-range' };
+          if (backend.readOnly) return { status: 'read-only' };
+          await backend.clear(operation.offset, operation.length, operation.kind === 'write-zeroes');
+          if (operation.durable) await backend.flush();
+          return { status: 'ok', data: EMPTY };
         case 'flush':
           await backend.flush();
           return { status: 'ok', data: EMPTY };
       }
-    } catch {
-      return { status: 'error' };
+    } catch (error) {
+      // What a flush has lost, a later flush does not bring back: only a change may be tried again.
+      const full = operation.kind !== 'flush' && isFull((error as NodeJS.ErrnoException).code);
+      return { status: full ? 'no-space' : 'error' };
     }
   }
+}
+
+function isFull(code: string | undefined): boolean {
+  return code === 'ENOSPC' || code === 'EDQUOT';
 }

@@ -2,12 +2,11 @@ import { connect, type Socket } from 'node:net';
 import type { Epoch, InstanceId, VmId } from '../ft/identity.ts';
 import { parseJson } from './arbiter-message.ts';
 import type { DiskAnswer, DiskOperation } from './fenced-disk.ts';
+import { formatNbdAddress, type NbdAddress } from './nbd-address.ts';
+import { NbdBrokenError, type NbdDisk, NbdRefusedError } from './nbd-disk.ts';
+import { NbdRequests } from './nbd-requests.ts';
 import {
   encodeOption,
-  encodeRequest,
-  NBD_COMMAND,
-  NBD_COMMAND_FLAG,
-  NBD_ERROR,
   NBD_EXPORT_FLAG,
   NBD_HANDSHAKE_FLAG,
   NBD_INFO,
@@ -18,40 +17,22 @@ import {
   NBD_OPTION_REPLY_MAGIC,
   NBD_PAYLOAD_LENGTH_MAX,
   NBD_REPLY,
-  NBD_SIMPLE_REPLY_LENGTH,
-  NBD_SIMPLE_REPLY_MAGIC,
 } from './nbd-wire.ts';
 import { ConnectionClosedError, SocketReader } from './socket-reader.ts';
 
-export interface NbdAddress {
-  readonly host: string;
-  readonly port: number;
-  /** Name of the disk on the server. */
-  readonly disk: string;
-}
-
-/** The server understood, and said no: trying again gives the same answer. */
-export class NbdRefusedError extends Error {
-  override readonly name = 'NbdRefusedError';
-}
-
-interface Pending {
-  readonly operation: DiskOperation;
-  resolve(answer: DiskAnswer): void;
-  reject(error: Error): void;
-}
-
 const HANDSHAKE_TIMEOUT_MS = 5_000;
-const EMPTY = new Uint8Array(0);
+/** A server that says more of one disk than this never comes to the end. */
+const INFOS_MAX = 64;
+const KEEP_ALIVE_MS = 10_000;
 
 /** The client's side of one NBD connection: haggling, then any number of operations at once. */
 export class NbdClientConnection {
-  size = 0;
-  readOnly = false;
   readonly #socket: Socket;
   readonly #reader: SocketReader;
-  readonly #pending = new Map<bigint, Pending>();
-  #nextHandle = 1n;
+  #requests: NbdRequests | undefined;
+  #disk: NbdDisk | undefined;
+  #generation = false;
+  #broken: NbdBrokenError | undefined;
 
   private constructor(socket: Socket) {
     this.#socket = socket;
@@ -60,27 +41,35 @@ export class NbdClientConnection {
 
   /** Connects and greets; the connection is then ready for options. */
   static async connect(address: NbdAddress): Promise<NbdClientConnection> {
-    const { host, port } = address;
-    return NbdClientConnection.greet(connect({ host, port, noDelay: true }), `${host}:${port}`);
+    const socket =
+      'socket' in address
+        ? connect({ path: address.socket })
+        : connect({ host: address.host, port: address.port, noDelay: true });
+    // A server whose host has died says nothing; one that stands still still answers this.
+    socket.setKeepAlive(true, KEEP_ALIVE_MS);
+    return NbdClientConnection.greet(socket, formatNbdAddress(address));
   }
 
   /** The server's greeting on a socket that is connecting or connected. */
   static async greet(socket: Socket, name: string): Promise<NbdClientConnection> {
     const connection = new NbdClientConnection(socket);
-    const timer = setTimeout(() => socket.destroy(), HANDSHAKE_TIMEOUT_MS);
+    let problem: Error | undefined;
+    socket.once('error', (error) => (problem = error));
     try {
-      const greeting = await connection.#reader.read(18);
-      if (greeting.readBigUInt64BE(0) !== NBD_MAGIC || greeting.readBigUInt64BE(8) !== NBD_OPTION_MAGIC)
-        throw new NbdRefusedError(`${name} does not speak NBD`);
-      const flags = Buffer.alloc(4);
-      flags.writeUInt32BE(NBD_HANDSHAKE_FLAG.fixedNewstyle | NBD_HANDSHAKE_FLAG.noZeroes);
-      socket.write(flags);
+      await connection.#inTime(async () => {
+        const greeting = await connection.#reader.read(18);
+        const speaksNbd =
+          greeting.readBigUInt64BE(0) === NBD_MAGIC && greeting.readBigUInt64BE(8) === NBD_OPTION_MAGIC;
+        if (!speaksNbd || (greeting.readUInt16BE(16) & NBD_HANDSHAKE_FLAG.fixedNewstyle) === 0)
+          throw new NbdRefusedError(`${name} does not speak NBD`);
+        const flags = Buffer.alloc(4);
+        flags.writeUInt32BE(NBD_HANDSHAKE_FLAG.fixedNewstyle | NBD_HANDSHAKE_FLAG.noZeroes);
+        socket.write(flags);
+      });
       return connection;
     } catch (error) {
       socket.destroy();
-      throw error;
-    } finally {
-      clearTimeout(timer);
+      throw problem ?? error;
     }
   }
 
@@ -88,7 +77,8 @@ export class NbdClientConnection {
   async openGeneration(disk: string, vm: VmId, epoch: Epoch, instance: InstanceId): Promise<boolean> {
     const request = JSON.stringify({ disk, vm, epoch, instance });
     const answer = await this.#lockstepOption(NBD_OPTION.lockstepOpen, request, disk);
-    return parseJson(answer)?.verdict === 'ok';
+    this.#generation = parseJson(answer)?.verdict === 'ok';
+    return this.#generation;
   }
 
   /** One request to the arbiter; the answer's bytes are the caller's to check. */
@@ -97,60 +87,26 @@ export class NbdClientConnection {
   }
 
   /** Attaches to the disk; from now on operations are executed. */
-  async attach(disk: string): Promise<void> {
-    await this.#describe(disk, NBD_OPTION.go);
-    this.#receive().catch((error: Error) => this.#fail(error));
+  async attach(disk: string): Promise<NbdDisk> {
+    const described = await this.#inTime(() => this.#describe(disk, NBD_OPTION.go));
+    this.#disk = described;
+    this.#requests = new NbdRequests(this.#socket, this.#reader, this.#generation);
+    this.#requests.receive().catch((error: Error) => this.#fail(error));
+    return described;
   }
 
   /** Asks what the disk is, and leaves it to whoever has it. */
-  describe(disk: string): Promise<void> {
-    return this.#describe(disk, NBD_OPTION.info);
-  }
-
-  async #describe(disk: string, option: number): Promise<void> {
-    const name = Buffer.from(disk);
-    const data = Buffer.alloc(6 + name.length);
-    data.writeUInt32BE(name.length, 0);
-    name.copy(data, 4);
-    this.#socket.write(encodeOption(option, data));
-    for (;;) {
-      const { type, content } = await this.#optionReply();
-      if (type === NBD_REPLY.ack) break;
-      if (type === NBD_REPLY.info && content.length >= 12 && content.readUInt16BE(0) === NBD_INFO.export) {
-        this.size = Number(content.readBigUInt64BE(2));
-        this.readOnly = (content.readUInt16BE(10) & NBD_EXPORT_FLAG.readOnly) !== 0;
-      } else if (type !== NBD_REPLY.info) {
-        this.close();
-        throw new NbdRefusedError(
-          `disk ${disk} is refused by the server: ${content.toString('utf8') || 'no reason'}`,
-        );
-      }
-    }
-    if (!Number.isSafeInteger(this.size)) throw new NbdRefusedError(`disk ${disk} is too large`);
+  describe(disk: string): Promise<NbdDisk> {
+    return this.#inTime(() => this.#describe(disk, NBD_OPTION.info));
   }
 
   /** Rejects when the connection ends first: whether the operation took effect is then unknown. */
-  execute(operation: DiskOperation): Promise<DiskAnswer> {
-    return new Promise((resolve, reject) => {
-      if (this.#socket.destroyed) return reject(new ConnectionClosedError('the connection was closed'));
-      const handle = this.#nextHandle++;
-      this.#pending.set(handle, { operation, resolve, reject });
-      const length =
-        operation.kind === 'read' ? operation.length : operation.kind === 'write' ? operation.data.length : 0;
-      const durable = operation.kind === 'write' && operation.durable;
-      this.#socket.cork();
-      this.#socket.write(
-        encodeRequest({
-          flags: durable ? NBD_COMMAND_FLAG.fua : 0,
-          command: NBD_COMMAND[operation.kind],
-          handle,
-          offset: operation.kind === 'flush' ? 0n : BigInt(operation.offset),
-          length,
-        }),
-      );
-      if (operation.kind === 'write') this.#socket.write(operation.data);
-      this.#socket.uncork();
-    });
+  async execute(operation: DiskOperation): Promise<DiskAnswer> {
+    const requests = this.#requests;
+    const disk = this.#disk;
+    if (requests === undefined || disk === undefined || this.#socket.destroyed)
+      throw new ConnectionClosedError('the connection was closed');
+    return requests.execute(operation, disk);
   }
 
   /** Resolves when the connection has ended, for whatever reason. */
@@ -161,39 +117,78 @@ export class NbdClientConnection {
     });
   }
 
+  /** What the server did wrong, if that ended the connection. */
+  get broken(): NbdBrokenError | undefined {
+    return this.#broken;
+  }
+
   close(): void {
-    this.#socket.destroy();
     this.#fail(new ConnectionClosedError('the connection was closed'));
   }
 
-  async #receive(): Promise<never> {
-    for (;;) {
-      const head = await this.#reader.read(NBD_SIMPLE_REPLY_LENGTH);
-      const handle = head.readBigUInt64BE(8);
-      const pending = this.#pending.get(handle);
-      if (head.readUInt32BE(0) !== NBD_SIMPLE_REPLY_MAGIC || pending === undefined)
-        throw new ConnectionClosedError('the server answered rubbish');
-      const error = head.readUInt32BE(4);
-      const { operation } = pending;
-      const data =
-        error === 0 && operation.kind === 'read' ? await this.#reader.read(operation.length) : EMPTY;
-      this.#pending.delete(handle);
-      pending.resolve(
-        error === 0 ? { status: 'ok', data } : { status: error === NBD_ERROR.shutdown ? 'fenced' : 'error' },
-      );
+  async #describe(disk: string, option: number): Promise<NbdDisk> {
+    const name = Buffer.from(disk);
+    // The length of the name, the name, one question: what lengths it takes.
+    const data = Buffer.alloc(8 + name.length);
+    data.writeUInt32BE(name.length, 0);
+    name.copy(data, 4);
+    data.writeUInt16BE(1, 4 + name.length);
+    data.writeUInt16BE(NBD_INFO.blockSize, 6 + name.length);
+    this.#socket.write(encodeOption(option, data));
+    let size = Number.NaN;
+    let flags = 0;
+    let [blockBytes, payloadMax] = [1, NBD_PAYLOAD_LENGTH_MAX];
+    for (let infos = 0; infos < INFOS_MAX; infos++) {
+      const { type, content } = await this.#optionReply(option);
+      if (type === NBD_REPLY.ack) {
+        if (!Number.isSafeInteger(size)) throw this.#break(`it has told no possible size of disk ${disk}`);
+        const has = (flag: number) => (flags & flag) !== 0;
+        return {
+          size,
+          readOnly: has(NBD_EXPORT_FLAG.readOnly),
+          flush: has(NBD_EXPORT_FLAG.sendFlush),
+          fua: has(NBD_EXPORT_FLAG.sendFua),
+          writeZeroes: has(NBD_EXPORT_FLAG.sendWriteZeroes),
+          multiConn: has(NBD_EXPORT_FLAG.canMultiConn),
+          blockBytes,
+          payloadMax,
+        };
+      }
+      if (type !== NBD_REPLY.info) {
+        this.close();
+        const reason = content.toString('utf8').replace(/[^\x20-\x7e]/g, '?') || 'no reason';
+        throw new NbdRefusedError(`disk ${disk} is refused by the server: ${reason.slice(0, 200)}`);
+      }
+      if (content.length < 2) throw this.#break('an information is too short');
+      const kind = content.readUInt16BE(0);
+      if (kind === NBD_INFO.export && content.length === 12) {
+        size = Number(content.readBigUInt64BE(2));
+        flags = content.readUInt16BE(10);
+      } else if (kind === NBD_INFO.blockSize && content.length === 14) {
+        blockBytes = content.readUInt32BE(2);
+        payloadMax = Math.min(NBD_PAYLOAD_LENGTH_MAX, content.readUInt32BE(10));
+        if (blockBytes === 0 || payloadMax < 4096 || payloadMax % blockBytes !== 0)
+          throw this.#break('it takes no possible lengths');
+      }
     }
+    throw this.#break('it tells of the disk without end');
+  }
+
+  #break(what: string): NbdBrokenError {
+    const error = new NbdBrokenError(what);
+    this.#fail(error);
+    return error;
   }
 
   #fail(error: Error): void {
+    if (error instanceof NbdBrokenError) this.#broken ??= error;
     this.#socket.destroy();
-    const pending = [...this.#pending.values()];
-    this.#pending.clear();
-    for (const each of pending) each.reject(error);
+    this.#requests?.fail(error);
   }
 
   async #lockstepOption(option: number, json: string, disk: string): Promise<Buffer> {
     this.#socket.write(encodeOption(option, Buffer.from(json)));
-    const { type, content } = await this.#optionReply();
+    const { type, content } = await this.#optionReply(option);
     if (type === NBD_REPLY.lockstep) return content;
     const reason =
       type === NBD_REPLY.errorUnsupported
@@ -204,16 +199,25 @@ export class NbdClientConnection {
     throw new NbdRefusedError(`disk ${disk}: ${reason}`);
   }
 
-  async #optionReply(): Promise<{ type: number; content: Buffer }> {
+  async #optionReply(option: number): Promise<{ type: number; content: Buffer }> {
     const head = await this.#reader.read(20);
     const length = head.readUInt32BE(16);
-    if (head.readBigUInt64BE(0) !== NBD_OPTION_REPLY_MAGIC || length > NBD_OPTION_LENGTH_MAX) {
-      this.close();
-      throw new ConnectionClosedError('the server answered rubbish');
-    }
+    if (
+      head.readBigUInt64BE(0) !== NBD_OPTION_REPLY_MAGIC ||
+      head.readUInt32BE(8) !== option ||
+      length > NBD_OPTION_LENGTH_MAX
+    )
+      throw this.#break('its answer to an option cannot be read');
     return { type: head.readUInt32BE(12), content: await this.#reader.read(length) };
   }
-}
 
-/** The longest operation that one request may carry. */
-export const NBD_OPERATION_LENGTH_MAX = NBD_PAYLOAD_LENGTH_MAX;
+  /** A server that falls silent in mid-greeting is left. */
+  async #inTime<Value>(talk: () => Promise<Value>): Promise<Value> {
+    const timer = setTimeout(() => this.#socket.destroy(), HANDSHAKE_TIMEOUT_MS);
+    try {
+      return await talk();
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}

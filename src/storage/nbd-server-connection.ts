@@ -179,8 +179,9 @@ async function transmit(socket: Socket, reader: SocketReader, { target, session 
   let bytes = 0;
   for (;;) {
     const request = decodeRequest(await reader.read(NBD_REQUEST_LENGTH));
-    if (request === undefined || request.length > NBD_PAYLOAD_LENGTH_MAX) break;
-    if (request.command === NBD_COMMAND.disconnect) break;
+    if (request === undefined || request.command === NBD_COMMAND.disconnect) break;
+    const carries = request.command === NBD_COMMAND.read || request.command === NBD_COMMAND.write;
+    if (carries && request.length > NBD_PAYLOAD_LENGTH_MAX) break;
     const data = request.command === NBD_COMMAND.write ? await reader.read(request.length) : EMPTY;
     const operation = operationOf(request, data);
     const answered = (
@@ -193,7 +194,7 @@ async function transmit(socket: Socket, reader: SocketReader, { target, session 
         socket.write(answer.data);
       socket.uncork();
     });
-    const { length } = request;
+    const length = carries ? request.length : 0;
     const settled = answered.finally(() => {
       inFlight.delete(settled);
       bytes -= length;
@@ -231,11 +232,19 @@ function drained(socket: Socket): Promise<void> {
 function operationOf(request: NbdRequest, data: Uint8Array): DiskOperation | undefined {
   if (request.offset > BigInt(Number.MAX_SAFE_INTEGER)) return undefined;
   const offset = Number(request.offset);
+  const durable = (request.flags & NBD_COMMAND_FLAG.fua) !== 0;
+  const { length } = request;
   switch (request.command) {
     case NBD_COMMAND.read:
-      return { kind: 'read', offset, length: request.length };
+      return { kind: 'read', offset, length };
     case NBD_COMMAND.write:
-      return { kind: 'write', offset, data, durable: (request.flags & NBD_COMMAND_FLAG.fua) !== 0 };
+      return { kind: 'write', offset, data, durable };
+    case NBD_COMMAND.trim:
+      return { kind: 'discard', offset, length, durable };
+    case NBD_COMMAND.writeZeroes: {
+      const kept = (request.flags & NBD_COMMAND_FLAG.noHole) !== 0;
+      return { kind: kept ? 'write-zeroes' : 'discard', offset, length, durable };
+    }
     case NBD_COMMAND.flush:
       return { kind: 'flush' };
     default:
@@ -253,15 +262,18 @@ function errorOf(answer: DiskAnswer): number {
       return NBD_ERROR.notPermitted;
     case 'out-of-range':
       return NBD_ERROR.invalid;
+    case 'no-space':
+      return NBD_ERROR.noSpace;
     case 'fenced':
       return NBD_ERROR.shutdown;
   }
 }
 
 function exportFlags({ disk }: DiskExport): number {
-  const { hasFlags, sendFlush, sendFua, canMultiConn, readOnly } = NBD_EXPORT_FLAG;
+  const { hasFlags, sendFlush, sendFua, sendTrim, sendWriteZeroes, canMultiConn, readOnly } = NBD_EXPORT_FLAG;
   // Multi-conn is true: all sessions share one file, so a flush on one covers the completed writes of all.
-  return hasFlags | sendFlush | sendFua | canMultiConn | (disk.backend.readOnly ? readOnly : 0);
+  const always = hasFlags | sendFlush | sendFua | canMultiConn;
+  return always | (disk.backend.readOnly ? readOnly : sendTrim | sendWriteZeroes);
 }
 
 function describe(target: DiskExport): Buffer[] {

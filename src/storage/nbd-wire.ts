@@ -16,6 +16,8 @@ export const NBD_EXPORT_FLAG = {
   readOnly: 2,
   sendFlush: 4,
   sendFua: 8,
+  sendTrim: 32,
+  sendWriteZeroes: 64,
   canMultiConn: 256,
 } as const;
 
@@ -45,8 +47,9 @@ export const NBD_REPLY = {
 
 export const NBD_INFO = { export: 0, blockSize: 3 } as const;
 
-export const NBD_COMMAND = { read: 0, write: 1, disconnect: 2, flush: 3 } as const;
-export const NBD_COMMAND_FLAG = { fua: 1 } as const;
+export const NBD_COMMAND = { read: 0, write: 1, disconnect: 2, flush: 3, trim: 4, writeZeroes: 6 } as const;
+/** `noHole`: of writeZeroes; the zeroes keep their room. */
+export const NBD_COMMAND_FLAG = { fua: 1, noHole: 2 } as const;
 
 export const NBD_ERROR = {
   none: 0,
@@ -54,7 +57,7 @@ export const NBD_ERROR = {
   inputOutput: 5,
   invalid: 22,
   noSpace: 28,
-  /** Lockstep answers this for *fenced* and for nothing else. */
+  /** Lockstep's own server answers this for *fenced* and for nothing else; others when they end. */
   shutdown: 108,
 } as const;
 

@@ -2,6 +2,9 @@ import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { failed, ok, type Result } from '../base/result.ts';
 import type { DiskBackend } from './disk-backend.ts';
+import { clearInFile } from './file-allocation.ts';
+
+const ZEROES = new Uint8Array(1024 * 1024);
 
 /** A disk image as it is: byte n of the file is byte n of the disk. */
 export class RawFile implements DiskBackend {
@@ -54,6 +57,12 @@ export class RawFile implements DiskBackend {
       const { bytesWritten } = await this.#file.write(data, done, data.length - done, offset + done);
       done += bytesWritten;
     }
+  }
+
+  async clear(offset: number, length: number, allocated: boolean): Promise<void> {
+    if (await clearInFile(this.#file.fd, offset, length, allocated)) return;
+    for (let done = 0; done < length; done += ZEROES.length)
+      await this.write(offset + done, ZEROES.subarray(0, Math.min(ZEROES.length, length - done)));
   }
 
   flush(): Promise<void> {

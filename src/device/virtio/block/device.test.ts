@@ -11,6 +11,9 @@ const IN = 0;
 const OUT = 1;
 const FLUSH = 4;
 const GET_ID = 8;
+const DISCARD = 11;
+const WRITE_ZEROES = 13;
+const UNMAP = 1;
 const NONE = new Uint8Array(0);
 
 let ram: GuestRam;
@@ -69,6 +72,15 @@ function send(buffers: readonly (Uint8Array | number)[]): Sent {
 const read = (sector: number, sectors: number) => send([header(IN, sector), 512 * sectors, 1]);
 const write = (sector: number, bytes: Uint8Array) => send([header(OUT, sector), bytes, 1]);
 const flush = () => send([header(FLUSH, 0), 1]);
+const clear = (type: number, segments: Uint8Array) => send([header(type, 0), segments, 1]);
+function segment(sector: number | bigint, sectors: number, flags: number): Uint8Array {
+  const bytes = new Uint8Array(16);
+  const view = new DataView(bytes.buffer);
+  view.setBigUint64(0, BigInt(sector), true);
+  view.setUint32(8, sectors, true);
+  view.setUint32(12, flags, true);
+  return bytes;
+}
 const used = () => driver.queues[0]!.takeUsed();
 
 describe('configuration [virtio 5.2.4]', () => {
@@ -76,6 +88,18 @@ describe('configuration [virtio 5.2.4]', () => {
     const view = new DataView(block.configuration().buffer);
     expect(view.getBigUint64(0, true)).toBe(64n);
     expect(view.getUint32(20, true)).toBe(512);
+  });
+
+  it('gives what storage likes, and that one request clears one stretch of at most 128 MiB', () => {
+    const view = new DataView(block.configuration().buffer);
+    expect(view.byteLength).toBe(60);
+    expect([view.getUint8(24), view.getUint16(26, true)]).toEqual([3, 8]);
+    expect([36, 40, 44].map((at) => view.getUint32(at, true))).toEqual([2 ** 18, 1, 8]);
+    expect([48, 52].map((at) => view.getUint32(at, true))).toEqual([2 ** 18, 1]);
+    expect(view.getUint8(56)).toBe(1);
+    make({ readOnly: true });
+    expect(new Uint8Array(block.configuration().slice(36))).toEqual(new Uint8Array(24));
+    expect(block.offeredFeatures & ((1n << 13n) | (1n << 14n))).toBe(0n);
   });
 
   it('offers RO for a disk that may not be written, and refuses writes', () => {
@@ -148,8 +172,56 @@ describe('requests [virtio 5.2.6]', () => {
   });
 
   it('UNSUPP for a type it does not know', () => {
-    expect(send([header(11, 0), 512, 1]).status()).toBe(2);
+    expect(send([header(12, 0), 512, 1]).status()).toBe(2);
     expect(used()).toHaveLength(1);
+  });
+
+  it.each([
+    ['a discard', DISCARD, 0, 'discard'],
+    ['zeroes that keep their room', WRITE_ZEROES, 0, 'write-zeroes'],
+    ['zeroes that need not', WRITE_ZEROES, UNMAP, 'discard'],
+  ])('%s is one operation without data', (_what, type, flags, operation) => {
+    const sent = clear(type, segment(3, 5, flags));
+    expect(requests).toEqual([{ request: 1, operation, offset: 1536, length: 2560, data: NONE }]);
+    expect(sent.status()).toBe(0xee);
+    block.complete(1, 'ok', NONE);
+    expect(sent.status()).toBe(0);
+    expect(used()).toEqual([{ head: sent.head, written: 1 }]);
+  });
+
+  it('clearing nothing is done at once', () => {
+    expect(clear(DISCARD, segment(0, 0, 0)).status()).toBe(0);
+    expect(requests).toEqual([]);
+  });
+
+  it.each([
+    ['past the end', 1, segment(60, 5, 0)],
+    ['at the end of the address space', 1, segment(2n ** 64n - 1n, 1, 0)],
+    ['more than a request may', 1, segment(0, 0xffff_ffff, 0)],
+    ['two stretches', 1, Uint8Array.of(...segment(0, 1, 0), ...segment(2, 1, 0))],
+    ['half a stretch', 1, segment(0, 1, 0).slice(0, 12)],
+    ['none', 1, new Uint8Array(1)],
+    ['with a flag that means nothing', 2, segment(0, 1, 2)],
+  ])('a driver that clears %s gets status %i', (_what, status, bytes) => {
+    for (const type of [DISCARD, WRITE_ZEROES]) expect(clear(type, bytes).status()).toBe(status);
+    expect(requests).toEqual([]);
+    expect(driver.needsReset).toBe(false);
+  });
+
+  it('a discard has no flags [virtio 5.2.6.2]', () => {
+    expect(clear(DISCARD, segment(0, 1, UNMAP)).status()).toBe(2);
+    expect(requests).toEqual([]);
+  });
+
+  it('clearing a disk that may not be written, or without having said so, is not supported', () => {
+    make({ readOnly: true });
+    driver.start();
+    expect(clear(DISCARD, segment(0, 1, 0)).status()).toBe(2);
+    make();
+    driver.start(block.offeredFeatures & ~((1n << 13n) | (1n << 14n)));
+    expect(clear(DISCARD, segment(0, 1, 0)).status()).toBe(2);
+    expect(clear(WRITE_ZEROES, segment(0, 1, 0)).status()).toBe(2);
+    expect(requests).toEqual([]);
   });
 
   it('needs a reset when there is no way to answer', () => {
@@ -257,6 +329,20 @@ describe('order [FT 3.4]', () => {
     expect(sent.status()).toBe(0);
   });
 
+  it('clears in order: with what overlaps, and before a flush', () => {
+    write(4, data(4, 1));
+    clear(DISCARD, segment(6, 8, 0));
+    read(12, 1);
+    clear(WRITE_ZEROES, segment(20, 4, 0));
+    flush();
+    expect(issued()).toEqual(['write 4', 'write-zeroes 20']);
+    block.complete(2, 'ok', NONE);
+    block.complete(1, 'ok', NONE);
+    expect(issued().slice(2)).toEqual(['discard 6']);
+    block.complete(3, 'ok', NONE);
+    expect(issued().slice(3)).toEqual(['read 12', 'flush 0']);
+  });
+
   it('flushes each write before its answer when the driver knows no flush [virtio 5.2.6.2]', () => {
     make();
     driver.start(block.offeredFeatures & ~(1n << 9n));
@@ -270,6 +356,14 @@ describe('order [FT 3.4]', () => {
 });
 
 describe('bounds', () => {
+  it('does not count what is cleared as memory', () => {
+    for (let index = 0; index < 8; index += 1) clear(DISCARD, segment(index, 64 - index, 0));
+    expect(block.pendingRequests()).toHaveLength(1);
+    write(0, data(1, 1));
+    expect(driver.queues[0]!.availableIndex).toBe(9);
+    for (let request = 1; request <= 9; request += 1) expect(block.complete(request, 'ok', NONE)).toBe(true);
+  });
+
   it('leaves requests in the ring beyond a number under way, and takes them up later', () => {
     make({ queueSize: 256 });
     driver.start();
@@ -320,6 +414,8 @@ describe('state', () => {
     write(0, data(2, 1));
     write(1, data(1, 2));
     read(8, 2);
+    clear(DISCARD, segment(20, 2, 0));
+    clear(WRITE_ZEROES, segment(21, 2, 0));
     flush();
     const saved = savedBytes(block);
     const later: BlockRequest[] = [];
@@ -345,12 +441,14 @@ describe('state', () => {
       [1, NONE],
       [3, NONE],
       [4, NONE],
+      [5, NONE],
+      [6, NONE],
     ] as const) {
       expect(copy.complete(request, 'ok', bytes)).toBe(block.complete(request, 'ok', bytes));
       expect(savedBytes(copy)).toEqual(savedBytes(block));
     }
     expect(later).toEqual(requests);
-    expect(later.map((request) => request.operation)).toEqual(['write', 'flush']);
+    expect(later.map((request) => request.operation)).toEqual(['write', 'write-zeroes', 'flush']);
     expect(same(copyRam.bytes, ram.bytes)).toBe(true);
   });
 

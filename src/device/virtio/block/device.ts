@@ -11,12 +11,21 @@ const FEATURE_SEG_MAX = 1n << 2n;
 const FEATURE_READ_ONLY = 1n << 5n;
 const FEATURE_BLOCK_SIZE = 1n << 6n;
 const FEATURE_FLUSH = 1n << 9n;
+const FEATURE_TOPOLOGY = 1n << 10n;
+const FEATURE_DISCARD = 1n << 13n;
+const FEATURE_WRITE_ZEROES = 1n << 14n;
 
 /** Request types [virtio 5.2.6]. */
 const TYPE_IN = 0;
 const TYPE_OUT = 1;
 const TYPE_FLUSH = 4;
 const TYPE_GET_ID = 8;
+const TYPE_DISCARD = 11;
+const TYPE_WRITE_ZEROES = 13;
+
+/** The one flag of a segment of DISCARD or WRITE_ZEROES; the others are reserved [virtio 5.2.6.2]. */
+const FLAG_UNMAP = 1;
+const CLEAR_SEGMENT_BYTES = 16;
 
 const STATUS_OK = 0;
 const STATUS_IO_ERROR = 1;
@@ -27,11 +36,17 @@ const QUEUE_SIZE = 256;
 const HEADER_BYTES = 16;
 const SECTOR_BYTES = 512;
 const ID_BYTES = 20;
+const CONFIGURATION_BYTES = 60;
+/** What storage likes: 4 KiB, as a power of two of sectors. */
+const PHYSICAL_BLOCK_EXPONENT = 3;
 
 /** What the driver is told, so that one request is at most 8 MiB; a longer one is an I/O error. */
 const SEGMENT_BYTES_MAX = 65_536;
 const SEGMENTS_MAX = 128;
 const TRANSFER_BYTES_MAX = SEGMENTS_MAX * SEGMENT_BYTES_MAX;
+
+/** One request clears so much: storage that has to write the zeroes must not fall silent over it. */
+const CLEAR_SECTORS_MAX = 128 * 2 ** 11;
 
 /** Beyond these, requests stay in the ring until others are complete: the host's memory is bounded. */
 export const OPERATIONS_MAX = 128;
@@ -71,7 +86,8 @@ export class BlockDevice extends VirtioDevice {
           FEATURE_SEG_MAX |
           FEATURE_BLOCK_SIZE |
           FEATURE_FLUSH |
-          (options.readOnly ? FEATURE_READ_ONLY : 0n),
+          FEATURE_TOPOLOGY |
+          (options.readOnly ? FEATURE_READ_ONLY : FEATURE_DISCARD | FEATURE_WRITE_ZEROES),
       },
       memory,
     );
@@ -79,14 +95,26 @@ export class BlockDevice extends VirtioDevice {
     this.#operations = new OperationQueue(options.onRequest);
   }
 
-  /** [virtio 5.2.4]: capacity in sectors, size_max, seg_max, geometry (not offered), blk_size. */
+  /**
+   * [virtio 5.2.4]: capacity in sectors, size_max, seg_max, geometry (not offered), blk_size, topology; one segment for
+   * each DISCARD and WRITE_ZEROES, so that one request is one operation.
+   */
   configuration(): Uint8Array {
-    const bytes = new Uint8Array(24);
+    const bytes = new Uint8Array(CONFIGURATION_BYTES);
     const view = new DataView(bytes.buffer);
     view.setBigUint64(0, BigInt(this.#options.capacity / SECTOR_BYTES), true);
     view.setUint32(8, SEGMENT_BYTES_MAX, true);
     view.setUint32(12, SEGMENTS_MAX, true);
     view.setUint32(20, SECTOR_BYTES, true);
+    view.setUint8(24, PHYSICAL_BLOCK_EXPONENT);
+    view.setUint16(26, 1 << PHYSICAL_BLOCK_EXPONENT, true);
+    if (this.#options.readOnly) return bytes;
+    view.setUint32(36, CLEAR_SECTORS_MAX, true);
+    view.setUint32(40, 1, true);
+    view.setUint32(44, 1 << PHYSICAL_BLOCK_EXPONENT, true);
+    view.setUint32(48, CLEAR_SECTORS_MAX, true);
+    view.setUint32(52, 1, true);
+    view.setUint8(56, 1);
     return bytes;
   }
 
@@ -164,6 +192,10 @@ export class BlockDevice extends VirtioDevice {
       case TYPE_FLUSH:
         this.#operations.add(flushOperation(chain));
         break;
+      case TYPE_DISCARD:
+      case TYPE_WRITE_ZEROES:
+        this.#acceptClearing(chain, view.getUint32(0, true));
+        break;
       case TYPE_GET_ID:
         this.#answer(chain, this.#id(chain.writableLength - 1), STATUS_OK);
         break;
@@ -191,6 +223,47 @@ export class BlockDevice extends VirtioDevice {
     const through = kind === 'write' && !this.hasFeature(FEATURE_FLUSH);
     const offset = Number(sector) * SECTOR_BYTES;
     this.#operations.add({ kind, offset, length, data, answer: chain, through, request: 0 });
+  }
+
+  /** DISCARD and WRITE_ZEROES [virtio 5.2.6.2]: one segment {u64 sector, u32 sectors, u32 flags}. */
+  #acceptClearing(chain: Chain, type: number): void {
+    const feature = type === TYPE_DISCARD ? FEATURE_DISCARD : FEATURE_WRITE_ZEROES;
+    const known = this.hasFeature(feature);
+    if (!known || chain.readableLength !== HEADER_BYTES + CLEAR_SEGMENT_BYTES) {
+      this.#answer(chain, NO_DATA, known ? STATUS_IO_ERROR : STATUS_UNSUPPORTED);
+      return;
+    }
+    const segment = gather(this.memory, chain.readable, HEADER_BYTES, CLEAR_SEGMENT_BYTES);
+    if (segment === undefined) {
+      this.fail('disk request is not in RAM');
+      return;
+    }
+    const view = new DataView(segment.buffer, segment.byteOffset, segment.byteLength);
+    const sector = view.getBigUint64(0, true);
+    const sectors = view.getUint32(8, true);
+    const flags = view.getUint32(12, true);
+    const status = this.#clearingStatus(type, sector, sectors, flags);
+    if (status !== STATUS_OK || sectors === 0) {
+      this.#answer(chain, NO_DATA, status);
+      return;
+    }
+    this.#operations.add({
+      kind: type === TYPE_DISCARD || flags === FLAG_UNMAP ? 'discard' : 'write-zeroes',
+      offset: Number(sector) * SECTOR_BYTES,
+      length: sectors * SECTOR_BYTES,
+      data: NO_DATA,
+      answer: chain,
+      through: !this.hasFeature(FEATURE_FLUSH),
+      request: 0,
+    });
+  }
+
+  #clearingStatus(type: number, sector: bigint, sectors: number, flags: number): number {
+    const allowed = type === TYPE_WRITE_ZEROES ? FLAG_UNMAP : 0;
+    if ((flags & ~allowed) !== 0) return STATUS_UNSUPPORTED;
+    const end = (sector + BigInt(sectors)) * BigInt(SECTOR_BYTES);
+    const fits = sectors <= CLEAR_SECTORS_MAX && end <= BigInt(this.#options.capacity);
+    return fits ? STATUS_OK : STATUS_IO_ERROR;
   }
 
   /** Writes data and status, and gives the chain back. */

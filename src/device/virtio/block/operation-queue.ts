@@ -10,7 +10,7 @@ export interface Answer {
   readonly writableLength: number;
 }
 
-export type OperationKind = 'read' | 'write' | 'flush';
+export type OperationKind = 'read' | 'write' | 'flush' | 'discard' | 'write-zeroes';
 
 /** One disk operation, from the doorbell to its completion. */
 export interface Operation {
@@ -37,12 +37,12 @@ export interface BlockRequest {
   readonly data: Uint8Array;
 }
 
-const KINDS: readonly OperationKind[] = ['read', 'write', 'flush'];
+const KINDS: readonly OperationKind[] = ['read', 'write', 'flush', 'discard', 'write-zeroes'];
 
 /**
  * The operations of one disk that are not complete, in order of arrival. Two that overlap are never under way
- * at once when one of them writes: their order would depend on the host [FT 3.4]. A flush waits for the writes
- * that arrived before it, so that it covers them.
+ * at once when one of them changes the disk: their order would depend on the host [FT 3.4]. A flush waits for the
+ * changes that arrived before it, so that it covers them.
  */
 export class OperationQueue {
   readonly #issue: (request: BlockRequest) => void;
@@ -66,7 +66,7 @@ export class OperationQueue {
 
   add(operation: Operation): void {
     this.#operations.push(operation);
-    this.#bytes += operation.length;
+    this.#bytes += carried(operation);
     this.#held += 1;
     this.issueReady();
   }
@@ -77,7 +77,7 @@ export class OperationQueue {
     const at = this.#operations.findIndex((operation) => operation.request === request);
     if (at < 0) return undefined;
     const [operation] = this.#operations.splice(at, 1);
-    this.#bytes -= operation!.length;
+    this.#bytes -= carried(operation!);
     return operation;
   }
 
@@ -106,7 +106,7 @@ export class OperationQueue {
     this.#operations = this.#operations.filter((operation) => operation.request !== 0);
     for (const operation of this.#operations) operation.answer = undefined;
     this.#held = 0;
-    this.#bytes = this.#operations.reduce((sum, operation) => sum + operation.length, 0);
+    this.#bytes = this.#operations.reduce((sum, operation) => sum + carried(operation), 0);
   }
 
   save(writer: ByteWriter): void {
@@ -125,7 +125,7 @@ export class OperationQueue {
     this.#operations = [];
     for (let index = 0; index < count; index += 1) this.#operations.push(this.#loadOperation(reader));
     this.#held = this.#operations.filter((operation) => operation.request === 0).length;
-    this.#bytes = this.#operations.reduce((sum, operation) => sum + operation.length, 0);
+    this.#bytes = this.#operations.reduce((sum, operation) => sum + carried(operation), 0);
   }
 
   #loadOperation(reader: ByteReader): Operation {
@@ -154,8 +154,13 @@ export class OperationQueue {
   }
 }
 
+/** Bytes of memory that it takes until it is complete: what it clears it does not carry. */
+function carried({ kind, length }: Operation): number {
+  return kind === 'read' || kind === 'write' ? length : 0;
+}
+
 function conflicts(earlier: Operation, later: Operation): boolean {
-  if (later.kind === 'flush') return earlier.kind === 'write';
+  if (later.kind === 'flush') return earlier.kind !== 'read' && earlier.kind !== 'flush';
   if (earlier.kind === 'flush') return false;
   if (earlier.kind === 'read' && later.kind === 'read') return false;
   return later.offset < earlier.offset + earlier.length && earlier.offset < later.offset + later.length;
