@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { failed } from '../base/result.ts';
+import { parseSeed } from '../host/image/cloud-seed.ts';
 import { compileInterpreterEagerly, limitHeapGrowth } from '../host/v8-flags.ts';
 import { accepted, leave } from './ending.ts';
 import {
@@ -17,6 +18,7 @@ interface RunCommandOptions {
   readonly initrd?: string;
   readonly append: string;
   readonly disk: readonly string[];
+  readonly seed?: string;
   readonly memory: string;
   readonly net?: string;
   readonly forward: readonly string[];
@@ -45,6 +47,7 @@ export function addGuestVerbs(program: Command): void {
     .option('--initrd <file>', 'initial RAM disk')
     .option('--append <text>', "the kernel's command line", '')
     .option('--disk <file>', 'a raw disk image; may be given several times', collect, [])
+    .option('--seed <files>', "cloud-init's user-data[,meta-data[,network-config]], as one more disk")
     .option('--memory <size>', 'guest memory', '512M')
     .option('--net <kind>', 'user, tap:NAME or none (default: none, or user with --forward)')
     .option(
@@ -68,6 +71,7 @@ export function addGuestVerbs(program: Command): void {
         initrd: options.initrd,
         append: options.append,
         disks: options.disk,
+        seed: options.seed === undefined ? undefined : accepted(parseSeed(options.seed)),
         memoryBytes: accepted(parseMemory(options.memory)),
         net,
         forwards,

@@ -41,6 +41,8 @@ export async function examineHost(): Promise<Finding[]> {
     ['dpkg', 'no guest images are built: use Debian 12, or bring a kernel and an initrd'],
     ['mke2fs', 'no image with a disk is built: apt-get install e2fsprogs'],
     ['fakeroot', 'images with a disk are built by root alone: apt-get install fakeroot'],
+    ['mmdebstrap', 'no image of an installed Debian is built: apt-get install mmdebstrap uidmap'],
+    ['cloud-localds', 'no seed for cloud-init is made: apt-get install cloud-image-utils'],
     ['qemu-system-x86_64', 'benchmarks have no peer: apt-get install qemu-system-x86'],
   ] as const;
   for (const [program, remedy] of programs)

@@ -1,9 +1,13 @@
 import { randomBytes } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { failed, ok, type Result } from '../base/result.ts';
 import { checkConfig, type MachineConfig } from '../machine/config.ts';
 import { createMachine } from '../machine/machine.ts';
 import type { Forward } from '../network/passt-uplink.ts';
 import { readBootImage } from './guest-files.ts';
+import { makeSeed, type SeedFiles } from './image/cloud-seed.ts';
 import { LocalDevices } from './local-devices.ts';
 import type { NetworkChoice } from './local-network.ts';
 import { type CycleEnd, type CycleResult, PowerCycle } from './power-cycle.ts';
@@ -16,6 +20,8 @@ export interface RunOptions {
   /** The kernel's command line. */
   readonly append: string;
   readonly disks: readonly string[];
+  /** What a cloud-init in the guest is told, on a disk behind the others. */
+  readonly seed: SeedFiles | undefined;
   readonly memoryBytes: number;
   readonly net: NetworkChoice;
   readonly forwards: readonly Forward[];
@@ -87,13 +93,22 @@ function exitCode(end: Exclude<CycleEnd, { kind: 'failed' }>): number {
 async function runUntilItEnds(options: RunOptions): Promise<Result<CycleResult>> {
   const leaving = new Leaving();
   let devices: LocalDevices | undefined;
+  let folder: string | undefined;
   try {
-    const opened = await LocalDevices.open(options);
+    const disks = [...options.disks];
+    if (options.seed !== undefined) {
+      folder = await mkdtemp(join(tmpdir(), 'lockstep-run-'));
+      const seed = await makeSeed(options.seed, join(folder, 'seed.img'));
+      if (!seed.ok) return seed;
+      disks.push(seed.value);
+    }
+    const opened = await LocalDevices.open({ ...options, disks });
     if (!opened.ok) return opened;
     devices = opened.value;
     return await runGuest(options, devices, leaving);
   } finally {
     await devices?.close();
+    if (folder !== undefined) await rm(folder, { recursive: true, force: true });
     leaving.close();
   }
 }

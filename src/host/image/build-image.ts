@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { existsSync, rmSync } from 'node:fs';
 import {
   chmod,
@@ -12,11 +11,14 @@ import {
   symlink,
   writeFile,
 } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { failed, ok, type Result } from '../../base/result.ts';
 import { runCommand } from './command.ts';
 import { DebianArchive, type DebianPackage } from './debian-packages.ts';
+import { diskOfFolder, diskOfTar } from './ext4-disk.ts';
+import { type GuestImage, guestFile, type ImageDescription, imageFolder, readImage } from './image-folder.ts';
 import { addFolder, newInitramfs } from './initramfs.ts';
+import { makeInstalledRoot, packagesOfRoot } from './installed-root.ts';
 import {
   BOOT_MODULES,
   FURTHER_MODULES,
@@ -26,21 +28,9 @@ import {
   type Recipe,
   recipeNamed,
 } from './recipes.ts';
-import { cacheFolder, repositoryRoot } from './repository.ts';
+import { cacheFolder } from './repository.ts';
 
-/** A guest that can be booted: paths of its parts and the command line its kernel wants. */
-export interface GuestImage {
-  readonly name: string;
-  readonly kernel: string;
-  readonly initrd: string;
-  /** A pristine ext4 disk; copy it before a guest writes to it. */
-  readonly disk: string | undefined;
-  readonly commandLine: string;
-  readonly packages: readonly string[];
-}
-
-/** Raise when the same recipe gives another image. */
-const BUILDER_VERSION = 1;
+export type { GuestImage } from './image-folder.ts';
 
 export interface BuildOptions {
   readonly progress: (line: string) => void;
@@ -53,6 +43,12 @@ export async function buildImage(name: string, options: BuildOptions): Promise<R
   const recipe = recipeNamed(name);
   if (recipe === undefined)
     return failed(`no image is named ${name}; there are ${RECIPES.map((each) => each.name).join(', ')}`);
+  return buildRecipe(recipe, options);
+}
+
+/** The same for a recipe of its own. */
+export async function buildRecipe(recipe: Recipe, options: BuildOptions): Promise<Result<GuestImage>> {
+  const { name } = recipe;
   const folder = await imageFolder(recipe);
   if (options.refresh !== true) {
     const cached = await readImage(folder);
@@ -66,11 +62,12 @@ export async function buildImage(name: string, options: BuildOptions): Promise<R
     await mkdir(work, { recursive: true });
     const packages = await assemble(recipe, work, options.progress);
     if (!packages.ok) return failed(`image ${name}: ${packages.error}`);
-    const description = {
+    const description: ImageDescription = {
       name,
       commandLine: recipe.commandLine,
       packages: packages.value,
       disk: recipe.diskMegabytes,
+      recipe: recipeNamed(name) === recipe ? undefined : recipe,
     };
     await writeFile(join(work, 'image.json'), `${JSON.stringify(description, null, 2)}\n`);
     await rm(folder, { recursive: true, force: true });
@@ -88,39 +85,7 @@ export async function buildImage(name: string, options: BuildOptions): Promise<R
   return built === undefined ? failed(`image ${name}: cannot be read back from ${folder}`) : ok(built);
 }
 
-/** The images of the cache that fit today's recipes. */
-export async function listImages(): Promise<{ recipe: Recipe; image: GuestImage | undefined }[]> {
-  return Promise.all(
-    RECIPES.map(async (recipe) => ({ recipe, image: await readImage(await imageFolder(recipe)) })),
-  );
-}
-
-async function imageFolder(recipe: Recipe): Promise<string> {
-  const hash = createHash('sha256');
-  hash.update(JSON.stringify([BUILDER_VERSION, recipe, BOOT_MODULES, FURTHER_MODULES, PRUNED]));
-  for (const { from } of [...recipe.files, { from: recipe.init }, { from: 'init-common.sh' }])
-    hash.update(await readFile(guestFile(from)));
-  return join(cacheFolder(), 'images', `${recipe.name}-${hash.digest('hex').slice(0, 12)}`);
-}
-
-async function readImage(folder: string): Promise<GuestImage | undefined> {
-  if (!existsSync(join(folder, 'image.json'))) return undefined;
-  const described = JSON.parse(await readFile(join(folder, 'image.json'), 'utf8')) as {
-    name: string;
-    commandLine: string;
-    packages: string[];
-    disk?: number;
-  };
-  return {
-    name: described.name,
-    kernel: join(folder, 'vmlinuz'),
-    initrd: join(folder, 'initrd.img'),
-    disk: described.disk === undefined ? undefined : join(folder, 'disk.img'),
-    commandLine: described.commandLine,
-    packages: described.packages,
-  };
-}
-
+/** The parts of the image, in `work`; the result is the packages in it. */
 async function assemble(
   recipe: Recipe,
   work: string,
@@ -129,58 +94,135 @@ async function assemble(
   const archive = new DebianArchive(join(cacheFolder(), 'packages'), progress);
   const opened = await archive.open();
   if (!opened.ok) return opened;
-  const kernelName = await archive.kernelPackage(recipe.kernel ?? KERNEL_METAPACKAGE);
-  if (!kernelName.ok) return kernelName;
-  const kernel = await archive.single(kernelName.value);
+  const kernel = await unpackKernel(recipe, archive, work);
   if (!kernel.ok) return kernel;
+  const made = await (recipe.installed === undefined ? assembleUnpacked : assembleInstalled)({
+    recipe,
+    work,
+    progress,
+    archive,
+    modules: kernel.value.modules,
+  });
+  if (!made.ok) return made;
+  for (const path of ['kernel-root', 'root', 'small-root'])
+    await rm(join(work, path), { recursive: true, force: true });
+  return ok([kernel.value.name, ...made.value]);
+}
+
+interface Assembly {
+  readonly recipe: Recipe;
+  readonly work: string;
+  readonly progress: (line: string) => void;
+  readonly archive: DebianArchive;
+  /** The folder of the kernel's modules, named by its release. */
+  readonly modules: string;
+}
+
+async function unpackKernel(
+  recipe: Recipe,
+  archive: DebianArchive,
+  work: string,
+): Promise<Result<{ name: string; modules: string }>> {
+  const name = await archive.kernelPackage(recipe.kernel ?? KERNEL_METAPACKAGE);
+  if (!name.ok) return name;
+  const kernel = await archive.single(name.value);
+  if (!kernel.ok) return kernel;
+  const downloaded = await archive.download([kernel.value]);
+  if (!downloaded.ok) return downloaded;
+  const root = join(work, 'kernel-root');
+  const unpacked = await archive.unpack([kernel.value], root);
+  if (!unpacked.ok) return unpacked;
+  const release = name.value.replace('linux-image-', '');
+  await copyFile(join(root, 'boot', `vmlinuz-${release}`), join(work, 'vmlinuz'));
+  return ok({
+    name: `${kernel.value.name} ${kernel.value.version}`,
+    modules: join(root, 'lib/modules', release),
+  });
+}
+
+async function assembleUnpacked(assembly: Assembly): Promise<Result<readonly string[]>> {
+  const { recipe, work, progress, archive, modules } = assembly;
   const packages = await archive.closure(recipe.packages, recipe.everything, recipe.without);
   if (!packages.ok) return packages;
-  const downloaded = await archive.download([kernel.value, ...packages.value]);
+  const downloaded = await archive.download(packages.value);
   if (!downloaded.ok) return downloaded;
 
-  progress(`unpacking ${packages.value.length + 1} packages`);
-  const kernelRoot = join(work, 'kernel-root');
+  progress(`unpacking ${packages.value.length} packages`);
   const root = join(work, 'root');
-  const unpacked = await archive.unpack([kernel.value], kernelRoot);
-  if (!unpacked.ok) return unpacked;
   const unpackedRoot = await archive.unpack(packages.value, root);
   if (!unpackedRoot.ok) return unpackedRoot;
   for (const path of PRUNED) await rm(join(root, path), { recursive: true, force: true });
   const foreign = await addForeignRoot(recipe, root, progress);
   if (!foreign.ok) return foreign;
-
   const linked = await linkApplets(root);
   if (!linked.ok) return linked;
+  await addOwnFiles(recipe, root);
+
+  progress('writing the initramfs');
+  const initramfsRoot =
+    recipe.diskMegabytes === undefined ? root : await busyboxOnly(root, join(work, 'small-root'));
+  const initramfs = await writeInitramfs(recipe, work, initramfsRoot, modules);
+  if (!initramfs.ok) return initramfs;
+  if (recipe.diskMegabytes !== undefined) {
+    progress(`writing an ext4 disk of ${recipe.diskMegabytes} MB`);
+    const made = await diskOfFolder(root, join(work, 'disk.img'), recipe.diskMegabytes);
+    if (!made.ok) return made;
+  }
+  return ok([...packages.value, ...foreign.value].map(({ name, version }) => `${name} ${version}`));
+}
+
+async function assembleInstalled(assembly: Assembly): Promise<Result<readonly string[]>> {
+  const { recipe, work, progress, archive, modules } = assembly;
+  const busybox = await archive.closure(['busybox-static']);
+  if (!busybox.ok) return busybox;
+  const downloaded = await archive.download(busybox.value);
+  if (!downloaded.ok) return downloaded;
+  const small = join(work, 'small-root');
+  const unpacked = await archive.unpack(busybox.value, small);
+  if (!unpacked.ok) return unpacked;
+  const linked = await linkApplets(small);
+  if (!linked.ok) return linked;
+  const initramfs = await writeInitramfs(recipe, work, await busyboxOnly(small, join(work, 'root')), modules);
+  if (!initramfs.ok) return initramfs;
+  await rm(join(work, 'root'), { recursive: true });
+
+  const overlay = join(work, 'overlay');
+  await addOwnFiles(recipe, overlay);
+  await mkdir(join(overlay, 'usr/lib/modules'), { recursive: true });
+  await rename(modules, join(overlay, 'usr/lib/modules', basename(modules)));
+  const tar = await makeInstalledRoot({
+    archive,
+    packages: recipe.packages,
+    overlay,
+    customize: guestFile(recipe.installed!),
+    work,
+    progress,
+  });
+  if (!tar.ok) return tar;
+  await rm(overlay, { recursive: true });
+  const packages = await packagesOfRoot(tar.value);
+  if (!packages.ok) return packages;
+  progress(`writing an ext4 disk of ${recipe.diskMegabytes} MB`);
+  const megabytes = recipe.diskMegabytes ?? 0;
+  const made = await diskOfTar(tar.value, join(work, 'root'), join(work, 'disk.img'), megabytes);
+  if (!made.ok) return made;
+  await rm(tar.value);
+  return packages;
+}
+
+async function addOwnFiles(recipe: Recipe, root: string): Promise<void> {
   for (const { from, to, mode } of recipe.files) await place(guestFile(from), join(root, to), mode);
+  for (const { to, mode, text } of recipe.texts ?? []) {
+    await mkdir(dirname(join(root, to)), { recursive: true });
+    await writeFile(join(root, to), text);
+    await chmod(join(root, to), mode);
+  }
   for (const path of recipe.folders) await mkdir(join(root, path), { recursive: true });
   for (const { path, target } of recipe.symlinks) {
     await rm(join(root, path), { force: true });
     await mkdir(dirname(join(root, path)), { recursive: true });
     await symlink(target, join(root, path));
   }
-
-  const release = kernelName.value.replace('linux-image-', '');
-  await copyFile(join(kernelRoot, 'boot', `vmlinuz-${release}`), join(work, 'vmlinuz'));
-  progress('writing the initramfs');
-  const initramfsRoot =
-    recipe.diskMegabytes === undefined ? root : await busyboxOnly(root, join(work, 'small-root'));
-  const initramfs = await writeInitramfs(
-    recipe,
-    work,
-    initramfsRoot,
-    join(kernelRoot, 'lib/modules', release),
-  );
-  if (!initramfs.ok) return initramfs;
-  if (recipe.diskMegabytes !== undefined) {
-    progress(`writing an ext4 disk of ${recipe.diskMegabytes} MB`);
-    const made = await makeDisk(root, join(work, 'disk.img'), recipe.diskMegabytes);
-    if (!made.ok) return made;
-  }
-  for (const path of [kernelRoot, root, join(work, 'small-root')])
-    await rm(path, { recursive: true, force: true });
-  return ok(
-    [kernel.value, ...packages.value, ...foreign.value].map(({ name, version }) => `${name} ${version}`),
-  );
 }
 
 async function addForeignRoot(
@@ -245,27 +287,14 @@ async function writeInitramfs(
   return ok(undefined);
 }
 
-/** ext4 without a loop mount; fakeroot makes the files root's where the builder is not root. */
-async function makeDisk(root: string, file: string, megabytes: number): Promise<Result<string>> {
-  const make = [
-    'mke2fs',
-    ...['-q', '-t', 'ext4', '-b', '4096', '-L', 'lockstep', '-d', root],
-    // Everything is initialised now, so that no kernel thread of the guest does it later.
-    ...['-E', 'lazy_itable_init=0,lazy_journal_init=0,hash_seed=4c6f636b-7374-4570-8000-000000000001'],
-    ...['-U', '4c6f636b-7374-4570-8000-000000000002', file, `${megabytes}M`],
-  ];
-  // Debian keeps mke2fs in /usr/sbin, which is not on every user's path.
-  const env = { PATH: `${process.env.PATH ?? ''}:/usr/sbin:/sbin` };
-  const [program = '', ...rest] = process.getuid?.() === 0 ? make : ['fakeroot', '--', ...make];
-  return runCommand(program, rest, { env });
-}
-
 async function place(from: string, to: string, mode: number): Promise<void> {
   await mkdir(dirname(to), { recursive: true });
   await copyFile(from, to);
   await chmod(to, mode);
 }
 
-function guestFile(name: string): string {
-  return join(repositoryRoot(), 'src/host/image/guest', name);
+/** A copy of the image's disk that a guest may write to; holes stay holes. */
+export async function copyDisk(image: GuestImage, file: string): Promise<Result<string>> {
+  if (image.disk === undefined) return failed(`image ${image.name} has no disk`);
+  return runCommand('cp', ['--sparse=always', '--reflink=auto', image.disk, file]);
 }

@@ -4,6 +4,8 @@ import { failed, ok, type Result } from '../../base/result.ts';
 export interface CommandOptions {
   readonly cwd?: string;
   readonly env?: Readonly<Record<string, string>>;
+  /** Each whole line of its standard error as it comes. */
+  readonly onLine?: (line: string) => void;
 }
 
 /** Runs a program without a shell. An error is one line: the program's own last words, or that it is missing. */
@@ -20,9 +22,13 @@ export function runCommand(
     });
     const output: Buffer[] = [];
     let complaint = '';
+    let line = '';
     child.stdout.on('data', (chunk: Buffer) => output.push(chunk));
     child.stderr.on('data', (chunk: Buffer) => {
       complaint = (complaint + chunk.toString()).slice(-4096);
+      const lines = (line + chunk.toString()).split('\n');
+      line = lines.pop() ?? '';
+      for (const each of lines) options.onLine?.(each);
     });
     child.on('error', (error: NodeJS.ErrnoException) => {
       resolve(

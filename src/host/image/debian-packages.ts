@@ -1,5 +1,6 @@
+import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, writeFile } from 'node:fs/promises';
+import { link, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { failed, ok, type Result } from '../../base/result.ts';
 import { runCommand } from './command.ts';
@@ -14,7 +15,12 @@ export interface DebianPackage {
   readonly version: string;
   /** Name of the .deb file, unique for this version. */
   readonly file: string;
+  /** Of the file, in hexadecimal, as the archive's signed index says. */
+  readonly sha256: string;
 }
+
+/** Everything that apt prints addresses of is named with this hash. */
+const HASH = ['-o', 'Acquire::ForceHash=SHA256'];
 
 /** Packages that only matter to installing and configuring others; no image runs them. */
 const INSTALLERS =
@@ -68,7 +74,7 @@ export class DebianArchive {
     ];
     const uris = await runCommand('apt-get', [
       ...options,
-      ...['--no-install-recommends', '--print-uris', '--yes', '-qq', 'install', ...names],
+      ...[...HASH, '--no-install-recommends', '--print-uris', '--yes', '-qq', 'install', ...names],
     ]);
     if (!uris.ok) return uris;
     const packages = uris.value.split('\n').flatMap((line) => packageOfUri(line));
@@ -78,13 +84,19 @@ export class DebianArchive {
 
   /** The one package, without what it depends on. */
   async single(name: string): Promise<Result<DebianPackage>> {
-    const uri = await runCommand('apt-get', [...this.#aptOptions, '--print-uris', '-qq', 'download', name]);
+    const print = [...HASH, '--print-uris', '-qq', 'download', name];
+    const uri = await runCommand('apt-get', [...this.#aptOptions, ...print]);
     if (!uri.ok) return uri;
     const found = packageOfUri(uri.value.trim())[0];
     return found === undefined ? failed(`apt does not know ${name}; run apt-get update`) : ok(found);
   }
 
+  /** Brings what the cache has not, or has with another content than the archive's index says. */
   async download(packages: readonly DebianPackage[]): Promise<Result<void>> {
+    for (const { file, sha256 } of packages) {
+      const path = join(this.#folder, file);
+      if (existsSync(path) && (await sha256Of(path)) !== sha256) await rm(path);
+    }
     const missing = packages.filter(({ file }) => !existsSync(join(this.#folder, file)));
     if (missing.length === 0) return ok(undefined);
     this.#progress(`downloading ${missing.length} Debian packages`);
@@ -96,6 +108,30 @@ export class DebianArchive {
     if (!first.ok) return first;
     const lost = missing.find(({ file }) => !existsSync(join(this.#folder, file)));
     return lost === undefined ? ok(undefined) : failed(`apt-get download did not bring ${lost.file}`);
+  }
+
+  /** The folder `into` gets these packages, which have been downloaded, under their names. */
+  async link(packages: readonly DebianPackage[], into: string): Promise<void> {
+    await mkdir(into, { recursive: true });
+    for (const { file } of packages) await link(join(this.#folder, file), join(into, file));
+  }
+
+  /** The archives that the host's packages of Debian come from, one `deb` line for each. */
+  async sources(): Promise<Result<readonly string[]>> {
+    return this.#sourceLines('deb');
+  }
+
+  async #sourceLines(kind: 'deb' | 'deb-src'): Promise<Result<readonly string[]>> {
+    const format = ['--format', `$(ORIGIN)|${kind} $(REPO_URI) $(RELEASE) $(COMPONENT)`];
+    const targets = await runCommand('apt-get', [
+      ...this.#aptOptions,
+      ...['indextargets', ...format, 'Created-By: Packages'],
+    ]);
+    if (!targets.ok) return targets;
+    const lines = targets.value.split('\n').filter((line) => line.startsWith('Debian|'));
+    return lines.length === 0
+      ? failed("apt has no archive of Debian's: run on Debian 12 or newer")
+      : ok([...new Set(lines.map((line) => line.slice('Debian|'.length)))]);
   }
 
   /** The archive of upstream's source that this version of the package was built from. */
@@ -123,15 +159,9 @@ export class DebianArchive {
   async #sourceLists(): Promise<Result<string[]>> {
     const state = join(this.#folder, 'apt-source');
     await mkdir(join(state, 'lists', 'partial'), { recursive: true });
-    const format = [
-      '--format',
-      '$(ORIGIN)|deb-src $(REPO_URI) $(RELEASE) $(COMPONENT)',
-      'Created-By: Packages',
-    ];
-    const targets = await runCommand('apt-get', ['indextargets', ...format]);
-    if (!targets.ok) return targets;
-    const lines = targets.value.split('\n').filter((line) => line.startsWith('Debian|'));
-    await writeFile(join(state, 'sources.list'), lines.map((line) => `${line.slice(7)}\n`).join(''));
+    const lines = await this.#sourceLines('deb-src');
+    if (!lines.ok) return lines;
+    await writeFile(join(state, 'sources.list'), lines.value.map((line) => `${line}\n`).join(''));
     const options = [
       ...['-o', `Dir::State::lists=${join(state, 'lists')}`, '-o', `Dir::Cache=${state}`],
       ...[
@@ -197,10 +227,16 @@ export class DebianArchive {
   }
 }
 
-/** `'URI' name_version_architecture.deb size hash`, with the colon of an epoch written as %3a. */
+/** `'URI' name_version_architecture.deb size SHA256:hash`, with the colon of an epoch written as %3a. */
 function packageOfUri(line: string): DebianPackage[] {
-  const match = /^'[^']+' (([^_\s]+)_([^_\s]+)_[^_\s]+\.deb) \d+/.exec(line);
+  const match = /^'[^']+' (([^_\s]+)_([^_\s]+)_[^_\s]+\.deb) \d+ SHA256:([0-9a-f]{64})/.exec(line);
   if (match === null) return [];
-  const [, file = '', name = '', version = ''] = match;
-  return [{ name, version: decodeURIComponent(version), file }];
+  const [, file = '', name = '', version = '', sha256 = ''] = match;
+  return [{ name, version: decodeURIComponent(version), file, sha256 }];
+}
+
+async function sha256Of(path: string): Promise<string> {
+  return createHash('sha256')
+    .update(await readFile(path))
+    .digest('hex');
 }

@@ -6,6 +6,12 @@ export interface PlacedFile {
   readonly mode: number;
 }
 
+export interface PlacedText {
+  readonly to: string;
+  readonly mode: number;
+  readonly text: string;
+}
+
 /** Programs of another architecture, in a folder of the disk that they see as their root. */
 export interface ForeignRoot {
   readonly architecture: 'i386';
@@ -33,6 +39,13 @@ export interface Recipe {
   readonly init: string;
   /** Files from src/host/image/guest/ for the place where the packages go. */
   readonly files: readonly PlacedFile[];
+  /** Files whose content is the recipe's own. */
+  readonly texts?: readonly PlacedText[];
+  /**
+   * The packages are installed, maintainer scripts and all, as a Debian of its own on the disk; this script of
+   * src/host/image/guest/ has the last word. Otherwise they are only unpacked, and busybox is their init.
+   */
+  readonly installed?: string;
   readonly folders: readonly string[];
   readonly symlinks: readonly { readonly path: string; readonly target: string }[];
   readonly commandLine: string;
@@ -181,6 +194,44 @@ export const RECIPES: readonly Recipe[] = [
     folders: [],
     symlinks: [],
     commandLine: 'console=ttyS0',
+  },
+  {
+    name: 'server',
+    summary: 'a Debian server: systemd, ssh, network by DHCP, cloud-init for a seed; ends with a login',
+    packages: [
+      ...[
+        'systemd-sysv',
+        'systemd-resolved',
+        'libpam-systemd',
+        'dbus',
+        'udev',
+        'kmod',
+        'e2fsprogs',
+        'tzdata',
+      ],
+      ...['openssh-server', 'cloud-init', 'iproute2', 'iputils-ping', 'procps', 'less', 'vim-tiny', 'sudo'],
+      ...['ca-certificates'],
+    ],
+    diskMegabytes: 2048,
+    init: 'server-init.sh',
+    installed: 'server/customize.sh',
+    files: [
+      { from: 'server/fstab', to: 'etc/fstab', mode: 0o644 },
+      { from: 'server/80-dhcp.network', to: 'etc/systemd/network/80-dhcp.network', mode: 0o644 },
+      { from: 'server/ssh-host-key.service', to: 'etc/systemd/system/ssh-host-key.service', mode: 0o644 },
+      { from: 'server/sshd.conf', to: 'etc/ssh/sshd_config.d/lockstep.conf', mode: 0o644 },
+      { from: 'server/cloud.cfg', to: 'etc/cloud/cloud.cfg.d/90-lockstep.cfg', mode: 0o644 },
+      {
+        from: 'server/wait-online.conf',
+        to: 'etc/systemd/system/systemd-networkd-wait-online.service.d/lockstep.conf',
+        mode: 0o644,
+      },
+    ],
+    texts: [{ to: 'etc/hostname', mode: 0o644, text: 'server\n' }],
+    folders: [],
+    symlinks: [],
+    // The crypto manager's tests of itself are most of a boot.
+    commandLine: 'console=ttyS0 net.ifnames=0 cryptomgr.notests',
   },
 ];
 
