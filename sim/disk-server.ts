@@ -14,6 +14,8 @@ interface Operation {
   readonly done: (done: Done) => void;
 }
 
+/** Of operations that no fence refuses. */
+const READING = Number.MAX_SAFE_INTEGER;
 const NO_DATA = new Uint8Array(0);
 /** What a read of a block finds whose write was torn. */
 const TORN_VALUE = -1;
@@ -179,6 +181,8 @@ export class SimDiskPort implements DiskPort {
   #connection = 0;
   #arrival = 0;
   #closed = false;
+  /** A backup's own reads that have no answer. */
+  readonly #reading = new Set<(done: Done) => void>();
 
   constructor(instance: Instance) {
     this.#instance = instance;
@@ -217,6 +221,30 @@ export class SimDiskPort implements DiskPort {
     });
   }
 
+  /** A backup's own read, on a connection of its own; it may fail, and get no answer when the server restarts. */
+  replay(request: DiskRequestOutput): void {
+    if (request.operation !== 'read') return;
+    const { world, host } = this.#instance;
+    this.#instance.act(() => {
+      const answer = (done: Done): void => {
+        if (!this.#reading.delete(answer)) return;
+        let data = done !== 'fenced' && done.status === 'ok' ? done.data : undefined;
+        // A cache on the way, or a bad cable: what was read is not what is there.
+        if (data && world.random.chance(0.1)) data = data.map((byte) => byte ^ 1);
+        this.#instance.later(this.#transit(), () => {
+          if (!this.#closed) this.#events.read(request.disk, request.request, data);
+        });
+      };
+      const { life } = world.disk;
+      this.#reading.add(answer);
+      world.schedule(this.#transit(), () => {
+        const away = life !== world.disk.life || world.network.isCut(host, world.network.disk);
+        if (away) answer({ status: 'error', data: NO_DATA });
+        else world.disk.submit({ session: READING, request, done: answer });
+      });
+    });
+  }
+
   close(): void {
     this.#closed = true;
   }
@@ -224,6 +252,7 @@ export class SimDiskPort implements DiskPort {
   /** The server was away; what it was told before is lost, and once that is noticed it is told again. */
   reconnect(): void {
     const connection = ++this.#connection;
+    for (const answer of this.#reading) answer({ status: 'error', data: NO_DATA });
     // An opening that was on its way is asked for again by the core.
     const opened = this.#ready || this.#reconnecting;
     this.#ready = false;

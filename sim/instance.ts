@@ -84,6 +84,7 @@ export class Instance {
       host: `h${host}`,
       program,
       timing: profile.timing,
+      disks: profile.disks,
       limits: profile.limits,
     };
     this.driver = new Driver(this.#ports(), { side, role, macs: [new Uint8Array(6)] }, world.cores(this));

@@ -1,3 +1,4 @@
+import type { DiskMode } from '../src/ft/disk-mode.ts';
 import { DEFAULT_TIMING, type Limits, type Timing } from '../src/ft/timing.ts';
 import { FAULTS, type FaultName } from './faults.ts';
 import type { Random } from './random.ts';
@@ -18,6 +19,7 @@ export interface Profile {
   readonly reckless: number;
   /** The VM is restarted from its disk when both hosts are lost: it lives under a lease. */
   readonly restarts: boolean;
+  readonly disks: DiskMode;
 }
 
 /** The production timers, scaled so that a takeover takes a tenth of a second. */
@@ -43,7 +45,8 @@ const LEASE_MS = 250;
 const ROOMY: Limits = { streamBytes: 64_000, holdBytes: 64_000, backupBytes: 64_000 };
 const TINY: Limits = { streamBytes: 3_000, holdBytes: 2_000, backupBytes: 1_500 };
 
-export function profileOf(random: Random): Profile {
+/** `others` draws what came later, so that the seeds of before stay what they were. */
+export function profileOf(random: Random, others: Random): Profile {
   const tinyBuffers = random.chance(0.2);
   const restarts = random.chance(0.3);
   const share = random.between(0.25, 1);
@@ -58,5 +61,6 @@ export function profileOf(random: Random): Profile {
     faultMs: random.between(500, 1100),
     reckless: restarts ? 0.4 : random.chance(0.15) ? 0.2 : 0,
     restarts,
+    disks: { own: false, backupReads: others.chance(0.3) },
   };
 }

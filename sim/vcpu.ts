@@ -183,7 +183,8 @@ export class SimVcpu implements VcpuPort {
       this.#entries = [];
       this.#made = [];
       this.#ending = false;
-      const loaded = (): void => this.#tell(() => this.#events.loaded(this.#guest.digest));
+      const loaded = (): void =>
+        this.#tell(() => this.#events.loaded(this.#guest.digest, [...this.#guest.pending]));
       if (this.#instance.loadMs === 0) loaded();
       else this.#instance.later(this.#instance.loadMs, loaded);
     });
@@ -253,12 +254,18 @@ export class SimVcpu implements VcpuPort {
 
   #apply(input: Input): void {
     const at = instructionCount(BigInt(this.#guest.count));
+    this.#look(input, true);
     this.#tell(() => this.#events.entry(at, { kind: 'input', input }));
     if (!this.#guest.apply(input))
       this.#instance.world.violated(
         'nothing lost',
         `${this.#instance.name}'s guest was given a completion that it does not wait for`,
       );
+  }
+
+  #look(input: Input, live: boolean): void {
+    if (input.kind === 'disk-completed')
+      this.#instance.world.oracles.reads.completed(this.#instance, input, live);
   }
 
   #takeSnapshot(): void {
@@ -349,6 +356,7 @@ export class SimVcpu implements VcpuPort {
     switch (entry.kind) {
       case 'input':
         guest.run(at);
+        this.#look(entry.input, false);
         if (!guest.apply(entry.input)) return `entry ${entry.sequence} completes what was not asked for`;
         return undefined;
       case 'output-mark': {
@@ -361,6 +369,8 @@ export class SimVcpu implements VcpuPort {
       case 'digest':
         guest.run(at);
         return guest.digest === entry.digest ? undefined : `the digest differs at count ${guest.count}`;
+      case 'read-reference':
+        return `entry ${entry.sequence} refers to what nobody has read`;
       case 'released':
       case 'end':
         return undefined;

@@ -74,7 +74,7 @@ export class World {
 
   constructor(seed: number, options: WorldOptions = {}) {
     this.random = new Random(seed);
-    this.profile = profileOf(this.random);
+    this.profile = profileOf(this.random, new Random(seed ^ 0x2f6e2b1));
     this.trace = new Trace(options.traced === true);
     this.network = new Network(this, this.profile.hosts);
     this.disk = new DiskServer(this);

@@ -3,23 +3,26 @@ import { hostMilliseconds, instructionCount } from '../src/base/units.ts';
 import type { FtAction } from '../src/ft/action.ts';
 import type { ArbiterRequest } from '../src/ft/arbiter.ts';
 import { Backup } from '../src/ft/backup.ts';
+import { type DiskMode, SHARED_DISKS } from '../src/ft/disk-mode.ts';
 import type { FtEvent } from '../src/ft/event.ts';
 import { epoch, instanceId, vmId } from '../src/ft/identity.ts';
 import { link } from '../src/ft/link.ts';
 import type { Message } from '../src/ft/message.ts';
 import { Primary } from '../src/ft/primary.ts';
 import { DEFAULT_LIMITS, type Timing } from '../src/ft/timing.ts';
+import type { DiskRequestOutput } from '../src/machine/door.ts';
 import { INTRODUCED, PROGRAM } from './greetings.ts';
 import { QUICK } from './toy-world.ts';
 
 /** One half of the protocol by itself: events in, actions out, and the few steps that bring it into a state. */
 
 export const vm = vmId('vm');
-export const side = (name: string) => ({
+export const side = (name: string, disks = SHARED_DISKS) => ({
   vm,
   instance: instanceId(name),
   host: name,
   program: PROGRAM,
+  disks,
   timing: QUICK,
   limits: DEFAULT_LIMITS,
 });
@@ -99,17 +102,17 @@ export const released = (actions: readonly FtAction[]): bigint[] =>
   actions.flatMap((action) => (action.kind === 'hand-over' ? [action.output.number] : []));
 
 /** A primary in PAIR, generation 2, nothing in its log. */
-export function pairedPrimary(): CoreUnderTest {
-  const core = committing();
+export function pairedPrimary(disks?: DiskMode): CoreUnderTest {
+  const core = committing(disks);
   core.answer('won', 2);
   expect(core.state).toBe('PAIR');
   return core;
 }
 
 /** A primary that has asked to commit generation 2 and waits for the answer. */
-export function committing(): CoreUnderTest {
+export function committing(disks?: DiskMode): CoreUnderTest {
   const start = { kind: 'power-on', expected: epoch(0), waitForBackup: true } as const;
-  const core = new CoreUnderTest(new Primary(side('a'), start, at(0)));
+  const core = new CoreUnderTest(new Primary(side('a', disks), start, at(0)));
   core.answer('won', 1);
   core.step({ kind: 'disks-opened', epoch: epoch(1), verdict: 'ok' });
   core.step({ kind: 'protect', address: 'b' });
@@ -125,17 +128,26 @@ export function committing(): CoreUnderTest {
 }
 
 /** A backup in BACK, generation 2, with `released` outputs known to have left. */
-export function loadedBackup(timing: Partial<Timing> = {}): CoreUnderTest {
-  const own = { ...side('b'), timing: { ...QUICK, ...timing } };
+export function loadedBackup(
+  timing: Partial<Timing> = {},
+  disks?: DiskMode,
+  pending: readonly DiskRequestOutput[] = [],
+): CoreUnderTest {
+  const own = { ...side('b', disks), timing: { ...QUICK, ...timing } };
   const core = new CoreUnderTest(new Backup(own, at(0)));
-  copyTo(core, 1);
+  copyTo(core, 1, undefined, pending);
   expect(core.state).toBe('BACK');
   return core;
 }
 
 /** The primary `a` copies itself to a backup, as generation 2; what the backup says to that. */
-export function copyTo(backup: CoreUnderTest, attempt: number, loadedDigest = 'd'.repeat(32)): Message[] {
-  return [...greet(backup, attempt), ...finishCopy(backup, loadedDigest)];
+export function copyTo(
+  backup: CoreUnderTest,
+  attempt: number,
+  loadedDigest = 'd'.repeat(32),
+  pending: readonly DiskRequestOutput[] = [],
+): Message[] {
+  return [...greet(backup, attempt), ...finishCopy(backup, loadedDigest, pending)];
 }
 
 export function greet(backup: CoreUnderTest, attempt: number): Message[] {
@@ -152,7 +164,11 @@ export function greet(backup: CoreUnderTest, attempt: number): Message[] {
   return sent(greeted);
 }
 
-export function finishCopy(backup: CoreUnderTest, loadedDigest = 'd'.repeat(32)): Message[] {
+export function finishCopy(
+  backup: CoreUnderTest,
+  loadedDigest = 'd'.repeat(32),
+  pending: readonly DiskRequestOutput[] = [],
+): Message[] {
   const digest = 'd'.repeat(32);
   const position = { outputs: 0n };
   const loaded = backup.receive(
@@ -169,7 +185,7 @@ export function finishCopy(backup: CoreUnderTest, loadedDigest = 'd'.repeat(32))
     { kind: 'snapshot-part', bytes: Uint8Array.of(1) },
     { kind: 'snapshot-end' },
   );
-  return sent([...loaded, ...backup.step({ kind: 'loaded', digest: loadedDigest })]);
+  return sent([...loaded, ...backup.step({ kind: 'loaded', digest: loadedDigest, pending })]);
 }
 
 export const logged = (sequence: bigint): Message => ({

@@ -201,11 +201,12 @@ export interface Pair {
 
 /** Two processes in PAIR, some lines into the journal. */
 export async function pair(
-  config: object = {},
+  given: object | ((disks: Disks) => object) = {},
   storageVia: (port: number) => Promise<number> = (port) => Promise.resolve(port),
   planted: { readonly a?: string; readonly b?: string } = {},
 ): Promise<Pair> {
   const disks = await Disks.create();
+  const config: object = typeof given === 'function' ? given(disks) : given;
   const storage = { address: `127.0.0.1:${await storageVia(disks.port)}`, disks: ['vda'] };
   const backup = async (): Promise<{ vm: Vm; address: string }> => {
     const listen = `127.0.0.1:${await freePort()}`;

@@ -1,5 +1,6 @@
 import { type HostMilliseconds, hostMilliseconds } from '../src/base/units.ts';
 import type { ArbiterRequest } from '../src/ft/arbiter.ts';
+import { SHARED_DISKS } from '../src/ft/disk-mode.ts';
 import { epoch, instanceId, type VmId, vmId } from '../src/ft/identity.ts';
 import { type Link, link } from '../src/ft/link.ts';
 import type { Heartbeat, Message } from '../src/ft/message.ts';
@@ -179,6 +180,7 @@ export class Node {
       instance: instanceId(name),
       host: name,
       program: PROGRAM,
+      disks: SHARED_DISKS,
       timing: options.timing ?? QUICK,
       limits: { ...DEFAULT_LIMITS, ...options.limits },
     };
@@ -261,6 +263,7 @@ export class Node {
           });
         },
         issue: (request) => this.#issue(request),
+        replay: () => {},
         close: () => {
           this.#session = -1;
         },
@@ -408,7 +411,7 @@ export class Node {
           flush: () => tell(() => events.flush()),
           pages: (copy, bytes) => tell(() => events.pages(copy, bytes)),
           snapshot: (snapshot, copy) => tell(() => events.snapshot(snapshot, copy)),
-          loaded: (digest) => tell(() => events.loaded(digest)),
+          loaded: (digest, pending) => tell(() => events.loaded(digest, pending)),
           replayed: (sequence, at) => tell(() => events.replayed(sequence, at)),
           replayedToEnd: (at, pending) => tell(() => events.replayedToEnd(at, pending)),
           diverged: (reason) => tell(() => events.diverged(reason)),

@@ -62,7 +62,16 @@ function randomInput(random: Random): Input {
 
 export function randomEntry(random: Random, sequence: bigint, at: bigint): LogEntry {
   const place = { sequence: number(random, sequence), at: instructionCount(number(random, at)) };
-  switch (random.below(8)) {
+  switch (random.below(9)) {
+    case 8:
+      return {
+        ...place,
+        kind: 'read-reference',
+        disk: random.below(2),
+        request: random.below(4),
+        length: random.below(64),
+        hash: hash(random),
+      };
     case 0:
       return {
         ...place,

@@ -7,6 +7,7 @@ import { MOVE } from './move.ts';
 import type { Mutant } from './mutant.ts';
 import { OUTPUT_RULE } from './output-rule.ts';
 import { PLANNED } from './planned.ts';
+import { READS } from './reads.ts';
 import { RESTART } from './restart.ts';
 import { TAKEOVER } from './takeover.ts';
 
@@ -20,6 +21,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...ATTACH,
   ...PLANNED,
   ...MOVE,
+  ...READS,
   ...RESTART,
   ...LEASE,
 ];

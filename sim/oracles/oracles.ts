@@ -13,6 +13,7 @@ import { OneLive } from './one-live.ts';
 import { OpenQuestions } from './open-questions.ts';
 import { Progress } from './progress.ts';
 import { Redundancy } from './redundancy.ts';
+import { SameReads } from './same-reads.ts';
 
 /** What clients, disk and arbiter see goes to the oracles, one file for each property; clients judge themselves. */
 export class Oracles {
@@ -23,6 +24,7 @@ export class Oracles {
   readonly #gate: GateNotStall;
   readonly #redundancy: Redundancy;
   readonly #questions: OpenQuestions;
+  readonly reads: SameReads;
   readonly progress: Progress;
   /** Pairs committed: generations of the VM. */
   generations = 0;
@@ -35,6 +37,7 @@ export class Oracles {
     this.#gate = new GateNotStall(world);
     this.#redundancy = new Redundancy(world);
     this.#questions = new OpenQuestions(world);
+    this.reads = new SameReads(world);
     this.progress = new Progress(world);
   }
 

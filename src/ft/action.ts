@@ -18,6 +18,8 @@ export type FtAction =
   | { readonly kind: 'hand-over'; readonly output: NumberedOutput }
   /** A disk operation that was started before and has no completion: again, on the session that is open now. */
   | { readonly kind: 'issue-again'; readonly request: DiskRequestOutput }
+  /** A backup: its guest asks for this again. A read is answered by `disk-read`. */
+  | { readonly kind: 'replay-disk'; readonly request: DiskRequestOutput }
   /** A connection for this generation. */
   /** A host for a new backup is wanted; `except`: addresses of instances that cannot be it any more. */
   | { readonly kind: 'find-host'; readonly except: readonly string[] }

@@ -3,9 +3,11 @@ import { type HostMilliseconds, hostMilliseconds } from '../base/units.ts';
 import type { DiskRequestOutput } from '../machine/door.ts';
 import { EntryOrder } from '../replay/entry-order.ts';
 import type { LogEntry } from '../replay/log-entry.ts';
+import type { NumberedOutput } from '../replay/numbered-output.ts';
 import type { FtAction } from './action.ts';
 import type { ArbiterAnswer } from './arbiter.ts';
 import { ArbiterQuestions } from './arbiter-questions.ts';
+import { BackupReads } from './backup-reads.ts';
 import { DiskOpening } from './disk-opening.ts';
 import type { FtEvent } from './event.ts';
 import { FailureDetector } from './failure-detector.ts';
@@ -66,6 +68,9 @@ export class Backup {
   #replayed = 0n;
   #buffer: ReplayBuffer;
   #outputs = new SuppressedOutputs(0n, []);
+  #reads = new BackupReads(this.#perform);
+  /** The log is closed, and its end is told to the vCPU when the last entry has gone there. */
+  #closing = false;
   /** The log says that fault tolerance is being ended by order. Who wins is the arbiter's to say all the same. */
   #parted = false;
   /** The log ends with a planned takeover. */
@@ -137,10 +142,14 @@ export class Backup {
         break;
       case 'output':
         // Of a state before the snapshot that is being loaded: no part of this history.
-        if (this.#loading === 0 && this.#state !== 'WAIT') this.#outputs.made(event.output);
+        if (this.#loading === 0 && this.#state !== 'WAIT') this.#made(event.output);
+        break;
+      case 'disk-read':
+        this.#reads.answered(event.disk, event.request, event.data);
+        this.#give();
         break;
       case 'loaded':
-        this.#loaded(event.digest);
+        this.#loaded(event.digest, event.pending);
         break;
       case 'replayed':
         this.#replayedTo(event.sequence);
@@ -228,6 +237,8 @@ export class Backup {
           return 'an entry before its snapshot';
         // Nothing was executed after it, so there is nothing to replay.
         if (this.#pair?.purpose === 'move') return 'an entry after the snapshot of a guest that is moved';
+        if (message.entry.kind === 'read-reference' && !this.#side.disks.backupReads)
+          return 'a reference to what was read, and this side reads nothing itself';
         const admitted = this.#order.admit(message.entry);
         if (!admitted.ok) return admitted.error;
         entries.push(message.entry);
@@ -330,6 +341,8 @@ export class Backup {
     this.#replayed = 0n;
     this.#buffer = new ReplayBuffer(this.#side.limits.backupBytes);
     this.#outputs = new SuppressedOutputs(0n, []);
+    this.#reads = new BackupReads(this.#perform);
+    this.#closing = false;
     this.#pending = undefined;
     this.#early = false;
     this.#parted = false;
@@ -392,7 +405,7 @@ export class Backup {
     return undefined;
   }
 
-  #loaded(digest: string): void {
+  #loaded(digest: string, pending: readonly DiskRequestOutput[]): void {
     this.#loading -= 1;
     if (this.#loading > 0 || this.#state !== 'LOAD' || this.#expectedDigest === undefined) return;
     if (digest !== this.#expectedDigest) {
@@ -400,6 +413,8 @@ export class Backup {
       return;
     }
     this.#enter('BACK', this.#moved ? 'the guest is here and stands still' : 'replaying');
+    if (!this.#moved) for (const request of pending) this.#asks(request);
+    this.#give();
     this.#ack();
   }
 
@@ -419,11 +434,31 @@ export class Backup {
     }
     const { reading } = this.#buffer;
     this.#buffer.received(replayed);
-    if (replayed.length > 0) this.#do({ kind: 'vcpu-replay', entries: replayed });
+    this.#reads.add(replayed);
+    this.#give();
     if (this.#state === 'BACK') this.#ack();
     if (this.#handedOver) this.#suspect('the primary hands over');
     if (reading && !this.#buffer.reading && this.#link !== undefined)
       this.#do({ kind: 'pause-reading', link: this.#link });
+  }
+
+  /** What needs no more reading goes to the vCPU. */
+  #give(): void {
+    const entries = this.#reads.take();
+    if (entries.length > 0) this.#do({ kind: 'vcpu-replay', entries });
+    if (!this.#closing || !this.#reads.empty) return;
+    this.#closing = false;
+    this.#do({ kind: 'vcpu-end-replay' });
+  }
+
+  #made(output: NumberedOutput): void {
+    this.#outputs.made(output);
+    if (output.output.kind === 'disk-request') this.#asks(output.output);
+  }
+
+  /** The guest asks its disks. Of what is not answered for it already this side reads what it has to itself. */
+  #asks(request: DiskRequestOutput): void {
+    if (this.#side.disks.backupReads && request.operation === 'read') this.#reads.made(request);
   }
 
   #ack(): void {
@@ -434,6 +469,7 @@ export class Backup {
 
   #replayedTo(sequence: bigint): void {
     if (this.#loading > 0 || this.#state === 'LOAD' || sequence <= this.#replayed) return;
+    const readOver = this.#reads.over(this.#replayed, sequence);
     this.#replayed = sequence;
     const { reading } = this.#buffer;
     this.#buffer.replayed(sequence);
@@ -444,6 +480,7 @@ export class Backup {
     }
     if (this.#link === undefined) return;
     this.#send({ kind: 'ack', received: this.#order.sequence, replayed: sequence });
+    if (readOver) this.#flush();
     if (!reading && this.#buffer.reading) this.#do({ kind: 'resume-reading', link: this.#link });
   }
 
@@ -461,7 +498,8 @@ export class Backup {
     if (this.#link !== undefined) this.#do({ kind: 'close', link: this.#link });
     this.#link = undefined;
     this.#enter('ASK', reason);
-    this.#do({ kind: 'vcpu-end-replay' });
+    this.#closing = true;
+    this.#give();
     this.#questions.ask({ kind: 'claim', lowest: pair.generation, highest: pair.generation }, this.#now);
   }
 
@@ -537,6 +575,7 @@ export class Backup {
     const { vm, instance } = this.#side;
     this.#questions.tick(this.#now);
     this.#disks.tick(this.#now);
+    this.#reads.tick();
     if (this.#state === 'OPEN' && this.#wonEpoch !== undefined) this.#lease.tick(this.#now, this.#wonEpoch);
     const suspected = this.#detector.check(this.#now);
     if (suspected && this.#state === 'BACK') this.#suspect('the primary is silent');

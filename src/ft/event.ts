@@ -25,6 +25,13 @@ export type FtEvent =
   | { readonly kind: 'disks-opened'; readonly epoch: Epoch; readonly verdict: 'ok' | 'refused' }
   | { readonly kind: 'disk-completed'; readonly completion: DiskCompletedInput }
   | { readonly kind: 'fenced' }
+  /** A backup's own read; without data: it failed. */
+  | {
+      readonly kind: 'disk-read';
+      readonly disk: number;
+      readonly request: number;
+      readonly data: Uint8Array | undefined;
+    }
   // Inputs other than disk completions.
   | { readonly kind: 'input'; readonly input: Input }
   // The logging channel.
@@ -45,7 +52,8 @@ export type FtEvent =
       /** For how long the guest has stood still for it. */
       readonly stoodUs: number;
     }
-  | { readonly kind: 'loaded'; readonly digest: string }
+  /** `pending`: disk operations that the loaded guest has under way. */
+  | { readonly kind: 'loaded'; readonly digest: string; readonly pending: readonly DiskRequestOutput[] }
   | { readonly kind: 'replayed'; readonly sequence: bigint }
   | { readonly kind: 'replayed-to-end'; readonly pending: readonly DiskRequestOutput[] }
   | { readonly kind: 'diverged'; readonly reason: string }

@@ -58,11 +58,11 @@ export class OutputGate {
     this.#waits.acked(position, now);
   }
 
-  /** Lets the head out when everything up to `acked` is acked by every gate. */
-  release(acked: bigint): void {
+  /** Lets the head out when everything up to `acked` is acked by every gate, and no other rule holds it back. */
+  release(acked: bigint, heldBack: (request: DiskRequestOutput) => boolean): void {
     if (this.#handingOver) return;
     const output = this.#hold.releasable(acked);
-    if (!output) return;
+    if (!output || (output.output.kind === 'disk-request' && heldBack(output.output))) return;
     this.#handingOver = true;
     if (output.output.kind === 'disk-request') this.#started.push(output.output);
     this.#do({ kind: 'hand-over', output });
@@ -74,14 +74,12 @@ export class OutputGate {
     if (reached !== undefined) this.#waits.left(number, reached, now);
   }
 
-  /** False: completed already. An operation that was issued twice answers twice, the guest sees it once. */
-  completed({ disk, request }: DiskCompletedInput): boolean {
+  /** Undefined: completed already. An operation that was issued twice answers twice, the guest sees it once. */
+  completed({ disk, request }: DiskCompletedInput): DiskRequestOutput | undefined {
     const at = this.#started.findIndex(
       (operation) => operation.disk === disk && operation.request === request,
     );
-    if (at < 0) return false;
-    this.#started.splice(at, 1);
-    return true;
+    return at < 0 ? undefined : this.#started.splice(at, 1)[0];
   }
 
   issueAgain(): void {

@@ -1,4 +1,5 @@
 import { type HostMilliseconds, hostMilliseconds, type InstructionCount } from '../base/units.ts';
+import type { DiskRequestOutput } from '../machine/door.ts';
 import type { LogPayload } from '../replay/log-entry.ts';
 import type { NumberedOutput } from '../replay/numbered-output.ts';
 import type { FtAction } from './action.ts';
@@ -10,6 +11,7 @@ import { LogStream } from './log-stream.ts';
 import { type Heartbeat, type Message, PROTOCOL_VERSION } from './message.ts';
 import { PartnerWatch, type Silence } from './partner-watch.ts';
 import { mismatch, otherVersion, type Purpose } from './program.ts';
+import { type ReferredRead, UnreplayedReads } from './read-references.ts';
 import type { Side } from './side.ts';
 
 /** What a message of the backup means to its primary, beyond what is done here. */
@@ -53,6 +55,7 @@ export class Partner {
   #greeting: Link | undefined;
   #reconnectAt: HostMilliseconds | undefined;
   #watch: PartnerWatch | undefined;
+  readonly #unreplayed = new UnreplayedReads();
   #cut = false;
 
   constructor(
@@ -104,12 +107,28 @@ export class Partner {
 
   // ------------------------------------------------------------------------------------------ the log
 
-  append(sequence: bigint, at: InstructionCount, payload: LogPayload, now: HostMilliseconds): void {
+  /** `read`: it gets this for the payload, and reads the rest itself. */
+  append(
+    sequence: bigint,
+    at: InstructionCount,
+    payload: LogPayload,
+    now: HostMilliseconds,
+    read?: ReferredRead,
+  ): void {
     // After the snapshot of a guest that stands still there is nothing to replay, and nothing is sent.
     if (!this.#stream || this.#cut || this.purpose === 'move') return;
-    const entry = this.#stream.append({ sequence, at, ...payload }, this.#link !== undefined);
+    const entry = this.#stream.append(
+      { sequence, at, ...(read?.payload ?? payload) },
+      this.#link !== undefined,
+    );
+    if (read) this.#unreplayed.told(sequence, read.extent);
     if (this.#link !== undefined) this.#send(this.#link, { kind: 'entry', entry });
     if (payload.kind === 'input') this.lag.made(sequence, at, now);
+  }
+
+  /** On a shared disk: it writes where this backup has still to read. */
+  holdsBack(request: DiskRequestOutput): boolean {
+    return this.#unreplayed.holdBack(request);
   }
 
   flush(): void {
@@ -255,6 +274,7 @@ export class Partner {
     this.#watch?.heard(now);
     this.lag.received(stream.acked, now);
     this.lag.replayed(stream.base + stream.replayed);
+    this.#unreplayed.replayed(stream.base + stream.replayed);
     return ACKED;
   }
 

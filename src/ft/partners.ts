@@ -1,4 +1,5 @@
 import type { HostMilliseconds, InstructionCount } from '../base/units.ts';
+import type { DiskRequestOutput } from '../machine/door.ts';
 import type { LogPayload } from '../replay/log-entry.ts';
 import type { FtAction } from './action.ts';
 import type { Epoch } from './identity.ts';
@@ -6,6 +7,7 @@ import type { Link } from './link.ts';
 import type { Heartbeat } from './message.ts';
 import { Partner } from './partner.ts';
 import type { Purpose } from './program.ts';
+import type { ReferredRead } from './read-references.ts';
 import type { Side } from './side.ts';
 
 /**
@@ -98,9 +100,21 @@ export class Partners {
 
   // ------------------------------------------------------------------------------------------ the log
 
-  append(sequence: bigint, at: InstructionCount, payload: LogPayload, now: HostMilliseconds): void {
-    this.#pair?.append(sequence, at, payload, now);
+  /** `read`: what the pair's backup gets for the payload. A joining one gets everything: it may not be there in time. */
+  append(
+    sequence: bigint,
+    at: InstructionCount,
+    payload: LogPayload,
+    now: HostMilliseconds,
+    read?: ReferredRead,
+  ): void {
+    this.#pair?.append(sequence, at, payload, now, read);
     this.#joining?.append(sequence, at, payload, now);
+  }
+
+  /** A write that waits until the pair's backup has read what was there. */
+  holdBack(request: DiskRequestOutput): boolean {
+    return this.#pair?.holdsBack(request) === true;
   }
 
   flush(): void {

@@ -1,5 +1,6 @@
 import { assert, unreachable } from '../base/assert.ts';
 import { type HostMilliseconds, hostMilliseconds, type InstructionCount } from '../base/units.ts';
+import type { DiskCompletedInput } from '../machine/door.ts';
 import type { LogPayload } from '../replay/log-entry.ts';
 import type { NumberedOutput } from '../replay/numbered-output.ts';
 import { outputMark } from '../replay/recorder.ts';
@@ -19,6 +20,7 @@ import type { WaitSamples } from './output-waits.ts';
 import type { Partner } from './partner.ts';
 import { Partners } from './partners.ts';
 import type { PrimaryFigures, PrimaryStart, PrimaryState } from './primary-state.ts';
+import { ReadReferences } from './read-references.ts';
 import type { Side } from './side.ts';
 import { VcpuPace } from './vcpu-pace.ts';
 
@@ -44,6 +46,7 @@ export class Primary {
   readonly #search: HostSearch;
   readonly #pace: VcpuPace;
   readonly #partners: Partners;
+  readonly #reads = new ReadReferences();
   /** Of a planned takeover: by then the backup should have claimed. */
   #claimAt = hostMilliseconds(0);
   /** An order: the pair is to get another backup. */
@@ -145,7 +148,7 @@ export class Primary {
         this.#disksOpened(event.epoch, event.verdict);
         break;
       case 'disk-completed':
-        if (this.#gate.completed(event.completion)) this.#do({ kind: 'vcpu-input', input: event.completion });
+        this.#completed(event.completion);
         break;
       case 'fenced':
         // While our own newer epoch is being opened it fences our older session: the opening's answer tells.
@@ -216,6 +219,7 @@ export class Primary {
         this.#halt(event.reason);
         break;
       case 'loaded':
+      case 'disk-read':
       case 'replayed':
       case 'replayed-to-end':
         // A primary does not replay; what comes late from before its go-live means nothing.
@@ -236,10 +240,18 @@ export class Primary {
     this.#partners.flush();
   }
 
+  #completed(completion: DiskCompletedInput): void {
+    const request = this.#gate.completed(completion);
+    if (!request) return;
+    if (this.#side.disks.backupReads) this.#reads.completed(request);
+    this.#do({ kind: 'vcpu-input', input: completion });
+  }
+
   #append(at: InstructionCount, payload: LogPayload): void {
     this.#end += 1n;
     this.#endAt = at;
-    this.#partners.append(this.#end, at, payload, this.#now);
+    const read = this.#side.disks.backupReads ? this.#reads.of(payload) : undefined;
+    this.#partners.append(this.#end, at, payload, this.#now, read);
   }
 
   // ------------------------------------------------------------------------------------------ arbiter and disks
@@ -670,7 +682,10 @@ export class Primary {
         this.#issueAgain = false;
         this.#gate.issueAgain();
       }
-      if (mayLeave) this.#gate.release(this.#partners.ackedByAll(this.#end));
+      if (mayLeave)
+        this.#gate.release(this.#partners.ackedByAll(this.#end), (request) =>
+          this.#partners.holdBack(request),
+        );
       this.#endLog();
     }
     if (this.#state !== 'HALT') this.#runOrPause();

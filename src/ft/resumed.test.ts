@@ -3,6 +3,7 @@ import { PROGRAM } from '../../tests/greetings.ts';
 import { QUICK } from '../../tests/toy-world.ts';
 import { hostMilliseconds, instructionCount } from '../base/units.ts';
 import type { DiskRequestOutput } from '../machine/door.ts';
+import { SHARED_DISKS } from './disk-mode.ts';
 import { epoch, instanceId, vmId } from './identity.ts';
 import { Primary } from './primary.ts';
 import { DEFAULT_LIMITS } from './timing.ts';
@@ -14,6 +15,7 @@ const side = {
   host: 'a',
   program: PROGRAM,
   timing: QUICK,
+  disks: SHARED_DISKS,
   limits: DEFAULT_LIMITS,
 };
 const write: DiskRequestOutput = {

@@ -1,3 +1,4 @@
+import type { DiskMode } from './disk-mode.ts';
 import type { InstanceId, VmId } from './identity.ts';
 import type { Program } from './program.ts';
 import type { Limits, Timing } from './timing.ts';
@@ -9,6 +10,7 @@ export interface Side {
   /** The host it runs on: its partner runs on another one. */
   readonly host: string;
   readonly program: Program;
+  readonly disks: DiskMode;
   readonly timing: Timing;
   readonly limits: Limits;
 }

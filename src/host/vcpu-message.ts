@@ -43,7 +43,7 @@ export type VcpuNews =
       readonly copy: CopyFigures | undefined;
       readonly stoodUs: number;
     }
-  | { readonly kind: 'loaded'; readonly digest: string }
+  | { readonly kind: 'loaded'; readonly digest: string; readonly pending: readonly DiskRequestOutput[] }
   | { readonly kind: 'diverged'; readonly reason: string }
   | { readonly kind: 'stopped'; readonly reason: string; readonly failed: boolean }
   /** The word that makes the running machine look for orders. */
@@ -57,6 +57,8 @@ export interface VcpuWorkerData {
   /** What a primary boots; a backup has nothing until its snapshot comes. */
   readonly boot: BootImage | undefined;
   readonly digestEveryMs: number | undefined;
+  /** A backup's disk requests are told in replay. */
+  readonly tellsDiskRequests: boolean;
   /** One word that changes with every order: the worker sleeps on it. */
   readonly bell: Int32Array;
   /** One word: the longest time, in microseconds, for which the guest could run and did not. Whoever reads clears it. */

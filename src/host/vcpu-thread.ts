@@ -139,7 +139,7 @@ export class VcpuThread implements VcpuPort {
         events.snapshot(news.snapshot, news.copy, news.stoodUs);
         break;
       case 'loaded':
-        events.loaded(news.digest);
+        events.loaded(news.digest, news.pending);
         break;
       case 'diverged':
         events.diverged(news.reason);

@@ -15,7 +15,8 @@ import type { VcpuNews, VcpuOrder, VcpuWorkerData } from './vcpu-message.ts';
  */
 const port = parentPort;
 assert(port !== null, 'this file runs as a worker');
-const { config, boot, digestEveryMs, bell, standstill, ...data } = workerData as VcpuWorkerData;
+const { config, boot, digestEveryMs, tellsDiskRequests, bell, standstill, ...data } =
+  workerData as VcpuWorkerData;
 const options = { ...data.options, jit: { modules: modulesFrom(data.modules) } };
 
 compileInterpreterEagerly();
@@ -28,7 +29,7 @@ const loop = new VcpuLoop(
     restore: (snapshot, sink, staged) => OrderedMachine.restore(snapshot, sink, options, staged),
     stage: () => new CopyTarget(config, options),
   },
-  { digestEveryMs },
+  { digestEveryMs, tellsDiskRequests },
 );
 
 /** When the present step began: a copy that ends in it has its guest stand still since then. */
@@ -60,9 +61,9 @@ loop.listen({
     const stoodUs = Math.round((performance.now() - steppedAt) * 1000);
     post({ kind: 'snapshot', snapshot, copy, stoodUs }, buffer instanceof ArrayBuffer ? [buffer] : []);
   },
-  loaded: (digest) => {
+  loaded: (digest, pending) => {
     tellStopWord();
-    post({ kind: 'loaded', digest });
+    post({ kind: 'loaded', digest, pending });
   },
   diverged: (reason) => post({ kind: 'diverged', reason }),
   stopped: (reason, hasFailed) => post({ kind: 'stopped', reason, failed: hasFailed }),

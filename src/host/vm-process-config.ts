@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { failed, ok, type Result } from '../base/result.ts';
+import type { DiskMode } from '../ft/disk-mode.ts';
 import { DEFAULT_LIMITS, DEFAULT_TIMING, type Limits, type Timing } from '../ft/timing.ts';
 import { checkConfig, encodeConfig, type MachineConfig } from '../machine/config.ts';
 import { type HostPort, parseHostPort } from '../transport/address.ts';
@@ -26,6 +27,8 @@ export interface VmProcessConfig {
   readonly snapshot: string | undefined;
   /** The disk server; its first disk arbitrates unless `arbiter` says otherwise. One name for each disk of the machine. */
   readonly storage: { readonly address: HostPort; readonly disks: readonly string[] } | undefined;
+  /** What the `mode` and `reads` of `storage` say. */
+  readonly diskMode: DiskMode;
   readonly arbiter: ArbiterConfig | undefined;
   readonly network: NetworkConfig | undefined;
   /** A unix socket for the same orders and reports as on the standard streams. */
@@ -90,6 +93,7 @@ export function parseVmProcessConfig(text: string): Result<VmProcessConfig> {
   if (channel.security === undefined && (role === 'backup' || protect !== undefined))
     wrong.push('channel: fault tolerance needs credentials (lockstep channel issue), or "security": "none"');
   const storage = parseStorage(json.storage, wrong);
+  const diskMode = parseDiskMode(json.storage, wrong);
   const disks = machine.ok ? machine.value.disks.length : 0;
   if ((storage?.disks.length ?? 0) < disks) wrong.push(`storage names fewer than ${disks} disks`);
   const arbiter = parseArbiter(json.arbiter, wrong);
@@ -103,6 +107,7 @@ export function parseVmProcessConfig(text: string): Result<VmProcessConfig> {
     boot,
     snapshot,
     storage,
+    diskMode,
     arbiter,
     network: parseNetworkConfig(json.network, machine.ok ? machine.value.nics.length : undefined, wrong),
     control: optionalText(json, 'control', wrong),
@@ -119,7 +124,9 @@ export function parseVmProcessConfig(text: string): Result<VmProcessConfig> {
     consoleFile: optionalText(json, 'consoleFile', wrong),
   } as const;
   if (!machine.ok || wrong.length > 0) return failed(`the configuration is wrong: ${wrong.join('; ')}`);
-  const identity = createHash('sha256').update(encodeConfig(machine.value)).digest('hex').slice(0, 32);
+  const alike = createHash('sha256').update(encodeConfig(machine.value));
+  if (diskMode.own || diskMode.backupReads) alike.update(JSON.stringify(diskMode));
+  const identity = alike.digest('hex').slice(0, 32);
   return ok({ ...config, machine: machine.value, identity });
 }
 
@@ -146,6 +153,12 @@ function parseStorage(value: unknown, wrong: string[]): VmProcessConfig['storage
     return undefined;
   }
   return { address, disks: disks as string[] };
+}
+
+function parseDiskMode(value: unknown, wrong: string[]): DiskMode {
+  const { reads = 'log' } = (value ?? {}) as Json;
+  if (reads !== 'log' && reads !== 'backup') wrong.push('storage: reads is "log" or "backup"');
+  return { own: false, backupReads: reads === 'backup' };
 }
 
 function parseArbiter(value: unknown, wrong: string[]): ArbiterConfig | undefined {

@@ -11,8 +11,6 @@ import type { StatusReport } from '../hypervisor/ports.ts';
 import { hexBytes } from '../machine/config.ts';
 import { SNAPSHOT_FORMAT_VERSION } from '../machine/snapshot-format.ts';
 import { LOG_FORMAT_VERSION } from '../replay/frame.ts';
-import { DiskClient } from '../storage/disk-client.ts';
-import { ServedDiskPort } from '../storage/disk-port.ts';
 import { formatHostPort, type HostPort, parseHostPort } from '../transport/address.ts';
 import { TcpChannel } from '../transport/tcp-channel.ts';
 import { UdpHeartbeats } from '../transport/udp-heartbeats.ts';
@@ -29,6 +27,7 @@ import { StatusConsole } from './status-console.ts';
 import { type Report, StatusLines } from './status-lines.ts';
 import { VcpuThread } from './vcpu-thread.ts';
 import { arbiterOf, presentEpoch } from './vm-arbiter.ts';
+import { disksOf } from './vm-disks.ts';
 import { networkOf } from './vm-network.ts';
 import { obey } from './vm-orders.ts';
 import { parseVmProcessConfig, type VmProcessConfig } from './vm-process-config.ts';
@@ -104,6 +103,7 @@ async function start(config: VmProcessConfig): Promise<void> {
     options: {},
     boot: boot?.value,
     digestEveryMs: config.digestEveryMs,
+    tellsDiskRequests: config.diskMode.own || config.diskMode.backupReads,
   });
   const resumed = snapshot && (await restoreInto(vcpu, snapshot.value));
   if (resumed && !resumed.ok) {
@@ -120,21 +120,10 @@ async function start(config: VmProcessConfig): Promise<void> {
     onHeartbeatKeys: (generation, keys, end) => heartbeats.useKeys(generation, keys, end),
   });
   const console = new StatusConsole(config.consoleFile, report);
-  const { storage } = config;
-  const diskNames = storage?.disks.slice(0, config.machine.disks.length) ?? [];
-  const clients = diskNames.map(
-    (disk) =>
-      new DiskClient({
-        vm,
-        address: { ...storage!.address, disk },
-        generations: true,
-        say: (detail) => report({ kind: 'event', what: 'disk', detail }),
-      }),
-  );
   const hosts = new ReportedHosts(report);
   const ports = {
     vcpu,
-    disks: new ServedDiskPort(clients),
+    disks: disksOf(config, vm, (detail) => report({ kind: 'event', what: 'disk', detail })),
     network: config.network
       ? new FirstFrame(network.value, (of) =>
           report({ kind: 'event', what: 'first-frame', detail: `of epoch ${of}` }),
@@ -188,6 +177,7 @@ async function start(config: VmProcessConfig): Promise<void> {
       logFormat: LOG_FORMAT_VERSION,
       snapshotFormat: SNAPSHOT_FORMAT_VERSION,
     },
+    disks: config.diskMode,
     timing: config.timing,
     limits: config.limits,
   };

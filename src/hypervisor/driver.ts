@@ -175,6 +175,7 @@ export class Driver {
       opened: (epoch, verdict) => this.#event({ kind: 'disks-opened', epoch, verdict }),
       completed: (completion) => this.#event({ kind: 'disk-completed', completion }),
       fenced: () => this.#event({ kind: 'fenced' }),
+      read: (disk, request, data) => this.#event({ kind: 'disk-read', disk, request, data }),
     });
     network.listen({
       frame: (nic, frame) => this.#event({ kind: 'input', input: { kind: 'frame', nic, frame } }),
@@ -197,9 +198,9 @@ export class Driver {
       flush: () => this.#event({ kind: 'flush' }),
       pages: (copy, bytes) => this.#event({ kind: 'pages', copy, bytes }),
       snapshot: (snapshot, copy, stoodUs) => this.#snapshot(snapshot, copy, stoodUs),
-      loaded: (digest) => {
+      loaded: (digest, pending) => {
         this.#ports.status.report({ kind: 'loaded', digest });
-        this.#event({ kind: 'loaded', digest });
+        this.#event({ kind: 'loaded', digest, pending });
       },
       replayed: (sequence) => this.#event({ kind: 'replayed', sequence }),
       replayedToEnd: (_at, pending) => this.#event({ kind: 'replayed-to-end', pending }),
@@ -297,6 +298,9 @@ export class Driver {
         break;
       case 'issue-again':
         disks.issue(action.request);
+        break;
+      case 'replay-disk':
+        disks.replay(action.request);
         break;
       case 'find-host':
         hosts.find(action.except);

@@ -30,11 +30,18 @@ export interface DiskPort {
    * changed.
    */
   issue(request: DiskRequestOutput): void;
+  /**
+   * Of a backup, before it opens anything: its guest asks for this again. A read, of this side's own view of the disk, is
+   * answered by `read`.
+   */
+  replay(request: DiskRequestOutput): void;
   /** Ends the session. No event follows. */
   close(): void;
 }
 
 export interface DiskEvents {
+  /** What `replay` has read; without data it failed, and may be asked for again. Absent: this side is no backup. */
+  read?(disk: number, request: number, data: Uint8Array | undefined): void;
   /** `refused`: a newer generation has the disks, or another instance has this one. The instance halts. */
   opened(epoch: Epoch, verdict: 'ok' | 'refused'): void;
   /** Exactly once for each issued operation, unless `fenced`. A lost connection is retried, not reported. */
@@ -230,7 +237,10 @@ export interface CopyFigures {
 export interface VcpuEvents {
   /** Live mode: one entry of the log, in order with the outputs (inputs and digests; not the marks of outputs). */
   entry(at: InstructionCount, payload: LogPayload): void;
-  /** Live: an output that waits. Replay: the same output, made again; never a reason to send anything. */
+  /**
+   * Live: an output that waits. Replay: the same output, made again; never a reason to send anything. Those that are known
+   * to have left may be kept back then, but for disk requests where this side answers them.
+   */
   output(output: NumberedOutput): void;
   /** Live mode: what was emitted up to here may be sent together. */
   flush(): void;
@@ -244,7 +254,8 @@ export interface VcpuEvents {
    * in microseconds, where a clock tells.
    */
   snapshot(snapshot: MachineSnapshot, copy?: CopyFigures, stoodUs?: number): void;
-  loaded(digest: string): void;
+  /** `pending`: disk operations that the loaded guest has under way, in order. */
+  loaded(digest: string, pending: readonly DiskRequestOutput[]): void;
   /** Replay mode: this side did something else than the log says. One line with the count. */
   diverged(reason: string): void;
   /** The machine stopped for good: power-off, or the thread died, trapped or failed to load. */

@@ -27,6 +27,8 @@ export type VcpuStep =
 export interface VcpuOptions {
   /** How often a live machine logs its digest; undefined: never. */
   readonly digestEveryMs: number | undefined;
+  /** In replay every disk request is told, whether it is known to have left or not. */
+  readonly tellsDiskRequests?: boolean;
 }
 
 /** Counts that a replaying vCPU executes before it looks for orders again. */
@@ -215,12 +217,13 @@ export class VcpuLoop implements VcpuPort {
     const replayer = new Replayer(made.value, snapshot.position, {
       onOutput: (output) => {
         // What is known to have left is of no more use to anyone.
-        if (output.number > this.#released) this.#events.output(output);
+        const told = output.output.kind === 'disk-request' && this.#options.tellsDiskRequests === true;
+        if (told || output.number > this.#released) this.#events.output(output);
       },
     });
     this.#replayer = replayer;
     this.#sink = replayer;
-    this.#events.loaded(made.value.digest());
+    this.#events.loaded(made.value.digest(), made.value.pendingDiskRequests());
   }
 
   stop(): void {

@@ -51,6 +51,9 @@ function writePayload(body: ByteWriter, entry: LogPayload): number {
   switch (entry.kind) {
     case 'input':
       return entry.afterHalt ? writeAfterHalt(body, entry.input) : writeInput(body, entry.input);
+    case 'read-reference':
+      body.u8(entry.disk).uint(entry.request).uint(entry.length).raw(hexBytes(entry.hash));
+      return FRAME_TAG['read-reference'];
     case 'output-mark':
       body.varint(entry.output).u8(OUTPUT_KIND.indexOf(entry.outputKind)).raw(hexBytes(entry.hash));
       return FRAME_TAG['output-mark'];
@@ -142,6 +145,14 @@ export function decodeEntry(frame: Frame): Result<LogEntry> {
 
 function readPayload(tag: number, body: ByteReader): LogPayload | undefined {
   switch (tag) {
+    case FRAME_TAG['read-reference']:
+      return {
+        kind: 'read-reference',
+        disk: body.u8(),
+        request: body.uint(),
+        length: body.uint(),
+        hash: hexText(body.raw(16)),
+      };
     case FRAME_TAG['output-mark']:
       return {
         kind: 'output-mark',

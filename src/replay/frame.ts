@@ -37,6 +37,7 @@ export const FRAME_TAG = {
   end: 10,
   // 11 and 12 are kept for keyboard and pointer.
   'clock-after-halt': 13,
+  'read-reference': 14,
   // A recording's own frames.
   'recording-header': 64,
   'recording-image': 65,

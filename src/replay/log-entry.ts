@@ -13,6 +13,17 @@ export type LogPayload =
    * Set on the clock entry that begins every wake from a halt, and on nothing else.
    */
   | { readonly kind: 'input'; readonly input: Input; readonly afterHalt?: true }
+  /**
+   * The completion of a read whose data whoever replays has to read itself [FT 4.2]: so many bytes, with this hash. Never
+   * in a recording, and never given to a replayer: it is replaced by the input that it stands for.
+   */
+  | {
+      readonly kind: 'read-reference';
+      readonly disk: number;
+      readonly request: number;
+      readonly length: number;
+      readonly hash: string;
+    }
   /** An output happened here; `output` counts over the whole life of the VM, `hash` is of its content. */
   | {
       readonly kind: 'output-mark';

@@ -92,6 +92,8 @@ export class Replayer implements OutputSink {
     switch (entry.kind) {
       case 'released':
         return undefined;
+      case 'read-reference':
+        return `log entry ${entry.sequence} refers to what was read, and nobody has read it`;
       case 'output-mark':
         return this.#checkMark(entry, budget);
       case 'input':

@@ -40,6 +40,13 @@ export function parseOpen(bytes: Uint8Array): OpenMessage | undefined {
   return { disk: fields.disk, vm: fields.vm, epoch: at, instance: fields.instance };
 }
 
+/** A session that only reads: it needs no generation. */
+export function parseReading(bytes: Uint8Array): Pick<OpenMessage, 'disk' | 'vm'> | undefined {
+  const fields = parseJson(bytes);
+  if (fields?.reading !== true || !isName(fields.disk) || !isName(fields.vm)) return undefined;
+  return { disk: fields.disk, vm: fields.vm };
+}
+
 export function parseArbiter(bytes: Uint8Array): ArbiterMessage | undefined {
   const fields = parseJson(bytes);
   const request = fields?.request;

@@ -10,6 +10,8 @@ export interface DiskClientOptions {
   readonly vm: VmId;
   /** False for a foreign NBD server: no fencing, so only for a disk that one host alone uses. */
   readonly generations: boolean;
+  /** A backup's: it reads beside whatever generation has the disk, and is never fenced. */
+  readonly reading?: boolean;
   /** Told when the disk cannot be reached, and when it can again; operations wait meanwhile. */
   readonly say?: (line: string) => void;
 }
@@ -106,16 +108,18 @@ export class DiskClient {
       const slow = setTimeout(() => era === this.#era && this.#complain(unanswered(reason)), left);
       let connection: NbdClientConnection | undefined;
       try {
-        const { address, vm, generations } = this.#options;
+        const { address, vm, generations, reading } = this.#options;
         connection = await NbdClientConnection.connect(address);
         if (era !== this.#era) break;
         this.#connection = connection;
         // A server that takes the connection and then falls silent must not be waited for without end either.
         this.#watch(connection);
-        if (
-          generations &&
-          !(await connection.openGeneration(address.disk, vm, opening.epoch, opening.instance))
-        ) {
+        const admitted = !generations
+          ? true
+          : reading
+            ? await connection.openForReading(address.disk, vm)
+            : await connection.openGeneration(address.disk, vm, opening.epoch, opening.instance);
+        if (!admitted) {
           connection.close();
           if (era === this.#era) this.#refused(opening);
           return;

@@ -70,6 +70,11 @@ export class DiskExport {
     return this.disk.open(epoch, instance);
   }
 
+  /** Undefined: this disk belongs to another VM. */
+  async openForReading(vm: VmId): Promise<DiskSession | undefined> {
+    return (await this.#belongsTo(vm)) ? this.disk.openForReading() : undefined;
+  }
+
   /**
    * The answer, after the record that it tells of is durable. Undefined: this disk belongs to another VM. A winner may
    * run for `leaseMs` without renewing before a restart elsewhere is allowed (protocol 10).

@@ -1,4 +1,4 @@
-import type { Epoch, InstanceId } from '../ft/identity.ts';
+import { type Epoch, epoch, type InstanceId, instanceId } from '../ft/identity.ts';
 import type { DiskEvents, DiskPort } from '../hypervisor/ports.ts';
 import type { DiskRequestOutput } from '../machine/door.ts';
 import type { DiskAnswer, DiskOperation } from './fenced-disk.ts';
@@ -17,6 +17,8 @@ interface Issued {
   readonly after: Set<Issued>;
 }
 
+/** A reading session names nobody. */
+const READER = instanceId('reader');
 const EMPTY = new Uint8Array(0);
 /** A change that found no room is tried again so often. */
 const FULL_AGAIN_MS = 500;
@@ -35,10 +37,18 @@ export class ServedDiskPort implements DiskPort {
   /** Operations that wait for room, per disk. */
   readonly #full: Set<Issued>[];
 
-  /** `say` is told when storage is full, and when it is no longer. */
-  constructor(disks: readonly PortDisk[], say: (line: string) => void = () => {}) {
+  readonly #readers: readonly PortDisk[];
+  #reading = false;
+
+  /** `say` is told when storage is full, and when it is no longer. `readers`: the same disks, for a backup's own reads. */
+  constructor(
+    disks: readonly PortDisk[],
+    say: (line: string) => void = () => {},
+    readers: readonly PortDisk[] = [],
+  ) {
     this.#disks = disks;
     this.#say = say;
+    this.#readers = readers;
     this.#full = disks.map(() => new Set());
     this.#issued = disks.map(() => new Map());
   }
@@ -63,15 +73,35 @@ export class ServedDiskPort implements DiskPort {
       return;
     }
     if (issued.has(request.request)) return;
+    this.#endReading();
     const after = new Set([...issued.values()].filter((earlier) => overlap(earlier.request, request)));
     const entry = { request, after };
     issued.set(request.request, entry);
     if (after.size === 0) this.#start(entry);
   }
 
+  replay(request: DiskRequestOutput): void {
+    const { disk, request: number, operation, offset, length } = request;
+    const reader = this.#readers[disk];
+    if (reader === undefined || operation !== 'read') return;
+    if (!this.#reading) for (const each of this.#readers) void each.open(epoch(0), READER);
+    this.#reading = true;
+    reader.execute({ kind: 'read', offset, length }).then((answer) => {
+      if (!this.#closed) this.#events?.read?.(disk, number, answer.status === 'ok' ? answer.data : undefined);
+    });
+  }
+
   close(): void {
+    for (const reader of this.#readers) reader.close();
     this.#closed = true;
     for (const disk of this.#disks) disk.close();
+  }
+
+  /** Live from now on. */
+  #endReading(): void {
+    if (!this.#reading) return;
+    this.#reading = false;
+    for (const reader of this.#readers) reader.close();
   }
 
   #start(entry: Issued): void {

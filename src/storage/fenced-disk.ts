@@ -75,6 +75,20 @@ export class FencedDisk {
     return this.#fence.epoch > 0 ? undefined : this.#session();
   }
 
+  /**
+   * A session that reads, at any time and beside any generation: a backup's, whose primary keeps what it reads from being
+   * written over [FT 4.2].
+   */
+  openForReading(): DiskSession {
+    return {
+      fenced: false,
+      execute: (operation) =>
+        operation.kind === 'read'
+          ? this.#execute(operation)
+          : Promise.resolve({ status: 'read-only' } as const),
+    };
+  }
+
   async #open(epoch: Epoch, instance: InstanceId): Promise<DiskSession | undefined> {
     const repeated = epoch === this.#fence.epoch && instance === this.#fence.instance;
     if (!repeated && epoch <= this.#fence.epoch) return undefined;

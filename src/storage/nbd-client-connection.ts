@@ -81,6 +81,16 @@ export class NbdClientConnection {
     return this.#generation;
   }
 
+  /** Opens a session that only reads, beside any generation; false: refused. */
+  async openForReading(disk: string, vm: VmId): Promise<boolean> {
+    const answer = await this.#lockstepOption(
+      NBD_OPTION.lockstepOpen,
+      JSON.stringify({ disk, vm, reading: true }),
+      disk,
+    );
+    return parseJson(answer)?.verdict === 'ok';
+  }
+
   /** One request to the arbiter; the answer's bytes are the caller's to check. */
   arbitrate(disk: string, leaseMs: number, request: unknown): Promise<Uint8Array> {
     return this.#lockstepOption(NBD_OPTION.lockstepArbiter, JSON.stringify({ disk, leaseMs, request }), disk);

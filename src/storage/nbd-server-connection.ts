@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import { instanceId, vmId } from '../ft/identity.ts';
-import { parseArbiter, parseOpen } from './arbiter-message.ts';
+import { parseArbiter, parseOpen, parseReading } from './arbiter-message.ts';
 import type { DiskExport } from './disk-export.ts';
 import type { DiskAnswer, DiskOperation, DiskSession } from './fenced-disk.ts';
 import {
@@ -135,8 +135,17 @@ async function haggle(
         reply(NBD_REPLY.ack);
         break;
       case NBD_OPTION.lockstepOpen: {
+        const reading = parseReading(data);
         const message = parseOpen(data);
-        const target = exports.find((each) => each.name === message?.disk);
+        const target = exports.find((each) => each.name === (reading ?? message)?.disk);
+        if (reading !== undefined && target !== undefined) {
+          stays();
+          const session = await target.openForReading(vmId(reading.vm));
+          opened = session === undefined ? undefined : { target, session };
+          const verdict = { verdict: session === undefined ? 'refused' : 'ok' };
+          reply(NBD_REPLY.lockstep, Buffer.from(JSON.stringify(verdict)));
+          break;
+        }
         if (message === undefined || target === undefined) {
           reply(message === undefined ? NBD_REPLY.errorInvalid : NBD_REPLY.errorUnknown);
           break;
