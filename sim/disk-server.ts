@@ -232,7 +232,7 @@ export class SimDiskPort implements DiskPort {
         // A cache on the way, or a bad cable: what was read is not what is there.
         if (data && world.random.chance(0.1)) data = data.map((byte) => byte ^ 1);
         this.#instance.later(this.#transit(), () => {
-          if (!this.#closed) this.#events.read(request.disk, request.request, data);
+          if (!this.#closed) this.#events.read?.(request.disk, request.request, data);
         });
       };
       const { life } = world.disk;

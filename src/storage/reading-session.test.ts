@@ -55,7 +55,7 @@ test('it writes nothing, and another VM gets none', async () => {
   await owner.open(epoch(1), instanceId('a'));
   await reader.open(epoch(0), instanceId('b'));
   const write = { kind: 'write', offset: 0, data: new Uint8Array(512), durable: false } as const;
-  expect(await reader.execute(write)).toMatchObject({ status: 'error' });
+  expect(await reader.execute(write)).toMatchObject({ status: 'read-only' });
   const first = await owner.execute({ kind: 'read', offset: 0, length: 1 });
   expect(first.status === 'ok' && first.data[0]).toBe(7);
   expect(await stranger.open(epoch(0), instanceId('c'))).toBe('refused');
