@@ -1,14 +1,8 @@
-import { assert } from '../base/assert.ts';
 import { ByteReader, ByteWriter } from '../base/bytes.ts';
 import { Entropy } from '../base/entropy.ts';
 import { hash128 } from '../base/hash.ts';
 import { failed, ok, type Result } from '../base/result.ts';
-import {
-  type GuestNanoseconds,
-  guestNanoseconds,
-  type InstructionCount,
-  instructionCount,
-} from '../base/units.ts';
+import { type GuestNanoseconds, guestNanoseconds, type InstructionCount } from '../base/units.ts';
 import { buildAcpiTables } from '../device/acpi.ts';
 import type { Bus, Device, GuestClock, GuestMemory } from '../device/device.ts';
 import { createPlatform, type Platform } from '../device/platform.ts';
@@ -27,13 +21,6 @@ import { pageHasher } from '../engine/page-hash.ts';
 import { PhysicalMap } from '../engine/physical-map.ts';
 import { sharedMemory, type WasmMemory } from '../wasm/webassembly.ts';
 import type { Environment } from '../x86/cpu.ts';
-import {
-  deliverFault,
-  deliverInterrupt,
-  deliverSingleStep,
-  singleStepDue,
-  singleStepping,
-} from '../x86/faults.ts';
 import { OPCODES } from '../x86/instructions/all.ts';
 import { MICRO_OPERATIONS } from '../x86/micro-operations/all.ts';
 import {
@@ -41,16 +28,9 @@ import {
   BLOCK_PC,
   CLOCK_KNOWN,
   COMPILED_COUNT,
-  CPL,
   type CpuState,
-  FLAG,
   FLAGS_REST,
   FLAGS_RESULT,
-  HALTED,
-  INTERRUPT_SHADOW,
-  NMI_BLOCKED,
-  QUIET,
-  SINGLE_STEP_TRAP,
   TEMP,
   TSC_OFFSET,
   XMM_TEMP,
@@ -61,27 +41,18 @@ import { type LinuxEntry, type LinuxImage, loadLinux } from './boot/linux.ts';
 import { decodeConfig, type EngineOptions, encodeConfig, hexBytes, type MachineConfig } from './config.ts';
 import { type CopiedPages, encodePages, isZero } from './copied-pages.ts';
 import { differingParts, encodeParts, type StatePart } from './digest-parts.ts';
-import type {
-  Digest,
-  DiskRequestOutput,
-  Input,
-  Machine,
-  OutputSink,
-  PowerOutput,
-  StopReason,
-} from './door.ts';
+import type { Digest, DiskRequestOutput, Input, Machine, OutputSink, StopReason } from './door.ts';
 import { GuestTime } from './guest-time.ts';
 import { PortSpace } from './ports.ts';
+import { Processor } from './processor.ts';
 import { Ram } from './ram.ts';
+import { RamDigest } from './ram-digest.ts';
 import { checkSnapshotHead, SNAPSHOT_FORMAT_VERSION, SNAPSHOT_MAGIC } from './snapshot-format.ts';
 import { Timers } from './timers.ts';
 
 /** The TSC counts guest nanoseconds, so reading it costs no division. */
 const TSC_FREQUENCY_HZ = 1_000_000_000;
 const DIGEST_BYTES = 16;
-/** The stop word is looked at this often, in counts. */
-const STOP_CHECK = 65_536n;
-
 const OPERATIONS = new OperationTable(MICRO_OPERATIONS);
 
 /** The guest's kernel and what it is started with. */
@@ -96,33 +67,19 @@ export class LockstepMachine implements Machine {
   readonly #engine: Engine;
   readonly #ram: Uint8Array;
   readonly #time = new GuestTime();
-  readonly #timers = new Timers(() => {
-    this.#attention = true;
-  });
+  readonly #timers = new Timers(() => this.#processor.notice());
+  readonly #processor: Processor;
   readonly #platform: Platform;
   readonly #entropy: Entropy;
   readonly #disks: BlockDevice[] = [];
   readonly #nics: NetDevice[] = [];
   readonly #console: ConsoleDevice;
   readonly #devices: readonly Device[];
-  readonly #sink: OutputSink;
-  readonly #hashPage: (page: number) => bigint;
-  /** Hash of each RAM page as of the last digest; 0 for a page of zeroes. */
-  readonly #pageHashes: BigUint64Array;
-  #ramHash = 0n;
-  /** The same sum with each page's hash taken as often as its number says, plus one. */
-  #ramPlaces = 0n;
-  #interpretedUntil: bigint | undefined;
-  #count = 0n;
-  #running = false;
-  #attention = false;
-  #power: PowerOutput | undefined;
-  /** Set to nonzero (by anyone) to make runUntil return soon. */
-  readonly stopWord = new Int32Array(new SharedArrayBuffer(4));
+  readonly #ramDigest: RamDigest;
+  readonly #jit: Jit | undefined;
 
   constructor(config: MachineConfig, sink: OutputSink, options: EngineOptions = {}) {
     this.config = config;
-    this.#sink = sink;
     this.#layout = engineLayout(config.memoryBytes, options.tlbEntries ?? TLB_ENTRIES_DEFAULT);
     const memory = sharedMemory(this.#layout.pages);
     const map = new PhysicalMap(config.memoryBytes);
@@ -141,15 +98,15 @@ export class LockstepMachine implements Machine {
       cpuid: cpuidTable({ tscFrequencyHz: TSC_FREQUENCY_HZ }),
     };
     this.#engine = new Engine(memory, this.#layout, OPERATIONS, OPCODES, map, environment, {
-      attention: () => this.#wantsAttention(),
+      attention: () => this.#processor.wantsAttention(),
     });
     const ram: GuestMemory = new Ram(this.#ram, map, (offset, bytes) =>
       this.#engine.memory.storePhysical(offset, bytes),
     );
     this.memory = ram;
-    this.#useEngine(memory, options);
-    this.#hashPage = pageHasher(memory, this.#layout);
-    this.#pageHashes = new BigUint64Array(config.memoryBytes / PAGE);
+    this.#jit = this.#useEngine(memory, options);
+    const hashPage = pageHasher(memory, this.#layout);
+    this.#ramDigest = new RamDigest(config.memoryBytes / PAGE, this.#engine.mmu, hashPage);
 
     const bus: Bus = {
       ports: (first, last, handler) => ports.claim(first, last, handler),
@@ -171,14 +128,18 @@ export class LockstepMachine implements Machine {
       startEpochSeconds: config.startEpochSeconds,
       onPower: (state, value) => {
         if (state === 'debug-exit' && !config.debugExit) return;
-        this.#powered({ kind: 'power', state, value });
+        this.#processor.powered({ kind: 'power', state, value });
       },
       onSerialOutput: (bytes) => sink.output({ kind: 'console', port: 0, bytes }),
     });
-    this.#platform.interrupts.onChange = () => {
-      this.#attention = true;
-      this.#engine.state.set32(QUIET, 0);
-    };
+    this.#processor = new Processor({
+      engine: this.#engine,
+      jit: this.#jit,
+      time: this.#time,
+      timers: this.#timers,
+      interrupts: this.#platform.interrupts,
+      onPower: (output) => sink.output(output),
+    });
     this.#console = new ConsoleDevice(
       { name: 'console', onBytes: (bytes) => sink.output({ kind: 'console', port: 1, bytes }) },
       ram,
@@ -222,188 +183,55 @@ export class LockstepMachine implements Machine {
     return this.#engine.state.get64(COMPILED_COUNT);
   }
 
-  #jit: Jit | undefined;
   get jitStatistics(): Jit['statistics'] | undefined {
     return this.#jit?.statistics;
   }
 
-  #useEngine(memory: WasmMemory, options: EngineOptions): void {
+  #useEngine(memory: WasmMemory, options: EngineOptions): Jit | undefined {
     const engine = this.#engine;
     const layout = this.#layout;
     if (options.engine === 'oracle') {
       engine.useExecutor(createOracle(memory.buffer, layout, engine.state, OPERATIONS, engine));
-      return;
+      return undefined;
     }
     const { run, regions } = createInterpreter(memory, layout, OPERATIONS, engine);
     if (options.engine === 'interpreter') {
       engine.useExecutor(run);
-      return;
+      return undefined;
     }
     const { code, mmu, state } = engine;
     const jit = new Jit(memory, layout, OPERATIONS, code, mmu, state, regions, {
       ...JIT_DEFAULTS,
       ...options.jit,
     });
-    this.#jit = jit;
     engine.useExecutor(run, jit);
+    return jit;
   }
 
   // ------------------------------------------------------------------------------------------ the door
 
   get count(): InstructionCount {
-    return instructionCount(this.#running ? this.#count + BigInt(this.#engine.retired) : this.#count);
+    return this.#processor.count;
   }
 
   get guestTime(): GuestNanoseconds {
-    return this.#time.now(this.count);
+    return this.#processor.guestTime;
   }
 
   get nextDeadline(): GuestNanoseconds | undefined {
     return this.#timers.nextDeadline;
   }
 
+  get stopWord(): Int32Array {
+    return this.#processor.stopWord;
+  }
+
   runUntil(until: InstructionCount): StopReason {
-    const { state } = this.#engine;
-    for (;;) {
-      if (this.#power !== undefined) return 'powered-off';
-      if (this.#count >= until) return 'count';
-      if (this.#interpretedUntil !== undefined) this.#leaveInterpreter();
-      if (Atomics.load(this.stopWord, 0) !== 0) return 'stop-requested';
-      this.#attention = false;
-      const now = this.#time.now(instructionCount(this.#count));
-      while (this.#timers.fireOne(now)) if (this.#power !== undefined) return 'powered-off';
-      if (this.#deliverTrap() || this.#deliverInterrupt()) continue;
-      if (state.get32(HALTED) !== 0) return 'halted';
-      let budget = until - this.#count;
-      // Looking at the stop word is due about now, not at an exact count.
-      let exact = budget <= STOP_CHECK;
-      if (!exact) budget = STOP_CHECK;
-      const deadline = this.#timers.nextDeadline;
-      if (deadline !== undefined) {
-        const due = this.#time.countAt(deadline);
-        if (due !== undefined && due - this.#count <= budget) {
-          budget = due - this.#count;
-          exact = true;
-        }
-      }
-      this.#runEngine(Number(budget), exact);
-    }
+    return this.#processor.runUntil(until);
   }
 
   interpretUntil(count: InstructionCount): void {
-    this.#interpretedUntil = count;
-    if (this.#jit) this.#jit.suspended = true;
-  }
-
-  #leaveInterpreter(): void {
-    if (this.#interpretedUntil === undefined || this.#count < this.#interpretedUntil) return;
-    this.#interpretedUntil = undefined;
-    if (this.#jit) this.#jit.suspended = false;
-  }
-
-  #runEngine(budget: number, exact: boolean): void {
-    const engine = this.#engine;
-    const { memory, state } = engine;
-    // The instruction behind STI or a load of SS runs alone; then interrupts are looked at again.
-    const shadow = state.get32(INTERRUPT_SHADOW) !== 0;
-    const afterStackLoad = state.get32(INTERRUPT_SHADOW) === 1;
-    const single = singleStepping(engine);
-    // RF holds for one instruction, which runs alone.
-    const resumes = (state.get32(FLAGS_REST) & FLAG.rf) !== 0;
-    const privilege = state.get32(CPL);
-    if (shadow) state.set32(INTERRUPT_SHADOW, 0);
-    if (single) state.set32(SINGLE_STEP_TRAP, 1);
-    if (resumes) state.set32(FLAGS_REST, state.get32(FLAGS_REST) & ~FLAG.rf);
-    engine.resumes = resumes || afterStackLoad;
-    if (shadow || single || resumes) budget = 1;
-    this.#time.publish(state, this.#count + BigInt(budget));
-    this.#lookForInterrupts();
-    engine.retired = 0;
-    this.#running = true;
-    const exit = engine.run(budget, exact);
-    this.#running = false;
-    engine.resumes = false;
-    this.#count += BigInt(engine.retired);
-    if (single && (exit === 'fault' || engine.retired === 0 || !singleStepDue(engine, privilege)))
-      state.set32(SINGLE_STEP_TRAP, 0);
-    // A fault is taken instead of the trap: the instruction will run once more.
-    if (exit !== 'fault')
-      state.set32(SINGLE_STEP_TRAP, state.get32(SINGLE_STEP_TRAP) | (memory.breakpointsMet << 1));
-    memory.breakpointsMet = 0;
-    if (exit === 'fault') {
-      const fault = engine.takeFault();
-      assert(fault !== undefined, 'a fault ended the run');
-      this.#deliver(() => deliverFault(engine, fault));
-    }
-  }
-
-  /** Delivers the trap of TF and of data breakpoints, at a count of its own: a run may end between the instruction and its trap. */
-  #deliverTrap(): boolean {
-    const engine = this.#engine;
-    const causes = engine.state.get32(SINGLE_STEP_TRAP);
-    if (causes === 0) return false;
-    engine.state.set32(SINGLE_STEP_TRAP, 0);
-    this.#deliver(() => deliverSingleStep(engine, causes));
-    return true;
-  }
-
-  /** Delivers a pending interrupt when the guest can take it. */
-  #deliverInterrupt(): boolean {
-    const engine = this.#engine;
-    const { state } = engine;
-    const { interrupts } = this.#platform;
-    if (state.get32(INTERRUPT_SHADOW) !== 0) return false;
-    if (this.#nmiDeliverable()) {
-      interrupts.acknowledgeNmi();
-      state.set32(HALTED, 0);
-      state.set32(NMI_BLOCKED, 1);
-      this.#deliver(() => deliverInterrupt(engine, 2));
-      return true;
-    }
-    if ((state.get32(FLAGS_REST) & 0x200) === 0 || !interrupts.pending()) return false;
-    const vector = interrupts.acknowledge();
-    state.set32(HALTED, 0);
-    this.#deliver(() => deliverInterrupt(engine, vector));
-    return true;
-  }
-
-  #nmiDeliverable(): boolean {
-    return this.#platform.interrupts.nmiPending() && this.#engine.state.get32(NMI_BLOCKED) === 0;
-  }
-
-  #deliver(delivery: () => 'delivered' | 'triple-fault'): void {
-    // A delivery counts: an endless loop of exceptions makes progress [design 2].
-    const result = this.#engine.deliver(delivery);
-    this.#count += 1n;
-    if (result === 'triple-fault') this.#powered({ kind: 'power', state: 'triple-fault', value: 0 });
-  }
-
-  /** Is an interrupt pending? What asks, after everything that may have made it so, tells the quick STI and POPF. */
-  #lookForInterrupts(): boolean {
-    const { interrupts } = this.#platform;
-    const pending = interrupts.pending();
-    this.#engine.state.set32(QUIET, pending || interrupts.nmiPending() ? 0 : 1);
-    return pending;
-  }
-
-  #wantsAttention(): boolean {
-    const { state } = this.#engine;
-    const pending = this.#lookForInterrupts();
-    return (
-      this.#attention ||
-      this.#power !== undefined ||
-      this.#engine.memory.breakpointsMet !== 0 ||
-      state.get32(HALTED) !== 0 ||
-      (state.get32(FLAGS_REST) & (FLAG.tf | FLAG.rf)) !== 0 ||
-      this.#nmiDeliverable() ||
-      ((state.get32(FLAGS_REST) & 0x200) !== 0 && pending)
-    );
-  }
-
-  #powered(output: PowerOutput): void {
-    if (this.#power !== undefined) return;
-    this.#power = output;
-    this.#sink.output(output);
+    this.#processor.interpretUntil(count);
   }
 
   apply(input: Input): void {
@@ -427,8 +255,10 @@ export class LockstepMachine implements Machine {
         return;
       case 'control':
         if (input.action === 'power-button') this.#platform.acpiPower.pressPowerButton();
-        else if (input.action === 'power-off') this.#powered({ kind: 'power', state: 'off', value: 0 });
-        else if (input.action === 'reset') this.#powered({ kind: 'power', state: 'reset', value: 0 });
+        else if (input.action === 'power-off')
+          this.#processor.powered({ kind: 'power', state: 'off', value: 0 });
+        else if (input.action === 'reset')
+          this.#processor.powered({ kind: 'power', state: 'reset', value: 0 });
         else if (input.action === 'disconnect' || input.action === 'connect')
           this.#nics[input.nic]?.setLink(input.action === 'connect');
         return;
@@ -451,10 +281,11 @@ export class LockstepMachine implements Machine {
   /** Everything but RAM. `saved` is told where each part ends. */
   saveState(writer: ByteWriter, saved: (part: string) => void = () => {}): void {
     const { state } = this.#engine;
-    writer.u64(this.#count);
+    const { power } = this.#processor;
+    writer.u64(this.count);
     this.#time.save(writer);
-    writer.u8(this.#power === undefined ? 0 : 1 + POWER_STATES.indexOf(this.#power.state));
-    writer.u32(this.#power?.value ?? 0);
+    writer.u8(power === undefined ? 0 : 1 + POWER_STATES.indexOf(power.state));
+    writer.u32(power?.value ?? 0);
     saved('count and time');
     const registers = state.bytes.slice(0, ARCHITECTURAL_END);
     // Canonical: what is dead between instructions is zero, and the flags are spelt out.
@@ -474,49 +305,39 @@ export class LockstepMachine implements Machine {
 
   #loadState(reader: ByteReader): void {
     const { state } = this.#engine;
-    this.#count = reader.u64();
+    const count = reader.u64();
     this.#time.load(reader);
     const power = reader.u8();
     const value = reader.u32();
-    this.#power = power === 0 ? undefined : { kind: 'power', state: POWER_STATES[power - 1] ?? 'off', value };
+    this.#processor.startAt(
+      count,
+      power === 0 ? undefined : { kind: 'power', state: POWER_STATES[power - 1] ?? 'off', value },
+    );
     state.bytes.set(reader.raw(ARCHITECTURAL_END));
     state.rflags = reader.u64();
     this.#entropy.load(reader);
     for (const device of this.#devices) device.load(reader);
   }
 
-  /** Only pages written since the last time are hashed; their write tags go, so that the next store is seen. */
+  /** Brings what the digest needs of RAM up to date. */
   hashPages(): void {
-    const { mmu } = this.#engine;
-    mmu.dropAllWriteTags();
-    const { dirty } = mmu;
-    for (let page = dirty.indexOf(1); page >= 0; page = dirty.indexOf(1, page + 1)) {
-      dirty[page] = 0;
-      if (this.#changed !== undefined) this.#changed[page] = 1;
-      const hash = this.#hashPage(page);
-      const mixed = hash === 0n ? 0n : BigInt.asUintN(64, (hash ^ BigInt(page)) * 0x9e37_79b9_7f4a_7c15n);
-      const change = mixed - this.#pageHashes[page]!;
-      this.#ramHash = BigInt.asUintN(64, this.#ramHash + change);
-      this.#ramPlaces = BigInt.asUintN(64, this.#ramPlaces + change * BigInt(page + 1));
-      this.#pageHashes[page] = mixed;
-    }
+    this.#ramDigest.update();
   }
 
   digest(): Digest {
     this.hashPages();
     const writer = new ByteWriter(16384);
-    writer.u64(this.#ramHash);
+    writer.u64(this.#ramDigest.sum);
     this.saveState(writer);
     return hash128(writer.finish());
   }
 
   digestParts(): Uint8Array {
-    return encodeParts(this.#parts(), { sum: this.#ramHash, places: this.#ramPlaces });
+    return encodeParts(this.#parts(), this.#ramDigest);
   }
 
   differingParts(theirs: Uint8Array): string | undefined {
-    const ram = { sum: this.#ramHash, places: this.#ramPlaces };
-    return differingParts(this.#parts(), ram, theirs, this.#pageHashes.length);
+    return differingParts(this.#parts(), this.#ramDigest, theirs, this.#ramDigest.pages);
   }
 
   #parts(): StatePart[] {
@@ -532,7 +353,7 @@ export class LockstepMachine implements Machine {
 
   /** The digest with every page of RAM hashed anew: the running one must say the same. */
   fullDigest(): Digest {
-    this.#engine.mmu.dirty.fill(1);
+    this.#ramDigest.forget();
     return this.digest();
   }
 
@@ -541,21 +362,13 @@ export class LockstepMachine implements Machine {
     return this.#platform.serial.room;
   }
 
-  /** While a copy of the running machine is made: pages written since they were asked for. */
-  #changed: Uint8Array | undefined;
-
   beginCopy(): void {
-    this.#changed = new Uint8Array(this.#ram.length / PAGE).fill(1);
+    this.#ramDigest.beginCopy();
   }
 
   changedPages(): Uint32Array {
-    const changed = this.#changed;
-    if (changed === undefined) return new Uint32Array(0);
     this.digest();
-    const pages: number[] = [];
-    for (let page = changed.indexOf(1); page >= 0; page = changed.indexOf(1, page + 1)) pages.push(page);
-    changed.fill(0);
-    return Uint32Array.from(pages);
+    return this.#ramDigest.takeChanged();
   }
 
   encodePages(pages: Uint32Array, leavesZeroesOut: boolean): Uint8Array {
@@ -578,7 +391,7 @@ export class LockstepMachine implements Machine {
     this.saveState(state);
     const header = encodeConfig(this.config);
     const pages = changed ?? this.#usedPages();
-    if (changed !== undefined) this.#changed = undefined;
+    if (changed !== undefined) this.#ramDigest.endCopy();
     // As large as it will be, and handed out as it is: copies of it would be a good part of what a guest costs.
     const size = 128 + header.length + state.length + pages.length * (PAGE + 4) + (appendix?.length ?? 0);
     const writer = new ByteWriter(size);
