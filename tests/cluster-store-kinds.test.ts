@@ -1,4 +1,5 @@
-import { mkdir, mkdtemp, readdir, rename, rm, stat } from 'node:fs/promises';
+import { execFileSync } from 'node:child_process';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -8,7 +9,7 @@ import { EtcdCompactedError, EtcdGateway } from '../src/storage/etcd-gateway.ts'
 import { EtcdWatch } from '../src/storage/etcd-watch.ts';
 import { hostNamed, openStore, presenceOf, vmNamed } from './cluster-store-client.ts';
 import { ETCD_IS_MISSING, EtcdProcess } from './etcd-process.ts';
-import { must, PRESENCE_MS, pause, until, Watched } from './watched-store.ts';
+import { instanceOf, must, PRESENCE_MS, pause, until, Watched } from './watched-store.ts';
 
 /** What only one kind of store can do wrong; `cluster-stores.test.ts` is for all of them. */
 
@@ -54,6 +55,23 @@ describe('a directory', () => {
     await mkdir(path);
     expect((await store.read()).ok).toBe(false);
     expect(await readdir(path)).toEqual([]);
+  });
+
+  test('that hangs lets no older word of a host overtake a newer one', async () => {
+    const store = openStore({ kind: 'directory', path: folder });
+    closing.push(() => store.close());
+    must(await store.reportInstances('a', []));
+    // Whoever writes to it waits until somebody reads it: a file server that hangs.
+    const hanging = join(folder, 'instances', 'a.json.new');
+    execFileSync('mkfifo', [hanging]);
+    const older = store.reportInstances('a', [instanceOf('older', 'a')]);
+    const newer = store.reportInstances('a', [instanceOf('newer', 'a')]);
+    await pause(50);
+    await readFile(hanging);
+    must(await older);
+    must(await newer);
+    const { content } = must(await store.read());
+    expect(content.instances.map(({ vm }) => vm)).toEqual(['newer']);
   });
 });
 

@@ -60,6 +60,8 @@ export class DirectoryClusterStore implements ClusterStore {
   readonly #presence: PresenceFiles;
   readonly #maker = new ReadingMaker();
   readonly #running = new Set<Repetition>();
+  /** Of each host's instances the last write, which may still be on its way after nobody waits for it any more. */
+  readonly #reports = new Map<string, Promise<unknown>>();
   #foldersMade = false;
 
   constructor(options: DirectoryClusterStoreOptions) {
@@ -154,7 +156,11 @@ export class DirectoryClusterStore implements ClusterStore {
     return (
       refusal ??
       (await this.#answered(async () => {
-        await replaceFile(this.#file('instances', host), encodeInstances(instances));
+        const write = () => replaceFile(this.#file('instances', host), encodeInstances(instances));
+        // A file server that hung carries out what it was told before: what is newer is written after it.
+        const written = (this.#reports.get(host) ?? Promise.resolve()).then(write, write);
+        this.#reports.set(host, written);
+        await written;
         return undefined;
       }))
     );
