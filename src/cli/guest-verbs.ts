@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { failed } from '../base/result.ts';
+import { parseDisk } from '../host/disk-option.ts';
 import { parseSeed } from '../host/image/cloud-seed.ts';
 import { compileInterpreterEagerly, limitHeapGrowth } from '../host/v8-flags.ts';
 import { accepted, leave } from './ending.ts';
@@ -46,7 +47,12 @@ export function addGuestVerbs(program: Command): void {
     .requiredOption('--kernel <file>', 'a bzImage')
     .option('--initrd <file>', 'initial RAM disk')
     .option('--append <text>', "the kernel's command line", '')
-    .option('--disk <file>', 'a raw disk image; may be given several times', collect, [])
+    .option(
+      '--disk <disk>',
+      'a raw disk image, nbd://host:port/export or nbd+unix:///export?socket=PATH; with ",readonly" behind it not written; may be given several times',
+      collect,
+      [],
+    )
     .option('--seed <files>', "cloud-init's user-data[,meta-data[,network-config]], as one more disk")
     .option('--memory <size>', 'guest memory', '512M')
     .option('--net <kind>', 'user, tap:NAME or none (default: none, or user with --forward)')
@@ -70,7 +76,7 @@ export function addGuestVerbs(program: Command): void {
         kernel: options.kernel,
         initrd: options.initrd,
         append: options.append,
-        disks: options.disk,
+        disks: options.disk.map((text) => accepted(parseDisk(text))),
         seed: options.seed === undefined ? undefined : accepted(parseSeed(options.seed)),
         memoryBytes: accepted(parseMemory(options.memory)),
         net,

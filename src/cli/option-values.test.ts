@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { parseDisk } from '../host/disk-option.ts';
 import {
   parseAddress,
   parseForward,
@@ -12,6 +13,31 @@ const value = <Value>(result: { ok: true; value: Value } | { ok: false; error: s
   result.ok ? result.value : result.error;
 
 describe('option values', () => {
+  test('a disk is a file or an NBD URL, and readonly when that is behind it', () => {
+    expect(value(parseDisk('a,b.img'))).toEqual({ kind: 'file', path: 'a,b.img', readOnly: false });
+    expect(value(parseDisk('a.img,readonly'))).toEqual({ kind: 'file', path: 'a.img', readOnly: true });
+    const at = (host: string, port: number, disk: string) => ({ host, port, disk });
+    expect(value(parseDisk('nbd://h:1/x%20y,readonly'))).toEqual({
+      kind: 'nbd',
+      address: at('h', 1, 'x y'),
+      readOnly: true,
+    });
+    expect(value(parseDisk('nbd://[::1]'))).toMatchObject({ address: at('::1', 10809, '') });
+    expect(value(parseDisk('nbd+unix:///x?socket=/run/a.sock'))).toMatchObject({
+      address: { socket: '/run/a.sock', disk: 'x' },
+    });
+    for (const wrong of [
+      'nbds://h/x',
+      'nbd+unix:///x',
+      'nbd+unix://h/x?socket=/s',
+      'nbd://u:p@h/x',
+      'nbd:',
+      'nbd://h/%ff',
+    ])
+      expect(value(parseDisk(wrong))).toMatch(/^--disk .+: write nbd:\/\/host:port\/export, or nbd\+unix/);
+    expect(value(parseDisk(',readonly'))).toMatch(/needs a file/);
+  });
+
   test('memory has a unit, MiB when there is none', () => {
     expect(value(parseMemory('512M'))).toBe(512 * 2 ** 20);
     expect(value(parseMemory('2G'))).toBe(2 ** 31);

@@ -7,8 +7,8 @@ export interface VmDefinition {
   readonly name: string;
   readonly memoryBytes: number;
   readonly boot: BootDefinition;
-  /** A disk server, and the names of the VM's disks there. */
-  readonly storage?: { readonly server: string; readonly disks: readonly string[] } | undefined;
+  /** The VM's disks: on a disk server, or elsewhere. */
+  readonly storage?: StorageDefinition | undefined;
   /** The user switch at an address, or TAPs of these names on every host. */
   readonly network?: NetworkDefinition | undefined;
   readonly arbiter?: ArbiterDefinition | undefined;
@@ -38,6 +38,22 @@ export interface ImageView {
   /** 0: there is none. */
   readonly initrdBytes: number;
 }
+
+/** A name alone is that of a disk on `server`. Only what is fenced, or only read, can be another host's after this one. */
+export interface StorageDefinition {
+  readonly server?: string | undefined;
+  readonly disks: readonly DiskDefinition[];
+  /** Foreign NBD servers are written under the arbiter's lease, with these assumptions in milliseconds. */
+  readonly fencing?: 'lease' | undefined;
+  readonly driftMs?: number | undefined;
+  readonly lateMs?: number | undefined;
+}
+
+export type DiskDefinition =
+  | string
+  | { readonly name: string; readonly readonly?: boolean | undefined }
+  | { readonly nbd: string; readonly readonly?: boolean | undefined }
+  | { readonly file: string; readonly readonly?: boolean | undefined };
 
 export type NetworkDefinition =
   | { readonly switch: string; readonly macs: readonly string[] }

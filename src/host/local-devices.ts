@@ -1,17 +1,17 @@
 import { failed, ok, type Result } from '../base/result.ts';
-import { epoch, instanceId } from '../ft/identity.ts';
+import { epoch, instanceId, vmId } from '../ft/identity.ts';
 import type { DiskConfig, NicConfig } from '../machine/config.ts';
 import type { DiskCompletedInput, DiskRequestOutput } from '../machine/door.ts';
 import type { Forward } from '../network/passt-uplink.ts';
-import { lockDisk } from '../storage/disk-lock.ts';
 import { ServedDiskPort } from '../storage/disk-port.ts';
-import type { InodeLock } from '../storage/inode-lock.ts';
-import { LocalDisk } from '../storage/local-disk.ts';
-import { RawFile } from '../storage/raw-file.ts';
+import { type DiskSource, formatDiskSource } from '../storage/disk-source.ts';
+import { describeDisks, GuestDisks } from './guest-disks.ts';
 import { type LocalNetwork, type NetworkChoice, openLocalNetwork } from './local-network.ts';
 
 export interface LocalDevicesOptions {
-  readonly disks: readonly string[];
+  readonly disks: readonly DiskSource[];
+  /** Told what happens to the storage while the guest runs. */
+  readonly say: (line: string) => void;
   readonly net: NetworkChoice;
   readonly forwards: readonly Forward[];
 }
@@ -25,49 +25,35 @@ export interface LocalDeviceEvents {
 /** Writes under way when a guest ends get so long to end themselves. */
 const DRAIN_MS_MAX = 10_000;
 
-/** What a guest without a partner has outside: raw files as disks, and passt or a TAP. They outlive a reset of the guest. */
+/** What a guest without a partner has outside: its disks, and passt or a TAP. They outlive a reset of the guest. */
 export class LocalDevices {
   readonly diskConfigs: readonly DiskConfig[];
-  readonly #locks: readonly InodeLock[];
+  readonly #guestDisks: GuestDisks;
   readonly #disks: ServedDiskPort;
   #network: LocalNetwork | undefined;
   #underWay = 0;
   #drained: (() => void) | undefined;
   #events: LocalDeviceEvents | undefined;
 
-  private constructor(files: readonly RawFile[], locks: readonly InodeLock[]) {
-    this.#locks = locks;
-    this.diskConfigs = files.map((file, index) => ({
-      capacity: file.size,
-      readOnly: file.readOnly,
-      serial: `lockstep-${index}`,
-    }));
-    this.#disks = new ServedDiskPort(files.map((file) => new LocalDisk(file)));
-    this.#disks.listen({
-      opened: () => {},
-      completed: (completion) => this.#completed(completion),
-      fenced: () => {},
-    });
-    this.#disks.open(epoch(0), instanceId('local'));
+  private constructor(diskConfigs: readonly DiskConfig[], disks: GuestDisks, say: (line: string) => void) {
+    this.diskConfigs = diskConfigs;
+    this.#guestDisks = disks;
+    this.#disks = new ServedDiskPort(disks.disks, say);
   }
 
   static async open(options: LocalDevicesOptions): Promise<Result<LocalDevices>> {
-    const files: RawFile[] = [];
-    const locks: InodeLock[] = [];
+    const { disks: sources, say } = options;
+    const described = await describeDisks(sources);
+    if (!described.ok) return described;
+    const opened = await GuestDisks.open(sources, described.value, { vm: vmId('local'), say });
+    if (!opened.ok) return opened;
+    const devices = new LocalDevices(described.value, opened.value, say);
     const giveUp = async (reason: string): Promise<Result<LocalDevices>> => {
-      for (const lock of locks) lock.release();
-      for (const file of files) await file.close();
+      await devices.close();
       return failed(reason);
     };
-    for (const path of options.disks) {
-      const file = await RawFile.open(path);
-      if (!file.ok) return giveUp(file.error);
-      files.push(file.value);
-      const lock = await lockDisk(path);
-      if (!lock.ok) return giveUp(lock.error);
-      locks.push(lock.value);
-    }
-    const devices = new LocalDevices(files, locks);
+    if ((await devices.#openDisks()) === 'refused')
+      return giveUp(`the server of ${sources.map(formatDiskSource).join(', ')} refuses its disk`);
     const network = await openLocalNetwork(options, {
       frame: (frame) => devices.#events?.frame(frame),
       ended: (reason) => devices.#events?.networkEnded(reason),
@@ -75,6 +61,17 @@ export class LocalDevices {
     if (!network.ok) return giveUp(network.error);
     devices.#network = network.value;
     return ok(devices);
+  }
+
+  #openDisks(): Promise<'ok' | 'refused'> {
+    return new Promise((resolve) => {
+      this.#disks.listen({
+        opened: (_epoch, verdict) => resolve(verdict),
+        completed: (completion) => this.#completed(completion),
+        fenced: () => {},
+      });
+      this.#disks.open(epoch(0), instanceId('local'));
+    });
   }
 
   get nics(): readonly NicConfig[] {
@@ -110,7 +107,7 @@ export class LocalDevices {
   async close(): Promise<void> {
     await this.drain();
     this.#disks.close();
-    for (const lock of this.#locks) lock.release();
+    this.#guestDisks.release();
     await this.#network?.close();
   }
 

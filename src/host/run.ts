@@ -6,6 +6,7 @@ import { failed, ok, type Result } from '../base/result.ts';
 import { checkConfig, type MachineConfig } from '../machine/config.ts';
 import { createMachine } from '../machine/machine.ts';
 import type { Forward } from '../network/passt-uplink.ts';
+import type { DiskSource } from '../storage/disk-source.ts';
 import { readBootImage } from './guest-files.ts';
 import { makeSeed, type SeedFiles } from './image/cloud-seed.ts';
 import { LocalDevices } from './local-devices.ts';
@@ -19,7 +20,7 @@ export interface RunOptions {
   readonly initrd: string | undefined;
   /** The kernel's command line. */
   readonly append: string;
-  readonly disks: readonly string[];
+  readonly disks: readonly DiskSource[];
   /** What a cloud-init in the guest is told, on a disk behind the others. */
   readonly seed: SeedFiles | undefined;
   readonly memoryBytes: number;
@@ -100,9 +101,9 @@ async function runUntilItEnds(options: RunOptions): Promise<Result<CycleResult>>
       folder = await mkdtemp(join(tmpdir(), 'lockstep-run-'));
       const seed = await makeSeed(options.seed, join(folder, 'seed.img'));
       if (!seed.ok) return seed;
-      disks.push(seed.value);
+      disks.push({ kind: 'file', path: seed.value, readOnly: true });
     }
-    const opened = await LocalDevices.open({ ...options, disks });
+    const opened = await LocalDevices.open({ ...options, disks, say });
     if (!opened.ok) return opened;
     devices = opened.value;
     return await runGuest(options, devices, leaving);

@@ -7,6 +7,7 @@ import { type ArbiterConnection, AskedArbiter } from '../storage/asked-arbiter.t
 import { DirectoryArbiter } from '../storage/directory-arbiter.ts';
 import { DiskServerArbiter } from '../storage/disk-server-arbiter.ts';
 import { EtcdArbiter } from '../storage/etcd-arbiter.ts';
+import { arbiterDisk } from './storage-config.ts';
 import type { VmProcessConfig } from './vm-process-config.ts';
 
 type ArbiterChoice = Pick<VmProcessConfig, 'arbiter' | 'storage' | 'timing'>;
@@ -57,8 +58,10 @@ function connectionOf({ arbiter, storage, timing }: ArbiterChoice): ArbiterConne
       return new EtcdArbiter({ ...arbiter, ...lease });
     case 'directory':
       return new DirectoryArbiter({ ...arbiter, ...lease });
-    case undefined:
-      return storage && new DiskServerArbiter({ ...storage.address, disk: storage.disks[0]!, ...lease });
+    case undefined: {
+      const disk = arbiterDisk(storage);
+      return disk && new DiskServerArbiter({ ...disk, ...lease });
+    }
     default:
       return unreachable(arbiter);
   }

@@ -1,22 +1,24 @@
+import { ok, type Result } from '../base/result.ts';
 import type { VmId } from '../ft/identity.ts';
-import type { DiskPort } from '../hypervisor/ports.ts';
-import { DiskClient } from '../storage/disk-client.ts';
 import { ServedDiskPort } from '../storage/disk-port.ts';
+import { GuestDisks } from './guest-disks.ts';
 import type { VmProcessConfig } from './vm-process-config.ts';
 
 type DisksChoice = Pick<VmProcessConfig, 'machine' | 'storage' | 'diskMode'>;
 
 /** The disks of one VM, behind their port. `say` is told what a person should know. */
-export function disksOf(
+export async function disksOf(
   { machine, storage, diskMode }: DisksChoice,
   vm: VmId,
   say: (detail: string) => void,
-): DiskPort {
-  const names = storage?.disks.slice(0, machine.disks.length) ?? [];
-  const clients = (reading: boolean): DiskClient[] =>
-    names.map(
-      (disk) =>
-        new DiskClient({ vm, address: { ...storage!.address, disk }, generations: true, reading, say }),
-    );
-  return new ServedDiskPort(clients(false), say, diskMode.backupReads ? clients(true) : []);
+): Promise<Result<ServedDiskPort>> {
+  const sources = storage?.disks.slice(0, machine.disks.length) ?? [];
+  const own = await GuestDisks.open(sources, machine.disks, { vm, say });
+  if (!own.ok) return own;
+  const readers = await GuestDisks.open(diskMode.backupReads ? sources : [], machine.disks, {
+    vm,
+    say,
+    reading: true,
+  });
+  return readers.ok ? ok(new ServedDiskPort(own.value.disks, say, readers.value.disks)) : readers;
 }

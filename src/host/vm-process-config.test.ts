@@ -115,3 +115,47 @@ test('a network is a switch, or one TAP for each interface; all that is wrong is
   ])
     expect(wrong).toMatch(part);
 });
+
+test('disks are named on the server, or by the URL of an NBD server, or as a file, each readonly or not', () => {
+  const disk = (serial: string) => ({ capacity: 512, readOnly: false, serial });
+  const machine = { ...(primary as { machine: object }).machine, disks: ['a', 'b', 'c', 'd'].map(disk) };
+  const disks = ['d0', { name: 'd1', readonly: true }, { nbd: 'nbd+unix:///x?socket=/s' }, { file: '/f' }];
+  const config = parse({ ...primary, protect: undefined, machine, storage: { ...storage, disks } });
+  const server = { host: '127.0.0.1', port: 10809 };
+  expect(config.ok && config.value.storage?.disks).toEqual([
+    { kind: 'served', address: { ...server, disk: 'd0' }, readOnly: false },
+    { kind: 'served', address: { ...server, disk: 'd1' }, readOnly: true },
+    { kind: 'nbd', address: { socket: '/s', disk: 'x' }, readOnly: false },
+    { kind: 'file', path: '/f', readOnly: false },
+  ]);
+});
+
+test.each([
+  [{ file: '/f' }, /disk \/f is a file that only this host has: serve it by lockstep disk serve/],
+  [{ nbd: 'nbd://h/x' }, /the NBD server of disk nbd:\/\/h:10809\/x fences nobody: use lockstep disk serve/],
+])('what nobody fences is refused under fault tolerance: %o', (disk, error) => {
+  const arbiter = { kind: 'directory', path: '/d' };
+  const channel = { security: 'none' };
+  const fault = { ...primary, channel, arbiter, protect: '127.0.0.1:1' };
+  expect(parse({ ...fault, storage: { disks: [disk] } })).toMatchObject({
+    error: expect.stringMatching(error),
+  });
+  expect(parse({ ...fault, storage: { disks: [{ ...disk, readonly: true }] } }).ok).toBe(true);
+  const alone = { ...primary, protect: undefined, arbiter, storage: { disks: [disk] } };
+  expect(parse(alone).ok).toBe(true);
+});
+
+test('a lease fences a foreign server, within its times, where the arbiter gives one', () => {
+  const arbiter = { kind: 'directory', path: '/d' };
+  const leased = { fencing: 'lease', disks: [{ nbd: 'nbd://h/x' }], driftMs: 100, lateMs: 2000 };
+  const config = {
+    ...primary,
+    channel: { security: 'none' },
+    arbiter,
+    protect: '127.0.0.1:1',
+    storage: leased,
+  };
+  const parsed = parse({ ...config, timing: { leaseMs: 4000 } });
+  expect(parsed.ok && parsed.value.storage?.lease).toEqual({ driftMs: 100, lateMs: 2000 });
+  expect(parse(config)).toMatchObject({ error: expect.stringContaining('needs timing.leaseMs') });
+});

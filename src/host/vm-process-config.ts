@@ -7,6 +7,7 @@ import { type HostPort, parseHostPort } from '../transport/address.ts';
 import { type ChannelConfig, parseChannelConfig } from './channel-config.ts';
 import type { GuestFiles } from './guest-files.ts';
 import { type NetworkConfig, parseNetworkConfig } from './network-config.ts';
+import { arbiterDisk, parseStorage, type StorageConfig, unfenced } from './storage-config.ts';
 
 /** Who decides which side may run alone (protocol 3), where it is not the disk server. */
 export type ArbiterConfig =
@@ -25,8 +26,8 @@ export interface VmProcessConfig {
   readonly boot: GuestFiles | undefined;
   /** Or the file of a saved guest that it goes on from, with the same machine and disks as then. */
   readonly snapshot: string | undefined;
-  /** The disk server; its first disk arbitrates unless `arbiter` says otherwise. One name for each disk of the machine. */
-  readonly storage: { readonly address: HostPort; readonly disks: readonly string[] } | undefined;
+  /** One for each disk of the machine. The first of a disk server arbitrates unless `arbiter` says otherwise. */
+  readonly storage: StorageConfig | undefined;
   /** What the `mode` and `reads` of `storage` say. */
   readonly diskMode: DiskMode;
   readonly arbiter: ArbiterConfig | undefined;
@@ -97,9 +98,18 @@ export function parseVmProcessConfig(text: string): Result<VmProcessConfig> {
   const disks = machine.ok ? machine.value.disks.length : 0;
   if ((storage?.disks.length ?? 0) < disks) wrong.push(`storage names fewer than ${disks} disks`);
   const arbiter = parseArbiter(json.arbiter, wrong);
-  if (!storage && !arbiter && (role === 'backup' || protect !== undefined)) {
-    wrong.push('storage: fault tolerance needs an arbiter: a disk server, or etcd or a directory as arbiter');
+  const timing = numbers('timing', json.timing, DEFAULT_TIMING, wrong);
+  const arbitrated = arbiter !== undefined || arbiterDisk(storage) !== undefined;
+  if (role === 'backup' || protect !== undefined || json.faultTolerance === true) {
+    if (!arbitrated && json.faultTolerance !== true)
+      wrong.push(
+        'storage: fault tolerance needs an arbiter: a disk server, or etcd or a directory as arbiter',
+      );
+    const open = storage && unfenced(storage);
+    if (open !== undefined) wrong.push(`storage: ${open}`);
   }
+  if (storage?.lease !== undefined && timing.leaseMs <= storage.lease.driftMs)
+    wrong.push('storage.fencing "lease" needs timing.leaseMs, longer than storage.driftMs');
   const config = {
     role,
     vm,
@@ -117,7 +127,7 @@ export function parseVmProcessConfig(text: string): Result<VmProcessConfig> {
     protect,
     channel,
     expectedEpoch: optionalEpoch(json, wrong),
-    timing: numbers('timing', json.timing, DEFAULT_TIMING, wrong),
+    timing,
     limits: numbers('limits', json.limits, DEFAULT_LIMITS, wrong),
     digestEveryMs: optionalNumber(json, 'digestEveryMs', wrong) ?? DIGEST_EVERY_MS,
     figuresEveryMs: optionalNumber(json, 'figuresEveryMs', wrong),
@@ -140,19 +150,6 @@ function parseBoot(value: unknown, wrong: string[]): GuestFiles | undefined {
     initrd: optionalText(json, 'initrd', wrong),
     append: optionalText(json, 'append', wrong) ?? '',
   };
-}
-
-function parseStorage(value: unknown, wrong: string[]): VmProcessConfig['storage'] {
-  if (value === undefined || value === null) return undefined;
-  const json = value as Json;
-  const address = optionalAddress(json, 'address', wrong);
-  const disks = json.disks;
-  const named = Array.isArray(disks) && disks.length > 0 && disks.every((name) => typeof name === 'string');
-  if (!address || !named) {
-    wrong.push('storage needs an address and the names of its disks');
-    return undefined;
-  }
-  return { address, disks: disks as string[] };
 }
 
 function parseDiskMode(value: unknown, wrong: string[]): DiskMode {

@@ -25,6 +25,7 @@ import { restoreInto } from './restored-vcpu.ts';
 import { readSnapshotFile, writeSnapshotFile } from './snapshot-file.ts';
 import { StatusConsole } from './status-console.ts';
 import { type Report, StatusLines } from './status-lines.ts';
+import { arbiterDisk, unfenced } from './storage-config.ts';
 import { VcpuThread } from './vcpu-thread.ts';
 import { arbiterOf, presentEpoch } from './vm-arbiter.ts';
 import { disksOf } from './vm-disks.ts';
@@ -62,8 +63,9 @@ function refuse(reason: string): void {
 function missingFor({ storage, arbiter }: VmProcessConfig, security: unknown): string | undefined {
   if (security === undefined) return 'this process was started without "channel"';
   // A lone process is its own arbiter; two of them would both win.
-  if (!storage && !arbiter) return 'this process was started without an arbiter ("storage" or "arbiter")';
-  return undefined;
+  if (!arbiter && arbiterDisk(storage) === undefined)
+    return 'this process was started without an arbiter ("storage" or "arbiter")';
+  return storage && unfenced(storage);
 }
 
 function addressFamily(address: HostPort | undefined): 'udp4' | 'udp6' {
@@ -120,10 +122,16 @@ async function start(config: VmProcessConfig): Promise<void> {
     onHeartbeatKeys: (generation, keys, end) => heartbeats.useKeys(generation, keys, end),
   });
   const console = new StatusConsole(config.consoleFile, report);
+  const aboutDisks = (detail: string): void => report({ kind: 'event', what: 'disk', detail });
+  const disks = await disksOf(config, vm, aboutDisks);
+  if (!disks.ok) {
+    refuse(disks.error);
+    return;
+  }
   const hosts = new ReportedHosts(report);
   const ports = {
     vcpu,
-    disks: disksOf(config, vm, (detail) => report({ kind: 'event', what: 'disk', detail })),
+    disks: disks.value,
     network: config.network
       ? new FirstFrame(network.value, (of) =>
           report({ kind: 'event', what: 'first-frame', detail: `of epoch ${of}` }),

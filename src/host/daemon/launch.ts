@@ -3,10 +3,10 @@ import { constants } from 'node:fs';
 import { access } from 'node:fs/promises';
 import { failed, ok, type Result } from '../../base/result.ts';
 import type { MachineConfig } from '../../machine/config.ts';
-import { servedDisk } from '../../storage/disk-size.ts';
-import { parseHostPort } from '../../transport/address.ts';
-import type { VmDefinition } from '../api.ts';
+import type { StorageDefinition, VmDefinition } from '../api.ts';
+import { describeDisks } from '../guest-disks.ts';
 import type { GuestFiles } from '../guest-files.ts';
+import { sourcesOf } from '../storage-config.ts';
 import type { InstanceFolder } from './state-folder.ts';
 import type { InstanceConfig } from './vm-instance.ts';
 
@@ -58,25 +58,19 @@ export async function sharedConfig(
       ));
     if (!readable) return failed(`${file} cannot be read here: every host that starts ${name} needs it`);
   }
-  const disks = [];
-  for (const [index, disk] of (storage?.disks ?? []).entries()) {
-    const server = parseHostPort(storage!.server);
-    if (!server.ok) return server;
-    const served = await servedDisk({ ...server.value, disk });
-    if (!served.ok) return served;
-    disks.push({ capacity: served.value.size, readOnly: served.value.readOnly, serial: `lockstep-${index}` });
-  }
+  const disks = await describeDisks(storage === undefined ? [] : sourcesOf(storage));
+  if (!disks.ok) return disks;
   return ok({
     vm: name,
     machine: {
       memoryBytes,
-      disks,
+      disks: disks.value,
       nics: (network?.macs ?? []).map((mac) => ({ mac })),
       startEpochSeconds: Math.floor(Date.now() / 1000),
       seed: randomBytes(32).toString('hex'),
       debugExit: false,
     },
-    storage: storage && { address: storage.server, disks: storage.disks },
+    storage: storage && processStorage(storage),
     network: network && ('switch' in network ? network.switch : { taps: network.taps }),
     arbiter: definition.arbiter,
     compress: definition.channel.compress,
@@ -84,6 +78,11 @@ export async function sharedConfig(
     limits: definition.limits,
     processBytes: processBytes(definition),
   });
+}
+
+/** As a VM process is told it [../storage-config.ts]. */
+function processStorage({ server, ...rest }: StorageDefinition): object {
+  return { ...rest, ...(server !== undefined && { address: server }) };
 }
 
 /** The part of a running instance's configuration that its partner must have alike. */

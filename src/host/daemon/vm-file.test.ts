@@ -31,6 +31,13 @@ test('a VM that may be started again elsewhere has a lease, unless its file name
   expect(timing({ timing: { leaseMs: 30_000 } })).toEqual({ leaseMs: 30_000 });
 });
 
+test('disks are on the server, on any NBD server or files, and a lease fences what knows no generations', () => {
+  const disks = ['vda', { nbd: 'nbd://10.0.0.6/data' }, { file: '/tools.img', readonly: true }];
+  const storage = { server: '10.0.0.5:10809', disks, fencing: 'lease', lateMs: 8000 };
+  const checked = checkVmFile({ ...SMALLEST, faultTolerance: 'on', storage }, 'web.yaml');
+  expect(checked).toMatchObject({ ok: true, value: { storage, timing: { leaseMs: 10_000 } } });
+});
+
 test('MAC addresses are written with colons or without', () => {
   const network = { taps: ['t0', 't1'], macs: ['52:54:00:AB:cd:01', '525400abcd02'] };
   const checked = checkVmFile({ ...SMALLEST, network }, 'web.yaml');
@@ -51,6 +58,23 @@ test.each([
   [
     { ...SMALLEST, timing: { leaseMs: -1, lease: 3 } },
     '2 mistakes: timing.leaseMs is no number above 0; timing.lease is unknown',
+  ],
+  [
+    { ...SMALLEST, storage: { disks: ['vda'] } },
+    '1 mistake: storage.server is missing: a disk with a name alone',
+  ],
+  [
+    { ...SMALLEST, storage: { disks: [{ nbd: 'http://h/x' }] } },
+    '1 mistake: storage.disks.0.nbd is no NBD server: write nbd://host:port/export',
+  ],
+  [
+    {
+      ...SMALLEST,
+      restart: true,
+      arbiter: { kind: 'directory', path: '/d' },
+      storage: { disks: [{ file: '/f' }] },
+    },
+    '1 mistake: restart: disk /f is a file that only this host has: serve it by lockstep disk serve',
   ],
   [{ ...SMALLEST, arbiter: { kind: 'zookeeper' } }, '1 mistake: arbiter.kind is "etcd" or "directory"'],
   [[], '1 mistake: the file is no object'],

@@ -4,9 +4,11 @@ import { z } from 'zod';
 import { failed, ok, type Result } from '../../base/result.ts';
 import { isName } from '../../cluster/content.ts';
 import { DEFAULT_LIMITS, DEFAULT_TIMING } from '../../ft/timing.ts';
+import { parseNbdUrl } from '../../storage/nbd-address.ts';
 import { parseHostPort } from '../../transport/address.ts';
 import type { VmDefinition } from '../api.ts';
 import { parseMemorySize } from '../memory-size.ts';
+import { arbiterDisk, parseStorage, type StorageConfig, unfenced } from '../storage-config.ts';
 import { parseImageReference } from './host-images.ts';
 
 const address = z
@@ -41,6 +43,21 @@ const macs = z
   .min(1, 'needs at least one MAC address')
   .default([...DEFAULT_MACS]);
 
+const readonly = z.boolean({ error: 'is true or false' }).optional();
+const nbd = z.string().refine((text) => parseNbdUrl(text).ok, {
+  error: 'is no NBD server: write nbd://host:port/export, or nbd+unix:///export?socket=/path',
+});
+const disk = z.union(
+  [
+    z.string().min(1),
+    z.strictObject({ name: z.string().min(1), readonly }),
+    z.strictObject({ nbd, readonly }),
+    z.strictObject({ file: path, readonly }),
+  ],
+  { error: 'is no disk: a name on the server, {name: N}, {nbd: URL} or {file: PATH}, each with readonly' },
+);
+const milliseconds = z.number({ error: 'is no number' }).positive('is no number above 0').max(3_600_000);
+
 /** The file of a VM, in YAML or JSON. docs/CLUSTER.md describes it. */
 export const VM_FILE = z.strictObject({
   name: z.string().refine(isName, { error: 'is letters, digits, ".", "_" and "-", at most 63' }),
@@ -53,7 +70,13 @@ export const VM_FILE = z.strictObject({
   initrd: path.optional(),
   append: z.string().optional(),
   storage: z
-    .strictObject({ server: address, disks: z.array(z.string().min(1)).min(1, 'names no disk') })
+    .strictObject({
+      server: address.optional(),
+      disks: z.array(disk).min(1, 'names no disk'),
+      fencing: z.literal('lease', { error: 'is "lease", or absent' }).optional(),
+      driftMs: milliseconds.optional(),
+      lateMs: milliseconds.optional(),
+    })
     .optional(),
   network: z
     .union(
@@ -84,7 +107,7 @@ export const VM_FILE = z.strictObject({
   limits: numbersOf(DEFAULT_LIMITS).default({}),
 });
 
-/** How long a VM that may be restarted elsewhere goes on without an answer of its arbiter. */
+/** How long a VM that may be restarted elsewhere, or whose disks are fenced by the lease, goes on without an answer of its arbiter. */
 const RESTART_LEASE_MS = 10_000;
 
 /** Checks all of it; the error lists everything that is wrong, in one line. */
@@ -106,7 +129,8 @@ export function checkVmFile(content: unknown, name: string): Result<VmDefinition
     timing,
     ...rest
   } = checked.data;
-  const lease = rest.restart ? { leaseMs: RESTART_LEASE_MS } : {};
+  const leased = rest.restart || rest.storage?.fencing === 'lease';
+  const lease = leased ? { leaseMs: RESTART_LEASE_MS } : {};
   return ok({
     ...rest,
     memoryBytes,
@@ -153,12 +177,37 @@ function contradictions(content: unknown): string[] {
   if (image !== undefined && (kernel ?? initrd) !== undefined)
     found.push('image brings its kernel and initrd: name one or the other');
   const needsArbiter = 'needs an arbiter: a disk server (storage), or arbiter';
-  const arbitrated = storage !== undefined || arbiter !== undefined;
+  const arbitrated = arbiter !== undefined || arbiterDisk(storageOf(storage)) !== undefined;
   if (faultTolerance === 'on' && !arbitrated) found.push(`faultTolerance ${needsArbiter}`);
   if (restart === true && !arbitrated) found.push(`restart ${needsArbiter}`);
+  found.push(
+    ...storageContradictions(
+      storage,
+      faultTolerance === 'on' ? 'faultTolerance' : restart === true ? 'restart' : undefined,
+    ),
+  );
   const { taps, macs = DEFAULT_MACS } = (network ?? {}) as { taps?: unknown; macs?: unknown };
   if (Array.isArray(taps) && Array.isArray(macs) && taps.length !== macs.length)
     found.push('network needs a TAP for each MAC address');
+  return found;
+}
+
+function storageOf(storage: unknown): StorageConfig | undefined {
+  const { server, ...rest } = (storage ?? {}) as Readonly<Record<string, unknown>>;
+  return parseStorage({ ...rest, address: server }, []);
+}
+
+/** `movesFor`: what makes another host go on with these disks. */
+function storageContradictions(storage: unknown, movesFor: string | undefined): string[] {
+  const { server, disks } = (storage ?? {}) as { server?: unknown; disks?: unknown };
+  const found: string[] = [];
+  const isNamed = (each: unknown) =>
+    typeof each === 'string' || (typeof each === 'object' && each !== null && 'name' in each);
+  if (server === undefined && Array.isArray(disks) && disks.some(isNamed))
+    found.push('storage.server is missing: a disk with a name alone is on a disk server');
+  const config = storageOf(storage);
+  const why = movesFor === undefined || config === undefined ? undefined : unfenced(config);
+  if (why !== undefined) found.push(`${movesFor}: ${why}`);
   return found;
 }
 

@@ -234,6 +234,11 @@ export class VmVerbs {
       const { storage, arbiter } = document.definition as { storage?: unknown; arbiter?: unknown };
       if (storage === undefined && arbiter === undefined)
         return failed(`${name} has no arbiter: give its file a disk server (storage), or arbiter`);
+      const protectable = checkVmFile(
+        { ...(document.definition as object), faultTolerance: 'on' },
+        'the VM file',
+      );
+      if (!protectable.ok) return protectable;
       return ok({ ...document, vm: { ...document.vm, faultTolerance: 'on' } });
     });
     if (!changed.ok) return changed;
