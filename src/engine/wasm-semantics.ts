@@ -12,8 +12,9 @@ import {
   SLOW_VALUE,
   TLB_POINTER,
 } from '../x86/state.ts';
-import { LOAD, LOAD_SIGNED, type Node, STORE, WasmExpressions } from './expression.ts';
+import { LOAD, LOAD_SIGNED, STORE, WasmExpressions } from './expression.ts';
 import { TLB_ENTRY } from './layout.ts';
+import type { Node } from './statement-writer.ts';
 
 /** Locals that every emitted function has, and how the record's fields are reached in it. */
 export interface Frame {

@@ -1,7 +1,8 @@
 import type { ValueType } from '../../wasm/opcode.ts';
 import type { FlagsOrigin } from '../../x86/semantics.ts';
 import type { Size } from '../../x86/state.ts';
-import { type Node, WasmExpressions } from '../expression.ts';
+import { WasmExpressions } from '../expression.ts';
+import type { Node } from '../statement-writer.ts';
 import {
   changed,
   type FlagsKind,

@@ -16,8 +16,9 @@ import {
   XMM,
   ZERO,
 } from '../../x86/state.ts';
-import { LOAD, LOAD_SIGNED, Node, STORE, type Statement } from '../expression.ts';
+import { LOAD, LOAD_SIGNED, STORE } from '../expression.ts';
 import { TLB_ENTRY } from '../layout.ts';
+import { Node, type Statement } from '../statement-writer.ts';
 import { exchangeContextWords, SIZE_SHIFT } from '../wasm-semantics.ts';
 import type { FlagsKind } from './flags-kind.ts';
 import { RegionFlags } from './region-flags.ts';
