@@ -3,6 +3,7 @@ import { boot } from './boot.ts';
 import { channel } from './channel.ts';
 import { cluster } from './cluster.ts';
 import { cpu } from './cpu/cpu.ts';
+import { disk } from './disk/disk.ts';
 import { log } from './log.ts';
 import { output } from './output.ts';
 import { placement } from './placement.ts';
@@ -19,6 +20,7 @@ const BENCHES: readonly Bench[] = [
   log,
   takeover,
   vmotion,
+  disk,
   cluster,
   placement,
   store,

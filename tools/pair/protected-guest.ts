@@ -67,6 +67,8 @@ export interface ProtectedGuestOptions {
   readonly cores?: { readonly all: number; readonly backup: number };
   /** Instead of this machine for everything. */
   readonly places?: Places | undefined;
+  /** What is another in a host's configuration, given what it would be. */
+  readonly world?: (host: string, config: Readonly<Record<string, unknown>>) => Promise<object>;
   /** Of the logging channel. TLS, and no compression, unless told otherwise. */
   readonly channel?: { readonly security?: 'none'; readonly compress?: boolean };
 }
@@ -210,7 +212,8 @@ export class ProtectedGuest {
           storage: { address: await via(name, 'disks', diskAddress), disks: ['vda'] },
           network: places ? { taps: [places.tap] } : await via(name, 'switch', networkAddress),
         };
-        const whole = { ...common, ...world, ...config, channel };
+        const plain = { ...common, ...world, ...config, channel };
+        const whole = { ...plain, ...(await options.world?.(name, plain)) };
         await writeFile(file, JSON.stringify(whole), { mode: 0o600 });
         return [file];
       };
@@ -292,6 +295,11 @@ export class ProtectedGuest {
   /** What the guest wrote to its console behind the last place where it wrote this. */
   consoleSince(text: string): string {
     return this.#console.slice(this.#console.lastIndexOf(text) + text.length);
+  }
+
+  /** The end of all that it wrote there. */
+  get consoleText(): string {
+    return this.#console;
   }
 
   hasPrinted(text: string): boolean {
