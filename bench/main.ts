@@ -5,6 +5,7 @@ import { cluster } from './cluster.ts';
 import { cpu } from './cpu/cpu.ts';
 import { disk } from './disk/disk.ts';
 import { log } from './log.ts';
+import { network } from './network/network.ts';
 import { output } from './output.ts';
 import { placement } from './placement.ts';
 import { store } from './store.ts';
@@ -20,6 +21,7 @@ const BENCHES: readonly Bench[] = [
   log,
   takeover,
   vmotion,
+  network,
   disk,
   cluster,
   placement,

@@ -179,7 +179,7 @@ export class Instance {
   // ------------------------------------------------------------------------------------------ what arrives
 
   receiveFrame(frame: Uint8Array): void {
-    if (this.networkOpen) this.#network.frame(0, frame);
+    if (this.networkOpen) this.#network.frame(0, { frame });
   }
 
   received(link: SimLink, messages: readonly Message[]): void {
@@ -205,7 +205,7 @@ export class Instance {
             this.networkEpoch = epoch;
             world.oracles.wentLive(this);
           }),
-        send: (_nic, frame) =>
+        send: (_nic, { frame }) =>
           this.act(() => {
             world.oracles.left(this, frame);
             world.network.fromGuest(this, frame);

@@ -63,12 +63,12 @@ describe.skipIf(missing !== undefined)(
       const guest = { frames: 0, asked: 0 };
       let output = 0n;
       port.listen({
-        frame: (nic, frame) => {
+        frame: (nic, { frame }) => {
           guest.frames += 1;
           const answer = answerTo(frame, MAC, ADDRESS);
           if (answer === undefined) return;
           guest.asked += 1;
-          port.send(nic, answer, ++output);
+          port.send(nic, { frame: answer }, ++output);
         },
       });
       return guest;
@@ -78,7 +78,7 @@ describe.skipIf(missing !== undefined)(
     async function watching(): Promise<{ frames: string[]; saw: (frame: Uint8Array) => number }> {
       const port = attach(client, 'watch');
       const frames: string[] = [];
-      port.listen({ frame: (_nic, frame) => frames.push(hex(frame)) });
+      port.listen({ frame: (_nic, { frame }) => frames.push(hex(frame)) });
       port.open(epoch(1));
       await until(async () => (await stateOf(client, 'watch')) === 'forwarding');
       return { frames, saw: (frame) => frames.filter((each) => each === hex(frame)).length };
@@ -103,22 +103,22 @@ describe.skipIf(missing !== undefined)(
 
       // The kernel takes up to a second to tell the bridge that a carrier is gone: that of the test before.
       await until(async () => (await stateOf(a, 't0')) === 'disabled');
-      port.send(0, early, 1n);
+      port.send(0, { frame: early }, 1n);
       expect(await ping(client, ADDRESS_TEXT, 1, { seconds: 1 })).toBe(0);
       expect(guest.frames).toBe(0);
 
       port.open(epoch(1));
-      port.send(0, middle, 2n);
+      port.send(0, { frame: middle }, 2n);
       expect(await ping(client, ADDRESS_TEXT, 1)).toBe(1);
       expect(await stateOf(a, 't0')).toBe('forwarding');
 
       const closed = port.close();
-      port.send(0, late, 3n);
+      port.send(0, { frame: late }, 3n);
       await until(async () => (await stateOf(a, 't0')) === 'disabled');
       const { frames } = guest;
       expect(await ping(client, ADDRESS_TEXT, 1, { seconds: 1 })).toBe(0);
       await closed;
-      port.send(0, late, 4n);
+      port.send(0, { frame: late }, 4n);
       port.open(epoch(2));
       expect(await ping(client, ADDRESS_TEXT, 1, { seconds: 1 })).toBe(0);
       expect(guest.frames).toBe(frames);
@@ -149,10 +149,10 @@ describe.skipIf(missing !== undefined)(
         await until(async () => (await stateOf(a, 't0')) === 'disabled');
         port.open(epoch(1));
         const frame = gratuitousArp(MAC, Uint8Array.of(10, 77, 1, round));
-        port.send(0, frame, 1n);
+        port.send(0, { frame }, 1n);
         await until(() => watch.saw(frame) === 1);
         const closed = port.close();
-        port.send(0, late, 2n);
+        port.send(0, { frame: late }, 2n);
         await closed;
       }
       expect(watch.saw(late)).toBe(0);
@@ -164,10 +164,10 @@ describe.skipIf(missing !== undefined)(
       await a.namespace.ip('link set t0 down');
       port.open(epoch(1));
       const frame = (number: number) => gratuitousArp(MAC, Uint8Array.of(10, 78, number >> 8, number & 255));
-      for (let number = 0; number < 1000; number++) port.send(0, frame(number), BigInt(number));
+      for (let number = 0; number < 1000; number++) port.send(0, { frame: frame(number) }, BigInt(number));
       await a.namespace.ip('link set t0 up');
       await until(() => watch.saw(frame(255)) === 1);
-      port.send(0, frame(1000), 1000n);
+      port.send(0, { frame: frame(1000) }, 1000n);
       await until(() => watch.saw(frame(1000)) === 1);
       const held = Array.from({ length: 256 }, (_, number) => hex(frame(number)));
       expect(watch.frames.filter((each) => each.startsWith(hex(frame(0)).slice(0, 40)))).toEqual([
@@ -187,8 +187,8 @@ describe.skipIf(missing !== undefined)(
       };
       const largest = ofLength(1514);
       for (const frame of [ofLength(0), ofLength(13), ofLength(1519), ofLength(70_000), largest])
-        port.send(0, frame, 1n);
-      port.send(1, gratuitousArp(MAC, ADDRESS), 2n);
+        port.send(0, { frame }, 1n);
+      port.send(1, { frame: gratuitousArp(MAC, ADDRESS) }, 2n);
       await until(() => watch.saw(largest) === 1);
       expect(watch.frames.filter((each) => each.slice(12, 24) === hex(MAC))).toEqual([hex(largest)]);
       expect(said).toEqual([]);
@@ -202,10 +202,10 @@ describe.skipIf(missing !== undefined)(
       if (!port.ok) throw new Error(port.error);
       ports.push(port.value);
       const came: string[] = [];
-      port.value.listen({ frame: (nic, frame) => came.push(`${nic} ${hex(frame)}`) });
+      port.value.listen({ frame: (nic, { frame }) => came.push(`${nic} ${hex(frame)}`) });
       port.value.open(epoch(1));
       const fromSecond = announcement(Uint8Array.of(0x52, 0x54, 0, 0, 0, 2));
-      port.value.send(1, fromSecond, 1n);
+      port.value.send(1, { frame: fromSecond }, 1n);
       // A broadcast of the one goes out, and comes back in at the other.
       await until(() => watch.saw(fromSecond) === 1 && came.includes(`0 ${hex(fromSecond)}`));
       expect(came).not.toContain(`1 ${hex(fromSecond)}`);
@@ -220,13 +220,13 @@ describe.skipIf(missing !== undefined)(
     it('announces five times, and what it has seen the guest send or send again besides', async () => {
       const watch = await watching();
       const port = attach(a);
-      port.replayed(0, gratuitousArp(MAC, ADDRESS));
+      port.replayed(0, { frame: gratuitousArp(MAC, ADDRESS) });
       port.open(epoch(1));
       port.announce(0, MAC);
       const own = [announcement(MAC), gratuitousArp(MAC, ADDRESS)];
       await until(() => own.every((frame) => watch.saw(frame) >= 5));
       const second = gratuitousArp(MAC, Uint8Array.of(10, 77, 0, 101));
-      port.send(0, second, 1n);
+      port.send(0, { frame: second }, 1n);
       port.announce(0, MAC);
       await until(() => [second, ...own].every((frame) => watch.saw(frame) >= 6));
     });
@@ -241,7 +241,7 @@ describe.skipIf(missing !== undefined)(
       await client.namespace.ip(`neigh replace ${ADDRESS_TEXT} lladdr 02:00:00:00:00:99 dev br0 nud stale`);
 
       const survivor = attach(b);
-      survivor.replayed(0, gratuitousArp(MAC, ADDRESS));
+      survivor.replayed(0, { frame: gratuitousArp(MAC, ADDRESS) });
       survivor.open(epoch(2));
       survivor.announce(0, MAC);
       await until(async () => (await network.whereIs(MAC_TEXT)) === b);
@@ -261,7 +261,7 @@ describe.skipIf(missing !== undefined)(
       next.open(epoch(1));
       // Whoever sees the mark has seen what went before it.
       const seenAt = async (mark: Uint8Array) => {
-        next.send(0, mark, 1n);
+        next.send(0, { frame: mark }, 1n);
         await until(() => watch.saw(mark) === 1);
         return watch.saw(announcement(MAC));
       };
@@ -276,11 +276,11 @@ describe.skipIf(missing !== undefined)(
       port.open(epoch(1));
       await until(async () => (await stateOf(a, 't1')) === 'forwarding');
       await a.namespace.ip('link set t1 down');
-      for (let times = 0; times < 3; times++) port.send(0, announcement(MAC), 1n);
+      for (let times = 0; times < 3; times++) port.send(0, { frame: announcement(MAC) }, 1n);
       expect(said).toEqual(['TAP t1 is cut off: it is down: as root, ip link set t1 up']);
       await a.namespace.ip('link del t1');
       await until(() => said.length === 2);
-      for (let times = 0; times < 3; times++) port.send(0, announcement(MAC), 1n);
+      for (let times = 0; times < 3; times++) port.send(0, { frame: announcement(MAC) }, 1n);
       expect(said[1]).toBe('TAP t1 is cut off: it was removed');
       expect(said.length).toBe(2);
     });

@@ -209,7 +209,7 @@ export class Node {
   }
 
   receiveFrame(frame: Uint8Array): void {
-    if (this.alive && this.#networkOpen) this.#network.frame(0, frame);
+    if (this.alive && this.#networkOpen) this.#network.frame(0, { frame });
   }
 
   receiveHeartbeat(heartbeat: Heartbeat): void {
@@ -275,11 +275,11 @@ export class Node {
         open: () => {
           this.#networkOpen = true;
         },
-        send: (_nic, frame, output) => {
+        send: (_nic, { frame }, output) => {
           world.leaves(this.name, output, `frame ${frame.join()}`);
           world.reply(frame);
         },
-        replayed: (_nic, frame) => this.replayed.push(frame),
+        replayed: (_nic, { frame }) => this.replayed.push(frame),
         announce: () => {},
         close: () => {
           this.#networkOpen = false;

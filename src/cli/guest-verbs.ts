@@ -9,7 +9,7 @@ import {
   parseEngine,
   parseForward,
   parseMemory,
-  parseNetwork,
+  parseNetworks,
   parseTlbEntries,
 } from './option-values.ts';
 import { collect } from './service-verbs.ts';
@@ -21,7 +21,7 @@ interface RunCommandOptions {
   readonly disk: readonly string[];
   readonly seed?: string;
   readonly memory: string;
-  readonly net?: string;
+  readonly net: readonly string[];
   readonly forward: readonly string[];
   readonly reboot: boolean;
   readonly debugExit?: true;
@@ -55,7 +55,12 @@ export function addGuestVerbs(program: Command): void {
     )
     .option('--seed <files>', "cloud-init's user-data[,meta-data[,network-config]], as one more disk")
     .option('--memory <size>', 'guest memory', '512M')
-    .option('--net <kind>', 'user, tap:NAME or none (default: none, or user with --forward)')
+    .option(
+      '--net <kind>',
+      'an interface on user or tap:NAME, may be given several times; or none (default: none, or user with --forward)',
+      collect,
+      [],
+    )
     .option(
       '--forward <proto:host:guest>',
       'lead a port of this host to the guest, like tcp:8080:80',
@@ -69,8 +74,8 @@ export function addGuestVerbs(program: Command): void {
     .option('--json', 'end with figures as JSON on standard error')
     .action(async (options: RunCommandOptions) => {
       const forwards = options.forward.map((text) => accepted(parseForward(text)));
-      const net = accepted(parseNetwork(options.net ?? (forwards.length > 0 ? 'user' : 'none')));
-      if (forwards.length > 0 && net !== 'user')
+      const nets = accepted(parseNetworks(options.net, forwards.length > 0));
+      if (forwards.length > 0 && !nets.includes('user'))
         accepted(failed('--forward needs --net user: behind a TAP the guest has an address of its own'));
       const runOptions = {
         kernel: options.kernel,
@@ -79,7 +84,7 @@ export function addGuestVerbs(program: Command): void {
         disks: options.disk.map((text) => accepted(parseDisk(text))),
         seed: options.seed === undefined ? undefined : accepted(parseSeed(options.seed)),
         memoryBytes: accepted(parseMemory(options.memory)),
-        net,
+        nets,
         forwards,
         noReboot: !options.reboot,
         debugExit: options.debugExit === true,

@@ -4,6 +4,9 @@ import type { NetworkChoice } from '../host/local-network.ts';
 import { parseMemorySize } from '../host/memory-size.ts';
 import { tapNameError } from '../host/network-config.ts';
 
+/** PCI slots are few, and disks need some too. */
+const NICS_MAX = 8;
+
 /** The forms that option values have on the command line; each error says which form is right. */
 
 export function parseMemory(text: string): Result<number> {
@@ -47,6 +50,25 @@ export function parseNetwork(text: string): Result<NetworkChoice> {
   const tap = text.slice('tap:'.length);
   const wrong = tapNameError(tap);
   return wrong === undefined ? ok({ tap }) : failed(`--net ${text}: ${wrong}`);
+}
+
+/** Every interface's network; none said is `user` where it is needed. */
+export function parseNetworks(
+  texts: readonly string[],
+  user: boolean,
+): Result<Exclude<NetworkChoice, 'none'>[]> {
+  if (texts.length === 0) return ok(user ? ['user'] : []);
+  const nets: Exclude<NetworkChoice, 'none'>[] = [];
+  for (const text of texts) {
+    const net = parseNetwork(text);
+    if (!net.ok) return net;
+    if (net.value !== 'none') nets.push(net.value);
+    else if (texts.length > 1) return failed('--net none stands alone');
+  }
+  if (nets.length > NICS_MAX) return failed(`--net: a guest has ${NICS_MAX} interfaces at most`);
+  const taps = nets.flatMap((net) => (net === 'user' ? [] : [net.tap]));
+  if (new Set(taps).size < taps.length) return failed('--net: each interface needs a TAP of its own');
+  return ok(nets);
 }
 
 export type EngineChoice = 'auto' | 'interpreter' | 'jit';

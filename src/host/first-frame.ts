@@ -1,3 +1,4 @@
+import type { Packet } from '../base/packet/offload.ts';
 import type { Epoch } from '../ft/identity.ts';
 import type { NetworkEvents, NetworkPort } from '../hypervisor/ports.ts';
 
@@ -21,15 +22,15 @@ export class FirstFrame implements NetworkPort {
     this.#network.open(epoch);
   }
 
-  send(nic: number, frame: Uint8Array, output: bigint): void {
-    this.#network.send(nic, frame, output);
+  send(nic: number, packet: Packet, output: bigint): void {
+    this.#network.send(nic, packet, output);
     if (this.#epoch === undefined) return;
     this.#left(this.#epoch);
     this.#epoch = undefined;
   }
 
-  replayed(nic: number, frame: Uint8Array): void {
-    this.#network.replayed(nic, frame);
+  replayed(nic: number, packet: Packet): void {
+    this.#network.replayed(nic, packet);
   }
 
   announce(nic: number, mac: Uint8Array): void {

@@ -56,7 +56,7 @@ export async function serveSwitch(options: ServeSwitchOptions): Promise<Result<F
     return uplink;
   }
   const { socket } = uplink.value;
-  value.attachStream(socket);
+  value.attachUplink(socket);
   const ended = new Promise<string>((resolve) => socket.once('close', () => resolve('passt has ended')));
   const close = async () => {
     await uplink.value.close();

@@ -1,3 +1,4 @@
+import type { Packet } from '../base/packet/offload.ts';
 import { failed, ok, type Result } from '../base/result.ts';
 import { epoch, instanceId, vmId } from '../ft/identity.ts';
 import type { DiskConfig, NicConfig } from '../machine/config.ts';
@@ -10,15 +11,16 @@ import { type LocalNetwork, type NetworkChoice, openLocalNetwork } from './local
 
 export interface LocalDevicesOptions {
   readonly disks: readonly DiskSource[];
-  /** Told what happens to the storage while the guest runs. */
+  /** Told what happens to the storage and the network while the guest runs. */
   readonly say: (line: string) => void;
-  readonly net: NetworkChoice;
+  /** One for each interface; the forwards are of the first user network. */
+  readonly nets: readonly Exclude<NetworkChoice, 'none'>[];
   readonly forwards: readonly Forward[];
 }
 
 export interface LocalDeviceEvents {
   readonly completed: (completion: DiskCompletedInput) => void;
-  readonly frame: (frame: Uint8Array) => void;
+  readonly frame: (nic: number, packet: Packet) => void;
   readonly networkEnded: (reason: string) => void;
 }
 
@@ -30,7 +32,7 @@ export class LocalDevices {
   readonly diskConfigs: readonly DiskConfig[];
   readonly #guestDisks: GuestDisks;
   readonly #disks: ServedDiskPort;
-  #network: LocalNetwork | undefined;
+  readonly #networks: LocalNetwork[] = [];
   #underWay = 0;
   #drained: (() => void) | undefined;
   #events: LocalDeviceEvents | undefined;
@@ -54,12 +56,16 @@ export class LocalDevices {
     };
     if ((await devices.#openDisks()) === 'refused')
       return giveUp(`the server of ${sources.map(formatDiskSource).join(', ')} refuses its disk`);
-    const network = await openLocalNetwork(options, {
-      frame: (frame) => devices.#events?.frame(frame),
-      ended: (reason) => devices.#events?.networkEnded(reason),
-    });
-    if (!network.ok) return giveUp(network.error);
-    devices.#network = network.value;
+    const { nets, forwards } = options;
+    for (const [nic, net] of nets.entries()) {
+      const own = nic === nets.indexOf('user') ? forwards : [];
+      const network = await openLocalNetwork(nic, net, own, {
+        frame: (packet) => devices.#events?.frame(nic, packet),
+        ended: (reason) => devices.#events?.networkEnded(reason),
+      });
+      if (!network.ok) return giveUp(network.error);
+      devices.#networks.push(network.value);
+    }
     return ok(devices);
   }
 
@@ -75,7 +81,7 @@ export class LocalDevices {
   }
 
   get nics(): readonly NicConfig[] {
-    return this.#network === undefined ? [] : [{ mac: this.#network.mac }];
+    return this.#networks.map(({ mac }) => ({ mac }));
   }
 
   /** Whose devices they are from now on. */
@@ -88,8 +94,8 @@ export class LocalDevices {
     this.#disks.issue(request);
   }
 
-  send(frame: Uint8Array): void {
-    this.#network?.send(frame);
+  send(nic: number, packet: Packet): void {
+    this.#networks[nic]?.send(packet);
   }
 
   /** Resolves when no disk operation is under way. */
@@ -108,7 +114,7 @@ export class LocalDevices {
     await this.drain();
     this.#disks.close();
     this.#guestDisks.release();
-    await this.#network?.close();
+    await Promise.all(this.#networks.map((network) => network.close()));
   }
 
   #completed(completion: DiskCompletedInput): void {

@@ -105,7 +105,8 @@ export class PowerCycle {
     const { devices } = this.#options;
     devices.listen({
       completed: (completion) => this.#input(() => this.#vcpu.input(completion)),
-      frame: (frame) => this.#input(() => this.#vcpu.input({ kind: 'frame', nic: 0, frame })),
+      frame: (nic, { frame, offload }) =>
+        this.#input(() => this.#vcpu.input({ kind: 'frame', nic, frame, offload })),
       networkEnded: (reason) => this.#options.status(`${reason}: the guest has no network any more`),
     });
     return new Promise((resolve) => {
@@ -186,7 +187,7 @@ export class PowerCycle {
         this.#options.devices.issue(output);
         return;
       case 'frame':
-        this.#options.devices.send(output.frame);
+        this.#options.devices.send(output.nic, output);
         return;
       case 'power':
         this.#power = output;

@@ -24,7 +24,7 @@ export interface RunOptions {
   /** What a cloud-init in the guest is told, on a disk behind the others. */
   readonly seed: SeedFiles | undefined;
   readonly memoryBytes: number;
-  readonly net: NetworkChoice;
+  readonly nets: readonly Exclude<NetworkChoice, 'none'>[];
   readonly forwards: readonly Forward[];
   readonly noReboot: boolean;
   readonly debugExit: boolean;

@@ -178,7 +178,8 @@ export class Driver {
       read: (disk, request, data) => this.#event({ kind: 'disk-read', disk, request, data }),
     });
     network.listen({
-      frame: (nic, frame) => this.#event({ kind: 'input', input: { kind: 'frame', nic, frame } }),
+      frame: (nic, { frame, offload }) =>
+        this.#event({ kind: 'input', input: { kind: 'frame', nic, frame, offload } }),
     });
     console.listen({
       input: (port, bytes) => this.#event({ kind: 'input', input: { kind: 'console', port, bytes } }),
@@ -211,7 +212,7 @@ export class Driver {
 
   #output(output: NumberedOutput): void {
     const { output: sent } = output;
-    if (this.#role === 'backup' && sent.kind === 'frame') this.#ports.network.replayed(sent.nic, sent.frame);
+    if (this.#role === 'backup' && sent.kind === 'frame') this.#ports.network.replayed(sent.nic, sent);
     this.#event({ kind: 'output', output });
   }
 
@@ -389,7 +390,7 @@ export class Driver {
     const { output, number } = numbered;
     switch (output.kind) {
       case 'frame':
-        this.#ports.network.send(output.nic, output.frame, number);
+        this.#ports.network.send(output.nic, output, number);
         break;
       case 'console':
         this.#ports.console.write(output.port, output.bytes, number);

@@ -1,3 +1,4 @@
+import type { Packet } from '../base/packet/offload.ts';
 import type { HostMilliseconds, InstructionCount } from '../base/units.ts';
 import type { ArbiterAnswer, ArbiterRequest } from '../ft/arbiter.ts';
 import type { MachineSnapshot } from '../ft/event.ts';
@@ -58,22 +59,22 @@ export interface NetworkPort {
   /** From now on frames are sent, marked with this epoch where the network can tell epochs apart, and delivered. */
   open(epoch: Epoch): void;
   /**
-   * Hands over one frame. `output` counts outputs over the whole life of the VM, so a network that remembers the
+   * Hands over one packet, and what the guest has left to do before a wire can carry it. `output` counts outputs over the whole life of the VM, so a network that remembers the
    * highest one it let through can drop repeats after a takeover. Never blocks; a full network drops the frame.
    */
-  send(nic: number, frame: Uint8Array, output: bigint): void;
+  send(nic: number, packet: Packet, output: bigint): void;
   /**
    * A frame that the guest of a backup sent, as its primary's has sent it. It never goes out from here; a network may
    * learn from it which addresses are the guest's.
    */
-  replayed(nic: number, frame: Uint8Array): void;
+  replayed(nic: number, packet: Packet): void;
   /** Tells the network where this MAC address now is (RARP and gratuitous ARP on a bridge). Six bytes. */
   announce(nic: number, mac: Uint8Array): void;
   close(): void;
 }
 
 export interface NetworkEvents {
-  frame(nic: number, frame: Uint8Array): void;
+  frame(nic: number, packet: Packet): void;
 }
 
 // ------------------------------------------------------------------------------------------------ console

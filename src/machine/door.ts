@@ -1,3 +1,4 @@
+import type { Packet } from '../base/packet/offload.ts';
 import type { GuestNanoseconds, InstructionCount } from '../base/units.ts';
 
 /**
@@ -15,10 +16,10 @@ export interface ClockInput {
   readonly cap: GuestNanoseconds;
 }
 
-export interface FrameInput {
+/** A frame, which may stand for many: what the network has left undone comes with it. */
+export interface FrameInput extends Packet {
   readonly kind: 'frame';
   readonly nic: number;
-  readonly frame: Uint8Array;
 }
 
 export interface DiskCompletedInput {
@@ -65,10 +66,10 @@ export type ControlAction =
 
 export type Input = ClockInput | FrameInput | DiskCompletedInput | ConsoleInput | EntropyInput | ControlInput;
 
-export interface FrameOutput {
+/** A frame, with what the guest has left for the network to do. */
+export interface FrameOutput extends Packet {
   readonly kind: 'frame';
   readonly nic: number;
-  readonly frame: Uint8Array;
 }
 
 /**

@@ -164,7 +164,7 @@ export class LockstepMachine implements Machine {
           {
             name: `nic${index}`,
             mac: hexBytes(nic.mac),
-            onFrame: (frame) => sink.output({ kind: 'frame', nic: index, frame }),
+            onPacket: (packet) => sink.output({ kind: 'frame', nic: index, ...packet }),
           },
           ram,
         ),
@@ -241,7 +241,7 @@ export class LockstepMachine implements Machine {
         this.#engine.state.set32(CLOCK_KNOWN, 0);
         return;
       case 'frame':
-        this.#nics[input.nic]?.receive(input.frame);
+        this.#nics[input.nic]?.receive(input);
         return;
       case 'disk-completed':
         this.#disks[input.disk]?.complete(input.request, input.status, input.data);

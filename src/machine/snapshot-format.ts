@@ -2,7 +2,7 @@ import { ByteReader } from '../base/bytes.ts';
 import { failed, ok, type Result } from '../base/result.ts';
 
 /** Of what a machine's snapshot begins with, and of everything behind it (docs/HACKING.md: when it is raised). */
-export const SNAPSHOT_FORMAT_VERSION = 3;
+export const SNAPSHOT_FORMAT_VERSION = 4;
 
 export const SNAPSHOT_MAGIC = 0x4b4c_534c;
 

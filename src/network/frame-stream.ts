@@ -1,3 +1,5 @@
+import type { Socket } from 'node:net';
+
 /**
  * QEMU's stream framing: a 4-byte big-endian length, then that many bytes [QEMU net/stream.c]. passt speaks it,
  * QEMU's `-netdev stream` too.
@@ -11,6 +13,15 @@ export function encodeFrame(frame: Uint8Array): Buffer {
   bytes.writeUInt32BE(frame.length, 0);
   bytes.set(frame, 4);
   return bytes;
+}
+
+/** What is written in one turn goes to the kernel in one call. */
+export function writeTogether(socket: Socket, bytes: Buffer): void {
+  if (socket.writableCorked === 0) {
+    socket.cork();
+    process.nextTick(() => socket.uncork());
+  }
+  socket.write(bytes);
 }
 
 /** Cuts a stream of bytes into frames. */

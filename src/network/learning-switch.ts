@@ -1,3 +1,4 @@
+import type { Packet } from '../base/packet/offload.ts';
 import {
   destinationOf,
   ETHERNET_HEADER_LENGTH,
@@ -7,7 +8,7 @@ import {
 } from './ethernet.ts';
 
 export interface SwitchedPort {
-  deliver(frame: Uint8Array): void;
+  deliver(packet: Packet): void;
 }
 
 const ADDRESSES_MAX = 4096;
@@ -36,7 +37,8 @@ export class LearningSwitch {
     }
   }
 
-  forward(from: SwitchedPort, frame: Uint8Array): void {
+  forward(from: SwitchedPort, packet: Packet): void {
+    const { frame } = packet;
     if (frame.length < ETHERNET_HEADER_LENGTH) return;
     if (!isGroupAddress(frame, 6)) {
       const source = sourceOf(frame);
@@ -44,7 +46,7 @@ export class LearningSwitch {
     }
     const to = isGroupAddress(frame, 0) ? undefined : this.#addresses.get(destinationOf(frame));
     if (to === from) return;
-    if (to !== undefined) to.deliver(frame);
-    else for (const port of this.#ports) if (port !== from) port.deliver(frame);
+    if (to !== undefined) to.deliver(packet);
+    else for (const port of this.#ports) if (port !== from) port.deliver(packet);
   }
 }

@@ -39,7 +39,7 @@ describe.skipIf(!installed)('passt uplink (needs passt)', () => {
     const uplink = await PasstUplink.start({ ...DEFAULT_PASST_OPTIONS, forwards });
     if (!uplink.ok) throw new Error(uplink.error);
     closing.push(() => uplink.value.close());
-    server.value.attachStream(uplink.value.socket);
+    server.value.attachUplink(uplink.value.socket);
 
     const guest = new SwitchNetworkPort({
       vm: vmId('vm'),
@@ -55,15 +55,15 @@ describe.skipIf(!installed)('passt uplink (needs passt)', () => {
       new Promise<void>((resolve) => (synArrived = resolve)),
     ];
     guest.listen({
-      frame: (_, bytes) => {
-        const frame = Buffer.from(bytes);
+      frame: (_, packet) => {
+        const frame = Buffer.from(packet.frame);
         if (frame.readUInt16BE(12) === 0x0806 && frame.readUInt16BE(20) === 2) arpAnswered();
         const isTcp = frame.readUInt16BE(12) === 0x0800 && frame.readUInt8(23) === 6;
         if (isTcp && frame.readUInt16BE(36) === 80 && (frame.readUInt8(47) & 2) !== 0) synArrived();
       },
     });
     guest.open(epoch(1));
-    guest.send(0, arpRequest(), 1n);
+    guest.send(0, { frame: arpRequest() }, 1n);
     await arp;
     const client = connect(hostPort, '127.0.0.1');
     client.on('error', () => undefined);

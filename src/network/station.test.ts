@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { plainFrame, tcpFrame, textOf } from '../../tests/data/test-frames.ts';
+import type { Packet } from '../base/packet/offload.ts';
 import { epoch } from '../ft/identity.ts';
 import { tcpSegmentOf } from './ethernet.ts';
 import { Station, type StationLink } from './station.ts';
@@ -7,7 +8,7 @@ import { Station, type StationLink } from './station.ts';
 class Host implements StationLink {
   readonly frames: Uint8Array[] = [];
   gone = false;
-  deliver(frame: Uint8Array): boolean {
+  deliver({ frame }: Packet): boolean {
     this.frames.push(frame);
     return true;
   }
@@ -29,8 +30,8 @@ describe('a VM at the switch', () => {
     const [before, after] = [new Host(), new Host()];
     station.attach(epoch(1), before, 0);
     station.detach(before);
-    station.deliver(plainFrame(15, 2, 'held'), 1000);
-    station.deliver(plainFrame(15, 2, 'too'), 2000);
+    station.deliver({ frame: plainFrame(15, 2, 'held') }, 1000);
+    station.deliver({ frame: plainFrame(15, 2, 'too') }, 2000);
     station.attach(epoch(2), after, 3000);
     expect(after.frames.map(textOf)).toEqual(['held', 'too']);
     expect(before.frames).toEqual([]);
@@ -39,7 +40,8 @@ describe('a VM at the switch', () => {
   test('what is held too long is dropped, and what is held is bounded', () => {
     const station = new Station('vm/0');
     const host = new Host();
-    for (let i = 0; i < 1000; i++) station.deliver(plainFrame(15, 2, `${i}`), i < 900 ? 0 : 40_000);
+    for (let i = 0; i < 1000; i++)
+      station.deliver({ frame: plainFrame(15, 2, `${i}`) }, i < 900 ? 0 : 40_000);
     station.attach(epoch(1), host, 40_001);
     expect(host.frames).toHaveLength(100);
   });
@@ -48,11 +50,11 @@ describe('a VM at the switch', () => {
     const station = new Station('vm/0');
     const [before, after] = [new Host(), new Host()];
     station.attach(epoch(1), before, 0);
-    station.deliver(toGuest(100, 'aaaa'), 0);
-    station.deliver(toGuest(104, 'bbbb'), 0);
+    station.deliver({ frame: toGuest(100, 'aaaa') }, 0);
+    station.deliver({ frame: toGuest(104, 'bbbb') }, 0);
     expect(station.accepts(before, 1n, ackFromGuest(104))).toBe(true);
     station.detach(before);
-    station.deliver(toGuest(108, 'cccc'), 0);
+    station.deliver({ frame: toGuest(108, 'cccc') }, 0);
     station.attach(epoch(2), after, 0);
     expect(after.frames.map((frame) => tcpSegmentOf(frame)?.sequence)).toEqual([104, 108]);
     station.accepts(after, 2n, ackFromGuest(112));
@@ -66,8 +68,8 @@ describe('a VM at the switch', () => {
     const station = new Station('vm/0');
     const [before, after] = [new Host(), new Host()];
     station.attach(epoch(1), before, 0);
-    station.deliver(toGuest(0xfffffffe, 'abcd'), 0);
-    station.deliver(toGuest(2, 'efgh'), 0);
+    station.deliver({ frame: toGuest(0xfffffffe, 'abcd') }, 0);
+    station.deliver({ frame: toGuest(2, 'efgh') }, 0);
     station.accepts(before, 1n, ackFromGuest(2));
     station.attach(epoch(2), after, 0);
     expect(after.frames.map((frame) => tcpSegmentOf(frame)?.sequence)).toEqual([2]);
@@ -100,7 +102,7 @@ describe('a VM at the switch', () => {
     const station = new Station('vm/0');
     const host = new Host();
     station.attach(epoch(1), host, 0);
-    station.deliver(toGuest(100, 'aaaa'), 0);
+    station.deliver({ frame: toGuest(100, 'aaaa') }, 0);
     station.attach(epoch(2), host, 0);
     expect(host.frames).toHaveLength(1);
     expect(host.gone).toBe(false);

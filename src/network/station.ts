@@ -1,9 +1,10 @@
+import type { Packet } from '../base/packet/offload.ts';
 import type { Epoch } from '../ft/identity.ts';
 import { TcpRetention } from './tcp-retention.ts';
 
 /** Where a VM's frames go while it is there. False: its buffer is full and the frame is dropped. */
 export interface StationLink {
-  deliver(frame: Uint8Array): boolean;
+  deliver(packet: Packet): boolean;
   /** Ends the connection: a newer one has taken its place. */
   replaced(): void;
 }
@@ -11,6 +12,7 @@ export interface StationLink {
 const HELD_MS_MAX = 30_000;
 const HELD_FRAMES_MAX = 256;
 const REMEMBERED_OUTPUTS_MAX = 1024;
+const REMEMBERED_BYTES_MAX = 16 * 1024 * 1024;
 
 /**
  * One network interface of one VM as the switch sees it, over all hosts the VM runs on. It outlives their
@@ -22,9 +24,10 @@ export class Station {
   #epoch: Epoch | undefined;
   #link: StationLink | undefined;
   /** Frames that are not TCP and came while there was no link. */
-  #held: { readonly frame: Uint8Array; readonly at: number }[] = [];
+  #held: { readonly packet: Packet; readonly at: number }[] = [];
   #highestOutput = 0n;
   readonly #outputs = new Map<bigint, Uint8Array>();
+  #outputBytes = 0;
 
   constructor(name: string) {
     this.name = name;
@@ -43,10 +46,10 @@ export class Station {
     // The same process moving to a newer epoch has lost nothing.
     if (before === link) return true;
     before?.replaced();
-    for (const frame of this.#retention.unacknowledged()) link.deliver(frame);
+    for (const packet of this.#retention.unacknowledged()) link.deliver(packet);
     const held = this.#held.filter(({ at }) => now - at <= HELD_MS_MAX);
     this.#held = [];
-    for (const { frame } of held) link.deliver(frame);
+    for (const { packet } of held) link.deliver(packet);
     return true;
   }
 
@@ -59,11 +62,11 @@ export class Station {
   }
 
   /** A frame for this VM. */
-  deliver(frame: Uint8Array, now: number): void {
-    const kept = this.#retention.towardsGuest(frame);
-    if (this.#link !== undefined) this.#link.deliver(frame);
+  deliver(packet: Packet, now: number): void {
+    const kept = this.#retention.towardsGuest(packet);
+    if (this.#link !== undefined) this.#link.deliver(packet);
     else if (!kept) {
-      this.#held.push({ frame, at: now });
+      this.#held.push({ packet, at: now });
       if (this.#held.length > HELD_FRAMES_MAX) this.#held.shift();
     }
   }
@@ -78,13 +81,24 @@ export class Station {
     // Number and content: a VM that was started again counts its outputs from 1.
     if (before !== undefined && Buffer.compare(before, frame) === 0) return false;
     this.#highestOutput = output;
-    this.#outputs.delete(output);
-    this.#outputs.set(output, frame);
-    if (this.#outputs.size > REMEMBERED_OUTPUTS_MAX) {
-      const oldest = this.#outputs.keys().next().value;
-      if (oldest !== undefined) this.#outputs.delete(oldest);
-    }
+    this.#remember(output, frame);
     this.#retention.fromGuest(frame);
     return true;
+  }
+
+  #remember(output: bigint, frame: Uint8Array): void {
+    this.#forget(output);
+    this.#outputs.set(output, frame);
+    this.#outputBytes += frame.length;
+    while (this.#outputs.size > REMEMBERED_OUTPUTS_MAX || this.#outputBytes > REMEMBERED_BYTES_MAX) {
+      const oldest = this.#outputs.keys().next().value;
+      if (oldest === undefined) return;
+      this.#forget(oldest);
+    }
+  }
+
+  #forget(output: bigint): void {
+    this.#outputBytes -= this.#outputs.get(output)?.length ?? 0;
+    this.#outputs.delete(output);
   }
 }

@@ -1,7 +1,9 @@
 import { connect, type Socket } from 'node:net';
+import type { Packet } from '../base/packet/offload.ts';
+import { wireFrames } from '../base/packet/segmentation.ts';
 import type { Epoch, VmId } from '../ft/identity.ts';
 import type { NetworkEvents, NetworkPort } from '../hypervisor/ports.ts';
-import { encodeFrame, FrameDecoder } from './frame-stream.ts';
+import { encodeFrame, FrameDecoder, writeTogether } from './frame-stream.ts';
 import {
   decodeSwitchMessage,
   encodeSwitchMessage,
@@ -31,7 +33,7 @@ export class SwitchNetworkPort implements NetworkPort {
   constructor(options: SwitchPortOptions) {
     this.#cables = Array.from(
       { length: options.nics },
-      (_, nic) => new Cable(options, nic, (frame) => this.#events?.frame(nic, frame)),
+      (_, nic) => new Cable(options, nic, (packet) => this.#events?.frame(nic, packet)),
     );
   }
 
@@ -43,15 +45,15 @@ export class SwitchNetworkPort implements NetworkPort {
     for (const cable of this.#cables) cable.open(epoch);
   }
 
-  send(nic: number, frame: Uint8Array, output: bigint): void {
-    this.#cables[nic]?.send({ kind: 'frame', output, frame });
+  send(nic: number, packet: Packet, output: bigint): void {
+    this.#cables[nic]?.send(packet, output);
   }
 
   /** The switch asks for no addresses. */
   replayed(): void {}
 
   announce(nic: number, mac: Uint8Array): void {
-    this.#cables[nic]?.send({ kind: 'announce', mac });
+    this.#cables[nic]?.announce(mac);
   }
 
   close(): void {
@@ -64,12 +66,14 @@ export class SwitchNetworkPort implements NetworkPort {
 class Cable {
   readonly #options: SwitchPortOptions;
   readonly #nic: number;
-  readonly #received: (frame: Uint8Array) => void;
+  readonly #received: (packet: Packet) => void;
   #epoch: Epoch | undefined;
   #socket: Socket | undefined;
+  /** The switch takes packets that are not finished; an older one does not say so. */
+  #offloads = false;
   #closed = false;
 
-  constructor(options: SwitchPortOptions, nic: number, received: (frame: Uint8Array) => void) {
+  constructor(options: SwitchPortOptions, nic: number, received: (packet: Packet) => void) {
     this.#options = options;
     this.#nic = nic;
     this.#received = received;
@@ -83,7 +87,17 @@ class Cable {
   }
 
   /** Sent while the connection is being made too: the socket keeps it. Dropped when there is none. */
-  send(message: SwitchMessage): void {
+  send(packet: Packet, output: bigint): void {
+    const { frame, offload } = packet;
+    if (this.#offloads || offload === undefined) this.#say({ kind: 'frame', output, frame, offload });
+    else for (const each of wireFrames(packet)) this.#say({ kind: 'frame', output, frame: each });
+  }
+
+  announce(mac: Uint8Array): void {
+    this.#say({ kind: 'announce', mac });
+  }
+
+  #say(message: SwitchMessage): void {
     const socket = this.#socket;
     if (socket === undefined || socket.writableLength > QUEUED_BYTES_MAX) return;
     this.#write(socket, message);
@@ -101,6 +115,7 @@ class Cable {
     const socket = connect({ host, port, noDelay: true });
     const decoder = new FrameDecoder(SWITCH_MESSAGE_LENGTH_MAX);
     this.#socket = socket;
+    this.#offloads = false;
     // What is written before the connection stands goes out in order once it does.
     socket.write(SWITCH_MAGIC);
     this.#open(socket, this.#epoch);
@@ -113,7 +128,9 @@ class Cable {
         }
         if (this.#closed) return;
         // A copy: the frame outlives the chunk that it was cut from.
-        if (message.kind === 'delivered') this.#received(new Uint8Array(message.frame));
+        if (message.kind === 'delivered')
+          this.#received({ frame: new Uint8Array(message.frame), offload: message.offload });
+        else if (message.kind === 'opened') this.#opened(socket, message.offloads);
         else if (message.kind === 'refused') this.#refused(message.epoch);
       }
     });
@@ -136,11 +153,16 @@ class Cable {
     );
   }
 
+  #opened(socket: Socket, offloads: boolean): void {
+    if (offloads && !this.#offloads) this.#write(socket, { kind: 'takes-offloads' });
+    this.#offloads = offloads;
+  }
+
   #open(socket: Socket, epoch: Epoch): void {
     this.#write(socket, { kind: 'open', vm: this.#options.vm, nic: this.#nic, epoch });
   }
 
   #write(socket: Socket, message: SwitchMessage): void {
-    socket.write(encodeFrame(encodeSwitchMessage(message)));
+    writeTogether(socket, encodeFrame(encodeSwitchMessage(message)));
   }
 }

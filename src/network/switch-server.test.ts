@@ -46,7 +46,7 @@ class Inbox {
 function host(server: SwitchServer): { port: SwitchNetworkPort; inbox: Inbox } {
   const port = new SwitchNetworkPort({ vm: vmId('vm'), nics: 1, host: '127.0.0.1', port: server.port });
   const inbox = new Inbox();
-  port.listen({ frame: (_, frame) => inbox.push(frame) });
+  port.listen({ frame: (_, { frame }) => inbox.push(frame) });
   closing.push(() => port.close());
   return { port, inbox };
 }
@@ -83,7 +83,7 @@ describe('user switch', () => {
     a.send(plainFrame('everyone', 2, 'who is 15?'));
     expect(textOf(await vm.inbox.next())).toBe('who is 15?');
     expect(textOf(await b.inbox.next())).toBe('who is 15?');
-    vm.port.send(0, plainFrame(2, 15, 'me'), 1n);
+    vm.port.send(0, { frame: plainFrame(2, 15, 'me') }, 1n);
     expect(textOf(await a.inbox.next())).toBe('me');
     a.send(plainFrame(15, 2, 'secret'));
     expect(textOf(await vm.inbox.next())).toBe('secret');
@@ -101,12 +101,12 @@ describe('user switch', () => {
     const reply = (sequence: number, acknowledges: number, payload: string) =>
       tcpFrame({ from: [15, 80], to: [2, 40000], sequence, acknowledges, payload });
     await greet(client, 2, primary.inbox);
-    primary.port.send(0, plainFrame('everyone', 15, 'here'), 1n);
+    primary.port.send(0, { frame: plainFrame('everyone', 15, 'here') }, 1n);
     expect(textOf(await client.inbox.next())).toBe('here');
 
     client.send(segment(1, 'one'));
     await primary.inbox.next();
-    primary.port.send(0, reply(1, 4, 'ONE'), 2n);
+    primary.port.send(0, { frame: reply(1, 4, 'ONE') }, 2n);
     await client.inbox.next();
     client.send(segment(4, 'two'));
     await primary.inbox.next();
@@ -115,10 +115,10 @@ describe('user switch', () => {
 
     backup.port.open(epoch(2));
     // The survivor does not know that output 2 has left, and sends it again.
-    backup.port.send(0, reply(1, 4, 'ONE'), 2n);
+    backup.port.send(0, { frame: reply(1, 4, 'ONE') }, 2n);
     expect((await backup.inbox.next()).subarray(54)).toEqual(new Uint8Array(Buffer.from('two')));
     expect((await backup.inbox.next()).subarray(54)).toEqual(new Uint8Array(Buffer.from('six')));
-    backup.port.send(0, reply(4, 10, 'TWOSIX'), 3n);
+    backup.port.send(0, { frame: reply(4, 10, 'TWOSIX') }, 3n);
     expect(Buffer.from((await client.inbox.next()).subarray(54)).toString()).toBe('TWOSIX');
   });
 
@@ -128,12 +128,12 @@ describe('user switch', () => {
     const [old, fresh] = [host(server), host(server)];
     fresh.port.open(epoch(2));
     await greet(client, 2, fresh.inbox);
-    fresh.port.send(0, plainFrame(2, 15, 'fresh 1'), 1n);
+    fresh.port.send(0, { frame: plainFrame(2, 15, 'fresh 1') }, 1n);
     expect(textOf(await client.inbox.next())).toBe('fresh 1');
     old.port.open(epoch(1));
-    old.port.send(0, plainFrame(2, 15, 'old'), 2n);
+    old.port.send(0, { frame: plainFrame(2, 15, 'old') }, 2n);
     await new Promise((resolve) => setTimeout(resolve, 50));
-    fresh.port.send(0, plainFrame(2, 15, 'fresh 2'), 2n);
+    fresh.port.send(0, { frame: plainFrame(2, 15, 'fresh 2') }, 2n);
     expect(textOf(await client.inbox.next())).toBe('fresh 2');
   });
 

@@ -1,8 +1,11 @@
 import { createServer, type Server, type Socket } from 'node:net';
+import { coalesced } from '../base/packet/coalescing.ts';
+import type { Packet } from '../base/packet/offload.ts';
+import { wholeFrame, wireFrames } from '../base/packet/segmentation.ts';
 import { failed, ok, type Result } from '../base/result.ts';
 import { announcement } from './announcement.ts';
 import { macNumber } from './ethernet.ts';
-import { encodeFrame, FRAME_LENGTH_MAX, FrameDecoder } from './frame-stream.ts';
+import { encodeFrame, FRAME_LENGTH_MAX, FrameDecoder, writeTogether } from './frame-stream.ts';
 import { LearningSwitch, type SwitchedPort } from './learning-switch.ts';
 import { Station, type StationLink } from './station.ts';
 import {
@@ -64,10 +67,10 @@ export class SwitchServer {
     });
   }
 
-  /** A peer in plain stream framing: passt, or a QEMU. */
-  attachStream(socket: Socket): void {
+  /** passt, in plain stream framing. It ends the guest's TCP connections, so it takes frames of any length. */
+  attachUplink(socket: Socket): void {
     this.#track(socket);
-    this.#serveStream(socket, Buffer.alloc(0));
+    this.#serveStream(socket, Buffer.alloc(0), (packet) => [wholeFrame(packet)]);
   }
 
   async close(): Promise<void> {
@@ -97,23 +100,31 @@ export class SwitchServer {
       clearTimeout(silent);
       socket.off('data', decide);
       if (lockstep) this.#serveVm(socket, first.subarray(length));
-      else this.#serveStream(socket, first);
+      else this.#serveStream(socket, first, wireFrames);
     };
     socket.on('data', decide);
   }
 
-  #serveStream(socket: Socket, first: Buffer): void {
+  /** A peer that knows no offloads, as a QEMU is; `finished`: what it is given in place of a packet. */
+  #serveStream(socket: Socket, first: Buffer, finished: (packet: Packet) => readonly Uint8Array[]): void {
     const decoder = new FrameDecoder();
     const port: SwitchedPort = {
-      deliver: (frame) => {
-        if (socket.writableLength < QUEUED_BYTES_MAX) socket.write(encodeFrame(frame));
+      deliver: (packet) => {
+        if (socket.writableLength >= QUEUED_BYTES_MAX) return;
+        for (const frame of finished(packet)) writeTogether(socket, encodeFrame(frame));
       },
     };
     const receive = (bytes: Buffer): void => {
       const frames = decoder.push(bytes);
-      if (frames === undefined) socket.destroy();
-      // The frame outlives the chunk it was cut from: a copy keeps 64 KiB chunks from piling up.
-      else for (const frame of frames) this.#switch.forward(port, Buffer.from(frame));
+      if (frames === undefined) {
+        socket.destroy();
+        return;
+      }
+      // What arrived together goes on together, as far as a guest may take it so.
+      for (const { frame, offload } of coalesced(frames)) {
+        // The frame outlives the chunk it was cut from: a copy keeps 64 KiB chunks from piling up.
+        this.#switch.forward(port, { frame: offload ? frame : Buffer.from(frame), offload });
+      }
     };
     this.#switch.add(port);
     socket.on('close', () => this.#switch.remove(port));
@@ -123,11 +134,13 @@ export class SwitchServer {
 
   #serveVm(socket: Socket, first: Buffer): void {
     const decoder = new FrameDecoder(SWITCH_MESSAGE_LENGTH_MAX);
-    const send = (message: SwitchMessage) => socket.write(encodeFrame(encodeSwitchMessage(message)));
+    const send = (message: SwitchMessage) => writeTogether(socket, encodeFrame(encodeSwitchMessage(message)));
+    let offloads = false;
     const link: StationLink = {
-      deliver: (frame) => {
+      deliver: (packet) => {
         if (socket.writableLength >= QUEUED_BYTES_MAX) return false;
-        send({ kind: 'delivered', frame });
+        if (offloads) send({ kind: 'delivered', ...packet });
+        else for (const frame of wireFrames(packet)) send({ kind: 'delivered', frame });
         return true;
       },
       replaced: () => socket.end(),
@@ -146,21 +159,26 @@ export class SwitchServer {
             send({ kind: 'refused', epoch: newest });
             return true;
           }
-          send({ kind: 'opened', epoch: message.epoch });
+          send({ kind: 'opened', epoch: message.epoch, offloads: true });
           port.station.attach(message.epoch, link, performance.now());
           return true;
         }
         case 'frame': {
           if (port === undefined || message.frame.length > FRAME_LENGTH_MAX) return false;
           const frame = Buffer.from(message.frame);
-          if (port.station.accepts(link, message.output, frame)) this.#switch.forward(port, frame);
+          const { offload } = message;
+          if (port.station.accepts(link, message.output, frame))
+            this.#switch.forward(port, { frame, offload });
           return true;
         }
+        case 'takes-offloads':
+          offloads = true;
+          return port !== undefined;
         case 'announce':
           if (port === undefined) return false;
           if (port.station.carries(link)) {
             this.#switch.learn(macNumber(message.mac), port);
-            this.#switch.forward(port, announcement(message.mac));
+            this.#switch.forward(port, { frame: announcement(message.mac) });
           }
           return true;
         default:
@@ -183,7 +201,7 @@ export class SwitchServer {
     if (known !== undefined) return known;
     if (this.#stations.size >= STATIONS_MAX) return undefined;
     const station = new Station(name);
-    const port: StationPort = { station, deliver: (frame) => station.deliver(frame, performance.now()) };
+    const port: StationPort = { station, deliver: (packet) => station.deliver(packet, performance.now()) };
     this.#stations.set(name, port);
     this.#switch.add(port);
     return port;

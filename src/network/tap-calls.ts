@@ -7,6 +7,7 @@ import koffi from 'koffi';
 
 const libc = koffi.load(null);
 const ioctl = libc.func('int ioctl(int fd, unsigned long request, void *argument)');
+const ioctlNumber = libc.func('int ioctl(int fd, unsigned long request, unsigned long argument)');
 const socket = libc.func('int socket(int domain, int type, int protocol)');
 const eventfd = libc.func('int eventfd(unsigned int initial, int flags)');
 const poll = libc.func('int poll(void *fds, unsigned long count, int timeout)');
@@ -18,6 +19,7 @@ export const ERRNO = { EPERM: 1, EINTR: 4, EIO: 5, EAGAIN: 11, EBUSY: 16, EINVAL
 /** The calls' own numbers, as on x86-64 and arm64. */
 const REQUEST = {
   TUNSETIFF: 0x400454ca,
+  TUNSETOFFLOAD: 0x400454d0,
   TUNSETCARRIER: 0x400454e2,
   SIOCGIFFLAGS: 0x8913,
   SIOCSIFFLAGS: 0x8914,
@@ -26,12 +28,17 @@ const REQUEST = {
 
 const IFF_TAP = 0x0002;
 const IFF_NO_PI = 0x1000;
+/** Ten bytes in front of every frame, both ways, say what is left to do to it [linux/virtio_net.h]. */
+const IFF_VNET_HDR = 0x4000;
 /** From Linux 6.3 on; older kernels take no notice. */
 const IFF_NO_CARRIER = 0x0040;
 
 export const INTERFACE_UP = 0x1;
 /** Up, with a carrier, and the kernel has told everybody so. */
 export const INTERFACE_RUNNING = 0x40;
+
+/** What may come unfinished: checksums, and TCP not cut into segments. */
+const OFFLOADS = { checksum: 1, tso4: 2, tso6: 4, ecn: 8 } as const;
 
 const IFREQ_BYTES = 40;
 const IFREQ_VALUE = 16;
@@ -50,9 +57,13 @@ export type Errno = number;
 /** Makes an opened /dev/net/tun the other end of the TAP of this name, which is made when there is none; no carrier yet. */
 export function attachTap(fd: number, name: string): Errno {
   const request = interfaceRequest(name);
-  request.writeUInt16LE(IFF_TAP | IFF_NO_PI | IFF_NO_CARRIER, IFREQ_VALUE);
+  request.writeUInt16LE(IFF_TAP | IFF_NO_PI | IFF_NO_CARRIER | IFF_VNET_HDR, IFREQ_VALUE);
   const errno = control(fd, REQUEST.TUNSETIFF, request);
-  return errno === 0 ? setCarrier(fd, false) : errno;
+  if (errno !== 0) return errno;
+  const { checksum, tso4, tso6, ecn } = OFFLOADS;
+  // A kernel that refuses gives finished frames alone, and takes the others all the same.
+  ioctlNumber(fd, REQUEST.TUNSETOFFLOAD, checksum | tso4 | tso6 | ecn);
+  return setCarrier(fd, false);
 }
 
 /** Plugs the cable in or out, as a bridge sees it [Linux 4.20]. */

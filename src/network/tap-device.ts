@@ -1,5 +1,6 @@
 import { closeSync, constants, openSync } from 'node:fs';
 import { userInfo } from 'node:os';
+import { OFFLOAD_BYTES, type Packet, writeOffload } from '../base/packet/offload.ts';
 import { failed, ok, type Result } from '../base/result.ts';
 import { ETHERNET_HEADER_LENGTH } from './ethernet.ts';
 import {
@@ -83,9 +84,12 @@ export class TapDevice {
     this.#reader = new TapReader(this.#fd, events);
   }
 
-  /** One whole frame; never blocks. `full`: the kernel does not take it now. */
-  write(frame: Uint8Array): 'sent' | 'full' | 'down' | 'gone' {
-    switch (writeFrom(this.#fd, frame)) {
+  /** One whole packet; never blocks. The kernel does what is left to do. `full`: it does not take it now. */
+  write(packet: Packet): 'sent' | 'full' | 'down' | 'gone' {
+    const bytes = Buffer.allocUnsafe(OFFLOAD_BYTES + packet.frame.length);
+    writeOffload(bytes, 0, packet);
+    bytes.set(packet.frame, OFFLOAD_BYTES);
+    switch (writeFrom(this.#fd, bytes)) {
       case 0:
         return 'sent';
       case ERRNO.EIO:

@@ -1,8 +1,10 @@
+import type { Packet } from '../base/packet/offload.ts';
 import { failed, ok, type Result } from '../base/result.ts';
 import type { Epoch } from '../ft/identity.ts';
 import type { NetworkEvents, NetworkPort } from '../hypervisor/ports.ts';
 import { announcement, gratuitousArp } from './announcement.ts';
 import { ETHERNET_HEADER_LENGTH } from './ethernet.ts';
+import { FRAME_LENGTH_MAX } from './frame-stream.ts';
 import { GuestAddresses } from './guest-addresses.ts';
 import { TapDevice } from './tap-device.ts';
 
@@ -38,7 +40,7 @@ export class TapNetworkPort implements NetworkPort {
 
   private constructor(devices: readonly TapDevice[], { nics, say }: TapPortOptions) {
     this.#cables = devices.map(
-      (device, nic) => new Cable(device, nics[nic]!.mac, (frame) => this.#events?.frame(nic, frame), say),
+      (device, nic) => new Cable(device, nics[nic]!.mac, (packet) => this.#events?.frame(nic, packet), say),
     );
   }
 
@@ -65,11 +67,11 @@ export class TapNetworkPort implements NetworkPort {
     for (const cable of this.#cables) cable.open();
   }
 
-  send(nic: number, frame: Uint8Array, _output: bigint): void {
-    this.#cables[nic]?.send(frame);
+  send(nic: number, packet: Packet, _output: bigint): void {
+    this.#cables[nic]?.send(packet);
   }
 
-  replayed(nic: number, frame: Uint8Array): void {
+  replayed(nic: number, { frame }: Packet): void {
     this.#cables[nic]?.replayed(frame);
   }
 
@@ -87,13 +89,13 @@ export class TapNetworkPort implements NetworkPort {
 /** One interface's TAP: closed, then plugged in with frames held until the bridge knows, then open, then closed for good. */
 class Cable {
   readonly #device: TapDevice;
-  readonly #received: (frame: Uint8Array) => void;
+  readonly #received: (packet: Packet) => void;
   readonly #say: (line: string) => void;
   readonly #addresses: GuestAddresses;
   readonly #said = new Set<string>();
   #state: 'unplugged' | 'plugged-in' | 'open' | 'closed' = 'unplugged';
   #frameLengthMax = 0;
-  #held: Uint8Array[] = [];
+  #held: Packet[] = [];
   #opening: NodeJS.Timeout | undefined;
   #announcing: NodeJS.Timeout[] = [];
   #closed: Promise<void> | undefined;
@@ -101,7 +103,7 @@ class Cable {
   constructor(
     device: TapDevice,
     mac: Uint8Array,
-    received: (frame: Uint8Array) => void,
+    received: (packet: Packet) => void,
     say: (line: string) => void,
   ) {
     this.#device = device;
@@ -115,18 +117,22 @@ class Cable {
     this.#state = 'plugged-in';
     this.#frameLengthMax = this.#device.frameLengthMax;
     this.#device.plugIn({
-      frame: (frame) => {
-        this.#addresses.received(frame);
-        this.#received(frame);
+      packet: (packet) => {
+        this.#addresses.received(packet.frame);
+        this.#received(packet);
       },
       ended: (reason) => this.#cutOff(reason),
     });
     this.#openWhenRunning(performance.now());
   }
 
-  send(frame: Uint8Array): void {
+  send(packet: Packet): void {
+    const { frame, offload } = packet;
     this.#addresses.sent(frame, performance.now());
-    if (frame.length >= ETHERNET_HEADER_LENGTH && frame.length <= this.#frameLengthMax) this.#out(frame);
+    // A long one is cut by the kernel, or by whoever has it then.
+    const long = offload !== undefined && offload.segments !== 'none';
+    const lengthMax = long ? FRAME_LENGTH_MAX : this.#frameLengthMax;
+    if (frame.length >= ETHERNET_HEADER_LENGTH && frame.length <= lengthMax) this.#out(packet);
   }
 
   replayed(frame: Uint8Array): void {
@@ -153,7 +159,7 @@ class Cable {
   #openWhenRunning(since: number): void {
     if (this.#device.running) {
       this.#state = 'open';
-      for (const frame of this.#held.splice(0)) this.#out(frame);
+      for (const packet of this.#held.splice(0)) this.#out(packet);
       return;
     }
     const waited = performance.now() - since;
@@ -164,14 +170,15 @@ class Cable {
   }
 
   #announceOnce(mac: Uint8Array): void {
-    this.#out(announcement(mac));
-    for (const address of this.#addresses.inUse(performance.now())) this.#out(gratuitousArp(mac, address));
+    this.#out({ frame: announcement(mac) });
+    for (const address of this.#addresses.inUse(performance.now()))
+      this.#out({ frame: gratuitousArp(mac, address) });
   }
 
-  #out(frame: Uint8Array): void {
-    if (this.#state === 'plugged-in' && this.#held.length < HELD_FRAMES_MAX) this.#held.push(frame);
+  #out(packet: Packet): void {
+    if (this.#state === 'plugged-in' && this.#held.length < HELD_FRAMES_MAX) this.#held.push(packet);
     if (this.#state !== 'open') return;
-    switch (this.#device.write(frame)) {
+    switch (this.#device.write(packet)) {
       case 'down':
         this.#down();
         break;

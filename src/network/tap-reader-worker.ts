@@ -1,4 +1,5 @@
 import { parentPort, workerData } from 'node:worker_threads';
+import { OFFLOAD_BYTES } from '../base/packet/offload.ts';
 import { FRAME_LENGTH_MAX } from './frame-stream.ts';
 import { ERRNO, readInto, waitFor } from './tap-calls.ts';
 import type { TapReaderData, TapReaderNews } from './tap-reader.ts';
@@ -12,7 +13,7 @@ const AGAIN_MS = 1;
 const DOWN_MS = 100;
 
 const { fd, bell, underWay } = workerData as TapReaderData;
-const buffer = new Uint8Array(FRAME_LENGTH_MAX);
+const buffer = new Uint8Array(OFFLOAD_BYTES + FRAME_LENGTH_MAX);
 
 function tell(news: TapReaderNews, transfer: readonly ArrayBuffer[] = []): void {
   parentPort?.postMessage(news, transfer);

@@ -1,5 +1,6 @@
 import { closeSync, writeSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
+import { OFFLOAD_BYTES, type Packet, readOffload } from '../base/packet/offload.ts';
 import { bell } from './tap-calls.ts';
 
 /** What crosses to the thread that reads. */
@@ -12,12 +13,13 @@ export interface TapReaderData {
 }
 
 export type TapReaderNews =
+  /** Each behind the bytes of its offload. */
   | { readonly kind: 'frames'; readonly frames: readonly Uint8Array[] }
   /** The interface has been removed. */
   | { readonly kind: 'gone' };
 
 export interface TapReaderEvents {
-  readonly frame: (frame: Uint8Array) => void;
+  readonly packet: (packet: Packet) => void;
   /** Nothing is read any more. */
   readonly ended: (reason: string) => void;
 }
@@ -50,12 +52,19 @@ export class TapReader {
       if (news.kind === 'gone') this.#events?.ended('it was removed');
       else {
         Atomics.sub(underWay, 0, news.frames.length);
-        for (const frame of news.frames) this.#events?.frame(frame);
+        for (const bytes of news.frames) this.#received(bytes);
       }
     });
     this.#worker.on('error', (error) => this.#events?.ended(`its thread died: ${error.message}`));
     this.#ended = new Promise((resolve) => this.#worker.once('exit', () => resolve()));
     this.#worker.unref();
+  }
+
+  #received(bytes: Uint8Array): void {
+    const frame = bytes.subarray(OFFLOAD_BYTES);
+    // What is no offload of ours was not asked for.
+    const reading = readOffload(bytes, frame);
+    if (reading.fits) this.#events?.packet({ frame, offload: reading.offload });
   }
 
   /** No event follows. Resolves when the thread has let the file go. */

@@ -1,3 +1,4 @@
+import type { Packet } from '../base/packet/offload.ts';
 import { isAtOrBefore, tcpSegmentOf } from './ethernet.ts';
 
 /**
@@ -9,10 +10,10 @@ import { isAtOrBefore, tcpSegmentOf } from './ethernet.ts';
 
 interface Flow {
   /** In order of arrival. */
-  segments: { readonly frame: Uint8Array; readonly end: number }[];
+  segments: { readonly packet: Packet; readonly end: number }[];
   bytes: number;
   /** The newest segment without data: the guest may be waiting for what it acknowledges. */
-  bare: Uint8Array | undefined;
+  bare: Packet | undefined;
 }
 
 const FLOWS_MAX = 4096;
@@ -30,7 +31,8 @@ export class TcpRetention {
   }
 
   /** A frame towards the guest; true when it is kept here. */
-  towardsGuest(frame: Uint8Array): boolean {
+  towardsGuest(packet: Packet): boolean {
+    const { frame } = packet;
     const segment = tcpSegmentOf(frame);
     if (segment === undefined) return false;
     const flow = this.#flows.get(segment.flow) ?? { segments: [], bytes: 0, bare: undefined };
@@ -41,13 +43,13 @@ export class TcpRetention {
       flow.bytes = 0;
     }
     this.#flows.set(segment.flow, flow);
-    if (segment.end === segment.sequence) flow.bare = frame;
+    if (segment.end === segment.sequence) flow.bare = packet;
     else {
-      flow.segments.push({ frame, end: segment.end });
+      flow.segments.push({ packet, end: segment.end });
       flow.bytes += frame.length;
       this.#bytes += frame.length;
       while (flow.bytes > BYTES_PER_FLOW_MAX) {
-        const gone = flow.segments.shift()?.frame.length ?? flow.bytes;
+        const gone = flow.segments.shift()?.packet.frame.length ?? flow.bytes;
         flow.bytes -= gone;
         this.#bytes -= gone;
       }
@@ -78,18 +80,18 @@ export class TcpRetention {
     }
     const acknowledged = segment.acknowledges;
     if (acknowledged === undefined) return;
-    flow.segments = flow.segments.filter(({ frame, end }) => {
+    flow.segments = flow.segments.filter(({ packet, end }) => {
       if (!isAtOrBefore(end, acknowledged)) return true;
-      flow.bytes -= frame.length;
-      this.#bytes -= frame.length;
+      flow.bytes -= packet.frame.length;
+      this.#bytes -= packet.frame.length;
       return false;
     });
   }
 
   /** What a survivor must be given again, in order within each flow. */
-  unacknowledged(): Uint8Array[] {
+  unacknowledged(): Packet[] {
     return [...this.#flows.values()].flatMap(({ segments, bare }) => [
-      ...segments.map(({ frame }) => frame),
+      ...segments.map(({ packet }) => packet),
       ...(bare === undefined ? [] : [bare]),
     ]);
   }

@@ -157,7 +157,7 @@ test('rubbish is refused at its first twelve bytes', () => {
 test('another format version is named', () => {
   const frame = encodeEntry(sample[0]!);
   frame[4] = 9;
-  expect(decode([frame]).error).toBe('frame 1 has log format 9, this program reads 2');
+  expect(decode([frame]).error).toBe('frame 1 has log format 9, this program reads 3');
 });
 
 test('a gap, a repeat, a count that goes back and an entry after the end are refused by name', () => {

@@ -1,5 +1,6 @@
 import { assert, unreachable } from '../base/assert.ts';
 import { ByteReader, ByteWriter, TruncatedError } from '../base/bytes.ts';
+import { OFFLOAD_BYTES, offloadHeader, type Packet, readOffload } from '../base/packet/offload.ts';
 import { failed, ok, type Result } from '../base/result.ts';
 import { guestNanoseconds, instructionCount } from '../base/units.ts';
 import type { ControlInput, DiskCompletedInput, DiskOperationKind, Input, Output } from '../machine/door.ts';
@@ -87,7 +88,7 @@ function writeInput(body: ByteWriter, input: Input): number {
       writeMultiple(body, BigInt.asUintN(64, input.cap - input.guestTime), CAP_UNIT);
       return FRAME_TAG.clock;
     case 'frame':
-      body.u8(input.nic).bytes(input.frame);
+      writePacket(body.u8(input.nic), input);
       return FRAME_TAG.frame;
     case 'disk-completed':
       body.u8(input.disk).uint(input.request).u8(DISK_STATUS.indexOf(input.status)).bytes(input.data);
@@ -106,6 +107,29 @@ function writeInput(body: ByteWriter, input: Input): number {
     default:
       return unreachable(input);
   }
+}
+
+/** Whether there is an offload, its ten bytes if there is, the frame. */
+function writePacket(body: ByteWriter, packet: Packet): ByteWriter {
+  body.bool(packet.offload !== undefined);
+  if (packet.offload !== undefined) body.raw(offloadHeader(packet));
+  return body.bytes(packet.frame);
+}
+
+function readPacket(body: ByteReader): Packet {
+  const flag = body.u8();
+  if (flag > 1) throw new TruncatedError('a frame has an offload or has none');
+  if (flag === 0) return { frame: body.bytes() };
+  const header = body.raw(OFFLOAD_BYTES);
+  const frame = body.bytes();
+  const reading = readOffload(header, frame);
+  if (!reading.fits || reading.offload === undefined)
+    throw new TruncatedError('an offload does not fit its frame');
+  const packet = { frame, offload: reading.offload };
+  // One spelling for each offload.
+  if (offloadHeader(packet).some((byte, index) => byte !== header[index]))
+    throw new TruncatedError('an offload has bits that mean nothing');
+  return packet;
 }
 
 /** Numbers that are usually multiples: how many units, plus one; or a zero and the number itself. */
@@ -193,7 +217,7 @@ function readInput(tag: number, body: ByteReader): Input | undefined {
       return { kind: 'clock', guestTime, rate, cap };
     }
     case FRAME_TAG.frame:
-      return { kind: 'frame', nic: body.u8(), frame: body.bytes() };
+      return { kind: 'frame', nic: body.u8(), ...readPacket(body) };
     case FRAME_TAG['disk-completed']:
       return {
         kind: 'disk-completed',
@@ -227,7 +251,7 @@ export function encodeOutput(output: Output): Uint8Array {
   const body = new ByteWriter(64).u8(OUTPUT_KIND.indexOf(output.kind));
   switch (output.kind) {
     case 'frame':
-      return body.u8(output.nic).bytes(output.frame).finish();
+      return writePacket(body.u8(output.nic), output).finish();
     case 'disk-request':
       body.u8(output.disk).uint(output.request).u8(DISK_OPERATION.indexOf(output.operation));
       return body.uint(output.offset).uint(output.length).bytes(output.data).finish();
@@ -251,7 +275,7 @@ export function decodeOutput(bytes: Uint8Array): Output {
 function readOutput(kind: Output['kind'], body: ByteReader): Output {
   switch (kind) {
     case 'frame':
-      return { kind, nic: body.u8(), frame: body.bytes() };
+      return { kind, nic: body.u8(), ...readPacket(body) };
     case 'disk-request':
       return {
         kind,

@@ -9,7 +9,7 @@ import { failed, ok, type Result } from '../base/result.ts';
  * The version is that of log entries, or, in a message of the channel, that of the frames themselves: sides with
  * different log formats can tell each other so, and a guest can move between them. Little-endian. There is no resynchronising: the first bad frame ends the stream, and nothing of it is used.
  */
-export const LOG_FORMAT_VERSION = 2;
+export const LOG_FORMAT_VERSION = 3;
 
 /** Of frames that carry messages. Raised only with these twelve bytes themselves. */
 export const MESSAGE_FRAME_VERSION = 2;

@@ -87,7 +87,7 @@ export class VirtioBoard {
       { name: 'block', capacity: 1 << 20, readOnly: false, serial: 's', onRequest: output },
       ram,
     );
-    this.net = new NetDevice({ name: 'net', mac, onFrame: output }, ram);
+    this.net = new NetDevice({ name: 'net', mac, onPacket: output }, ram);
     this.console = new ConsoleDevice({ name: 'console', onBytes: output }, ram);
     const rng = new RngDevice(
       { name: 'rng', entropy: { next: (length) => this.#random.bytes(length) } },

@@ -83,7 +83,7 @@ class Attack {
       const data = new Uint8Array(operation === 'read' ? length : 0);
       board.block.complete(request, random.pick(['ok', 'error']), data);
     }
-    board.net.receive(random.bytes(14 + random.below(1500)));
+    board.net.receive({ frame: random.bytes(14 + random.below(1500)) });
     board.console.receive(random.bytes(random.below(100)));
     if (random.chance(20)) board.net.setLink(random.chance(50));
   }
@@ -389,7 +389,7 @@ describe.each(KINDS)('%s: DEVICE_NEEDS_RESET and a configuration interrupt [virt
     const before = { ram: board.guest.bytes.slice(), outputs: board.outputs };
     for (let queue = 0; queue < driver.queues.length; queue++) driver.ring(queue);
     driver.write(REGISTER.status, 1, 15);
-    board.net.receive(new Uint8Array(60));
+    board.net.receive({ frame: new Uint8Array(60) });
     board.console.receive(new Uint8Array(6));
     expect(Buffer.compare(before.ram, board.guest.bytes)).toBe(0);
     expect(board.outputs).toBe(before.outputs);

@@ -54,8 +54,12 @@ function make(kind: Kind, ram: GuestRam, output: () => void): Subject {
       };
     }
     case 'net': {
-      const device = new NetDevice({ name: kind, mac: new Uint8Array(6), onFrame: output }, ram);
-      return { device, outputs: 0, poke: (random) => device.receive(random.bytes(random.below(2000))) };
+      const device = new NetDevice({ name: kind, mac: new Uint8Array(6), onPacket: output }, ram);
+      return {
+        device,
+        outputs: 0,
+        poke: (random) => device.receive({ frame: random.bytes(random.below(2000)) }),
+      };
     }
     case 'console': {
       const device = new ConsoleDevice({ name: kind, onBytes: output }, ram);

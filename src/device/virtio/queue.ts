@@ -98,9 +98,9 @@ export class Virtqueue {
     return chain;
   }
 
-  /** Puts the chain taken last back, as if it had not been taken. */
-  untake(): void {
-    this.#nextAvailable = (this.#nextAvailable - 1) & 0xffff;
+  /** Puts the chains taken last back, as if they had not been taken. */
+  untake(count = 1): void {
+    this.#nextAvailable = (this.#nextAvailable - count) & 0xffff;
   }
 
   /** Returns a chain to the driver with the number of bytes written into it [virtio 2.7.8]. */

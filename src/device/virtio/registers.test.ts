@@ -24,7 +24,7 @@ beforeEach(() => {
   frames = [];
   log = [];
   messages = false;
-  net = new NetDevice({ name: 'net', mac: MAC, onFrame: (frame) => frames.push(frame) }, ram);
+  net = new NetDevice({ name: 'net', mac: MAC, onPacket: ({ frame }) => frames.push(frame) }, ram);
   registers = new VirtioRegisters(net, {
     get messagesEnabled() {
       return messages;
@@ -51,7 +51,7 @@ function start(): DriverQueue[] {
   let base = 0x1000;
   const queues = [0, 1].map((index) => {
     write(22, 2, index);
-    expect(read(24, 2)).toBe(256n);
+    expect(read(24, 2)).toBe(index === 0 ? 1024n : 256n);
     write(24, 2, 16);
     const queue = new DriverQueue(ram, base, 16);
     base = (queue.end + 15) & ~15;
@@ -113,7 +113,7 @@ describe('common configuration [virtio 4.1.4.3]', () => {
 describe('bells and interrupts', () => {
   it('carry a frame from the guest, by line', () => {
     const queues = start();
-    ram.bytes.fill(5, 0x8000, 0x8000 + 72);
+    ram.bytes.fill(5, 0x8000 + 12, 0x8000 + 72);
     queues[1]!.add([{ address: 0x8000, length: 72, write: false }]);
     write(NOTIFY_OFFSET + 4, 2, 1);
     expect(frames).toEqual([new Uint8Array(60).fill(5)]);
@@ -127,7 +127,7 @@ describe('bells and interrupts', () => {
     messages = true;
     const queues = start();
     queues[0]!.add([{ address: 0x8000, length: 1526, write: true }]);
-    net.receive(new Uint8Array(60));
+    net.receive({ frame: new Uint8Array(60) });
     expect(log).toEqual(['message 1']);
     write(16, 2, 0);
     net.setLink(false);

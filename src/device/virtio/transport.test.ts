@@ -114,7 +114,7 @@ function sendRead(queue: DriverQueue): void {
 
 describe('identity [virtio 4.1.2]', () => {
   it.each([
-    ['net', () => new NetDevice({ name: 'n', mac: new Uint8Array(6), onFrame: () => {} }, ram), 0x1041],
+    ['net', () => new NetDevice({ name: 'n', mac: new Uint8Array(6), onPacket: () => {} }, ram), 0x1041],
     ['block', () => newBlock(), 0x1042],
     ['console', () => new ConsoleDevice({ name: 'c', onBytes: () => {} }, ram), 0x1043],
     ['entropy', () => new RngDevice({ name: 'r', entropy: { next: (n) => new Uint8Array(n) } }, ram), 0x1044],

@@ -175,6 +175,11 @@ export abstract class VirtioDevice implements Device {
 
   protected loadKind(_reader: ByteReader): void {}
 
+  /** Whether features of this kind may be negotiated together, where some need others. */
+  protected fits(_features: bigint): boolean {
+    return true;
+  }
+
   protected hasFeature(feature: bigint): boolean {
     return (this.#driverFeatures & feature) !== 0n;
   }
@@ -215,7 +220,8 @@ export abstract class VirtioDevice implements Device {
   /** [virtio 3.1.1, 6.1]: a subset of what is offered, and VERSION_1, as there is no legacy interface. */
   #acceptFeatures(): boolean {
     const features = this.#driverFeatures;
-    return (features & ~this.offeredFeatures) === 0n && (features & FEATURE_VERSION_1) !== 0n;
+    const subset = (features & ~this.offeredFeatures) === 0n && (features & FEATURE_VERSION_1) !== 0n;
+    return subset && this.fits(features);
   }
 
   #start(): void {
