@@ -91,7 +91,7 @@ async function runNetwork({ say, rounds, settings }: BenchOptions): Promise<Benc
   let wan: Record<string, number> = {};
   try {
     say(`${2 * WAN_DELAY_MS} ms of round trip between the hosts`);
-    wan = await wanFigures(ground, bytes);
+    wan = await wanFigures(ground, bytes, (name, speeds) => rows.push({ round: 0, name, ...row(speeds) }));
   } catch (error) {
     complaints.push(`wide area: ${(error as Error).message}`);
   }
@@ -201,14 +201,14 @@ async function warm([bulk, echo]: Ports, bytes: number): Promise<void> {
   await requestRate(echo, CONNECTIONS, SETTLE_MS);
 }
 
-async function speeds(ports: Ports, bytes: number): Promise<Speeds> {
+async function speeds(ports: Ports, bytes: number, count = REQUESTS): Promise<Speeds> {
   const [bulk, echo] = ports;
   const client = await NetworkClient.open(bulk);
   const transmit = await client.transmitted(bytes);
   const receive = await client.received(bytes);
   client.close();
   const requests = await requestRate(echo, CONNECTIONS, RATE_MS);
-  return { transmit, receive, requests, latenciesMs: await latencies(echo, REQUESTS) };
+  return { transmit, receive, requests, latenciesMs: await latencies(echo, count) };
 }
 
 async function protectedSpeeds(guest: ProtectedGuest, ports: Ports, bytes: number): Promise<Protected> {
@@ -257,7 +257,11 @@ async function latencies(port: number, count: number): Promise<number[]> {
 }
 
 /** A channel with 10 ms of round trip: every output waits so long, and how far bulk transfers fall. */
-async function wanFigures({ image, from, cores }: Ground, bytes: number): Promise<Record<string, number>> {
+async function wanFigures(
+  { image, from, cores }: Ground,
+  bytes: number,
+  tell: (name: string, speeds: Speeds) => void,
+): Promise<Record<string, number>> {
   let channel: DelayedChannel | undefined;
   const channelVia = async (address: string) => {
     channel = await DelayedChannel.open(address, WAN_DELAY_MS);
@@ -273,15 +277,13 @@ async function wanFigures({ image, from, cores }: Ground, bytes: number): Promis
       guest.protect();
       await reaches(guest, 'PAIR');
       await warm(ports, bytes);
-      const client = await NetworkClient.open(guest.httpPort);
-      const transmit = await client.transmitted(bytes);
-      const receive = await client.received(bytes);
-      client.close();
-      const on = await latencies(guest.redisPort, WAN_REQUESTS);
+      const on = await speeds(ports, bytes, WAN_REQUESTS);
+      tell('wan off', off);
+      tell('wan on', on);
       return {
-        wanAddedMsP50: rounded(percentile(on, 0.5) - percentile(off.latenciesMs, 0.5)),
-        wanTransmitRatio: rounded(transmit / off.transmit),
-        wanReceiveRatio: rounded(receive / off.receive),
+        wanAddedMsP50: rounded(percentile(on.latenciesMs, 0.5) - percentile(off.latenciesMs, 0.5)),
+        wanTransmitRatio: rounded(on.transmit / off.transmit),
+        wanReceiveRatio: rounded(on.receive / off.receive),
       };
     });
   } finally {

@@ -38,12 +38,13 @@ export class QemuGuest {
   }
 
   async #start({ kernel, initrd, commandLine }: GuestImage, socket: string): Promise<void> {
-    const ports = `127.0.0.1/${this.bulkPort}:80,${this.echoPort}:6379`;
+    const ports = [`127.0.0.1/${this.bulkPort}:80`, `127.0.0.1/${this.echoPort}:6379`];
     const passt = spawn(
       'passt',
       [
         ...['--foreground', '--stderr', '--ipv4-only', '--one-off', '--socket', socket],
-        ...['--address', '10.0.2.15', '--netmask', '24', '--gateway', '10.0.2.2', '--tcp-ports', ports],
+        ...['--address', '10.0.2.15', '--netmask', '24', '--gateway', '10.0.2.2'],
+        ...ports.flatMap((port) => ['--tcp-ports', port]),
       ],
       { stdio: ['ignore', 'ignore', 'pipe'] },
     );

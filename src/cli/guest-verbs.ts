@@ -26,6 +26,7 @@ interface RunCommandOptions {
   readonly reboot: boolean;
   readonly debugExit?: true;
   readonly record?: string;
+  readonly capture?: string;
   readonly engine: string;
   readonly json?: true;
 }
@@ -70,6 +71,7 @@ export function addGuestVerbs(program: Command): void {
     .option('--no-reboot', 'end when the guest resets')
     .option('--debug-exit', 'a write of v to port 0xf4 ends with exit code (v << 1) | 1')
     .option('--record <file>', 'record the run for `replay`, up to its first reset')
+    .option('--capture <file>', 'packets of the first interface, for tcpdump -r')
     .option('--engine <name>', 'auto, interpreter or jit', 'auto')
     .option('--json', 'end with figures as JSON on standard error')
     .action(async (options: RunCommandOptions) => {
@@ -77,6 +79,8 @@ export function addGuestVerbs(program: Command): void {
       const nets = accepted(parseNetworks(options.net, forwards.length > 0));
       if (forwards.length > 0 && !nets.includes('user'))
         accepted(failed('--forward needs --net user: behind a TAP the guest has an address of its own'));
+      if (options.capture !== undefined && nets.length === 0)
+        accepted(failed('--capture needs an interface: --net user or --net tap:NAME'));
       const runOptions = {
         kernel: options.kernel,
         initrd: options.initrd,
@@ -89,6 +93,7 @@ export function addGuestVerbs(program: Command): void {
         noReboot: !options.reboot,
         debugExit: options.debugExit === true,
         record: options.record,
+        capture: options.capture,
         engine: accepted(parseEngine(options.engine)),
         json: options.json === true,
       };

@@ -1,6 +1,7 @@
+import { closeSync, openSync, writeSync } from 'node:fs';
 import type { Command } from 'commander';
 import { FT_VERBS, type FtVerb, POWER_VERBS, type VmView } from '../host/api.ts';
-import { callApi, followApi } from '../host/daemon/api-client.ts';
+import { callApi, followApi, followBytes } from '../host/daemon/api-client.ts';
 import { accepted, VerbError } from './ending.ts';
 import { addressOf, ask, type HostOption, print, withHost } from './host-option.ts';
 import { vmTable } from './host-verbs.ts';
@@ -101,6 +102,13 @@ export function addVmVerbs(program: Command): void {
       await ask(options, 'POST', path(name, 'migrate'), { host: options.to });
       done(options, `${name} is on ${options.to}`);
     });
+  withHost(vm.command('capture'))
+    .description("packets of one of the guest's interfaces, for tcpdump -r; Ctrl-C ends it")
+    .argument('<name>')
+    .option('--nic <number>', 'which interface, from 0', '0')
+    .requiredOption('--out <file>', 'where they go')
+    .option('--seconds <number>', 'end by itself after so long')
+    .action(capture);
   withHost(vm.command('console'))
     .description("the guest's console; Ctrl-] leaves it")
     .argument('<name>')
@@ -152,6 +160,50 @@ async function protectedAgain(name: string, options: HostOption): Promise<void> 
     if (view.protection === 'Protected' || view.faultTolerance !== 'on') return;
     if (performance.now() > deadline) throw new VerbError(`${name} is ${view.protection}: ${view.reason}`);
     await new Promise((resolve) => setTimeout(resolve, WAIT_AGAIN_MS));
+  }
+}
+
+/** What has come by Ctrl-C, or by the end of the primary, is a whole file; a takeover ends it, and says so. */
+async function capture(
+  name: string,
+  options: HostOption & { nic: string; out: string; seconds?: string },
+): Promise<void> {
+  if (!/^\d{1,3}$/.test(options.nic))
+    throw new VerbError(`--nic ${options.nic} is no number of an interface`);
+  const seconds = Number(options.seconds ?? Number.POSITIVE_INFINITY);
+  if (!(seconds > 0)) throw new VerbError(`--seconds ${options.seconds} is no number above 0`);
+  const file = openedFor(options.out);
+  const over = new AbortController();
+  process.once('SIGINT', () => over.abort());
+  process.once('SIGTERM', () => over.abort());
+  const timer = Number.isFinite(seconds) ? setTimeout(() => over.abort(), seconds * 1000) : undefined;
+  let bytes = 0;
+  let wrong: string | undefined;
+  const write = (chunk: Buffer): void => {
+    try {
+      writeSync(file, chunk);
+      bytes += chunk.length;
+    } catch (error) {
+      wrong ??= `${options.out} cannot be written: ${(error as Error).message}`;
+      over.abort();
+    }
+  };
+  const path = `/v1/vms/${encodeURIComponent(name)}/capture?nic=${options.nic}`;
+  const followed = await followBytes(addressOf(options), path, write, over.signal);
+  clearTimeout(timer);
+  closeSync(file);
+  if (wrong === undefined && !followed.ok) wrong = followed.error;
+  if (wrong === undefined && !over.signal.aborted)
+    wrong = `the primary of ${name} has ended, and with it the capture; ${options.out} holds what came before`;
+  if (wrong !== undefined) throw new VerbError(wrong);
+  done(options, `${bytes} bytes are in ${options.out}`);
+}
+
+function openedFor(path: string): number {
+  try {
+    return openSync(path, 'w', 0o600);
+  } catch (error) {
+    throw new VerbError(`${path} cannot be written: ${(error as Error).message}`);
   }
 }
 

@@ -4,6 +4,7 @@ import { epoch, instanceId, vmId } from '../ft/identity.ts';
 import type { DiskConfig, NicConfig } from '../machine/config.ts';
 import type { DiskCompletedInput, DiskRequestOutput } from '../machine/door.ts';
 import type { Forward } from '../network/passt-uplink.ts';
+import { PcapWriter } from '../network/pcap-writer.ts';
 import { ServedDiskPort } from '../storage/disk-port.ts';
 import { type DiskSource, formatDiskSource } from '../storage/disk-source.ts';
 import { describeDisks, GuestDisks } from './guest-disks.ts';
@@ -16,6 +17,8 @@ export interface LocalDevicesOptions {
   /** One for each interface; the forwards are of the first user network. */
   readonly nets: readonly Exclude<NetworkChoice, 'none'>[];
   readonly forwards: readonly Forward[];
+  /** Where the packets of the first interface go. */
+  readonly capture: string | undefined;
 }
 
 export interface LocalDeviceEvents {
@@ -33,6 +36,7 @@ export class LocalDevices {
   readonly #guestDisks: GuestDisks;
   readonly #disks: ServedDiskPort;
   readonly #networks: LocalNetwork[] = [];
+  #capture: PcapWriter | undefined;
   #underWay = 0;
   #drained: (() => void) | undefined;
   #events: LocalDeviceEvents | undefined;
@@ -56,11 +60,15 @@ export class LocalDevices {
     };
     if ((await devices.#openDisks()) === 'refused')
       return giveUp(`the server of ${sources.map(formatDiskSource).join(', ')} refuses its disk`);
-    const { nets, forwards } = options;
+    const { nets, forwards, capture } = options;
+    if (capture !== undefined) devices.#capture = PcapWriter.toFile(capture, say);
     for (const [nic, net] of nets.entries()) {
       const own = nic === nets.indexOf('user') ? forwards : [];
       const network = await openLocalNetwork(nic, net, own, {
-        frame: (packet) => devices.#events?.frame(nic, packet),
+        frame: (packet) => {
+          if (nic === 0) devices.#capture?.packet(packet);
+          devices.#events?.frame(nic, packet);
+        },
         ended: (reason) => devices.#events?.networkEnded(reason),
       });
       if (!network.ok) return giveUp(network.error);
@@ -95,6 +103,7 @@ export class LocalDevices {
   }
 
   send(nic: number, packet: Packet): void {
+    if (nic === 0) this.#capture?.packet(packet);
     this.#networks[nic]?.send(packet);
   }
 
@@ -115,6 +124,7 @@ export class LocalDevices {
     this.#disks.close();
     this.#guestDisks.release();
     await Promise.all(this.#networks.map((network) => network.close()));
+    await this.#capture?.close();
   }
 
   #completed(completion: DiskCompletedInput): void {

@@ -13,6 +13,7 @@ import {
   type PasstOptions,
   PasstUplink,
 } from '../network/passt-uplink.ts';
+import { WindowClamp } from '../network/window-clamp.ts';
 import { tapsAsNetwork } from './vm-network.ts';
 
 /** passt, no network, or a TAP by name. */
@@ -75,6 +76,7 @@ class PasstNetwork implements LocalNetwork {
   readonly mac: string;
   readonly #uplink: PasstUplink;
   readonly #decoder = new FrameDecoder();
+  readonly #clamp = new WindowClamp();
   #closed = false;
 
   constructor(mac: string, uplink: PasstUplink, events: LocalNetworkEvents) {
@@ -104,7 +106,7 @@ class PasstNetwork implements LocalNetwork {
     const { socket } = this.#uplink;
     if (this.#closed || socket.writableLength > QUEUED_BYTES_MAX) return;
     // passt ends the guest's TCP connections: it takes frames of any length.
-    writeTogether(socket, encodeFrame(wholeFrame(packet)));
+    writeTogether(socket, encodeFrame(this.#clamp.clamped(wholeFrame(packet))));
   }
 
   async close(): Promise<void> {

@@ -29,6 +29,8 @@ export interface RunOptions {
   readonly noReboot: boolean;
   readonly debugExit: boolean;
   readonly record: string | undefined;
+  /** Where the packets of the first interface go. */
+  readonly capture: string | undefined;
   readonly engine: 'auto' | 'interpreter' | 'jit';
   /** The last line on standard error is a JSON object. */
   readonly json: boolean;

@@ -15,6 +15,8 @@ export interface OrderTargets {
   /** Why there can be no partner, or none at this address; undefined: there can. */
   unreachable(address?: string): string | undefined;
   save(file: string): void;
+  /** What passes this interface goes to whoever listens on the unix socket. */
+  capture(nic: number, socket: string): void;
 }
 
 interface Order {
@@ -24,6 +26,8 @@ interface Order {
   readonly port?: unknown;
   readonly text?: unknown;
   readonly file?: unknown;
+  readonly nic?: unknown;
+  readonly socket?: unknown;
 }
 
 /**
@@ -33,6 +37,7 @@ interface Order {
  *   {"order":"candidate","address":"host:port","host":"..."} answers a line {"kind":"find-host","except":[...]}
  *   {"order":"migrate-backup","address":"host:port"} {"order":"switch-over"}
  *   {"order":"move","address":"host:port"}: a guest without a backup goes to the instance that waits there
+ *   {"order":"capture","nic":0,"socket":"..."} until the listener there closes
  *   {"order":"console","port":0,"text":"..."} and those of ./control-order.ts
  */
 export function obey(line: string, targets: OrderTargets): void {
@@ -51,6 +56,7 @@ export function obey(line: string, targets: OrderTargets): void {
   else if (order.order === 'switch-over') driver.switchOver();
   else if (isControlOrder(order.order)) control(order, targets);
   else if (order.order === 'save') targets.save(String(order.file));
+  else if (order.order === 'capture') capture(order, targets);
   else if (order.order === 'console') type(order.port ?? 0, String(order.text ?? ''), targets);
   else report(refusal(`unknown order: ${line.slice(0, 100)}`));
 }
@@ -73,6 +79,15 @@ function orderIn(line: string): Order | undefined {
 function type(port: unknown, text: string, { console, report }: OrderTargets): void {
   if (port === 0 || port === 1) console.type(port, text);
   else report(refusal('port is 0, the serial port, or 1, the virtio console'));
+}
+
+function capture({ nic, socket }: Order, { nics, report, capture }: OrderTargets): void {
+  if (typeof nic === 'number' && nic in Array.from({ length: nics }) && typeof socket === 'string')
+    capture(nic, socket);
+  else
+    report(
+      refusal(`a capture needs nic, the number of a network card (the guest has ${nics}), and a socket`),
+    );
 }
 
 function protectAnywhere({ driver, report, unreachable }: OrderTargets): void {

@@ -10,6 +10,8 @@ import { Driver, type Role, SAVED } from '../hypervisor/driver.ts';
 import type { StatusReport } from '../hypervisor/ports.ts';
 import { hexBytes } from '../machine/config.ts';
 import { SNAPSHOT_FORMAT_VERSION } from '../machine/snapshot-format.ts';
+import { MacConflicts } from '../network/mac-conflicts.ts';
+import { PcapWriter } from '../network/pcap-writer.ts';
 import { LOG_FORMAT_VERSION } from '../replay/frame.ts';
 import { formatHostPort, type HostPort, parseHostPort } from '../transport/address.ts';
 import { TcpChannel } from '../transport/tcp-channel.ts';
@@ -20,6 +22,7 @@ import { listenForControl } from './control-socket.ts';
 import { FirstFrame } from './first-frame.ts';
 import { readBootImage } from './guest-files.ts';
 import { HostClock } from './host-clock.ts';
+import { ObservedNetwork } from './observed-network.ts';
 import { ReportedHosts } from './reported-hosts.ts';
 import { restoreInto } from './restored-vcpu.ts';
 import { readSnapshotFile, writeSnapshotFile } from './snapshot-file.ts';
@@ -100,6 +103,8 @@ async function start(config: VmProcessConfig): Promise<void> {
     refuse(network.error);
     return;
   }
+  const sayOfNetwork = (detail: string) => report({ kind: 'event', what: 'network', detail });
+  const observed = new ObservedNetwork(network.value, new MacConflicts(macs, sayOfNetwork));
   const vcpu = new VcpuThread({
     config: config.machine,
     options: {},
@@ -133,10 +138,10 @@ async function start(config: VmProcessConfig): Promise<void> {
     vcpu,
     disks: disks.value,
     network: config.network
-      ? new FirstFrame(network.value, (of) =>
+      ? new FirstFrame(observed, (of) =>
           report({ kind: 'event', what: 'first-frame', detail: `of epoch ${of}` }),
         )
-      : network.value,
+      : observed,
     console,
     arbiter: arbiterOf(config, (detail) => report({ kind: 'event', what: 'arbiter', detail })),
     channel,
@@ -206,6 +211,11 @@ async function start(config: VmProcessConfig): Promise<void> {
     report,
     unreachable,
     save: (file: string) => save(driver, file),
+    capture: (nic: number, socket: string) =>
+      observed.capture(
+        nic,
+        PcapWriter.toSocket(socket, (detail) => report({ kind: 'event', what: 'capture', detail })),
+      ),
   };
   createInterface({ input: process.stdin }).on('line', (line) => obey(line, targets));
   reportFigures(driver, vcpu, channel, config.figuresEveryMs);

@@ -15,6 +15,7 @@ import {
   SWITCH_MESSAGE_LENGTH_MAX,
   type SwitchMessage,
 } from './switch-message.ts';
+import { WindowClamp } from './window-clamp.ts';
 
 export interface SwitchServerOptions {
   /** 0 takes a free port. */
@@ -70,7 +71,8 @@ export class SwitchServer {
   /** passt, in plain stream framing. It ends the guest's TCP connections, so it takes frames of any length. */
   attachUplink(socket: Socket): void {
     this.#track(socket);
-    this.#serveStream(socket, Buffer.alloc(0), (packet) => [wholeFrame(packet)]);
+    const clamp = new WindowClamp();
+    this.#serveStream(socket, Buffer.alloc(0), (packet) => [clamp.clamped(wholeFrame(packet))]);
   }
 
   async close(): Promise<void> {

@@ -154,7 +154,7 @@ export class VirtioBoard {
   }
 
   #allowTable(at: number, size: number, indirect: boolean): void {
-    for (let index = 0; index < Math.min(size, 256); index++) {
+    for (let index = 0; index < Math.min(size, 1024); index++) {
       const descriptor = at + 16 * index;
       if (descriptor + 16 > RAM_BYTES) return;
       const address = this.guest.readU32(descriptor)! + this.guest.readU32(descriptor + 4)! * 2 ** 32;

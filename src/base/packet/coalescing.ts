@@ -6,7 +6,7 @@ import { pseudoHeaderSum, type TcpLayout, tcpLayoutOf } from './tcp-layout.ts';
 /**
  * Joins TCP segments that arrived together and follow each other into one packet that is cut again later, or never: a guest
  * that takes long packets handles one instead of forty. Only what segmentation would give back bit for bit is joined (but
- * for PSH, which the last one's stands for, and the number of an IPv4 packet that may not be fragmented).
+ * for PSH, which the last one's stands for, and the number of an IPv4 packet whose number says nothing).
  */
 
 const FLAG = { push: 8, ack: 16 } as const;
@@ -65,7 +65,8 @@ function isJoinable(frame: Uint8Array, layout: TcpLayout): boolean {
   if ((frame[tcp + FLAGS_AT]! & ~FLAG.push) !== FLAG.ack || payload === end) return false;
   if (version === 6 ? tcp !== ip + 40 : tcp !== ip + 20) return false;
   if (version === 4) {
-    if ((readWord(frame, ip + 6) & DO_NOT_FRAGMENT) === 0) return false;
+    // Numbers that count mean something where a packet may still be fragmented; passt's are all zero.
+    if ((readWord(frame, ip + 6) & DO_NOT_FRAGMENT) === 0 && readWord(frame, ip + 4) !== 0) return false;
     if (onesSum(frame, ip, tcp) !== 0xffff) return false;
   }
   return onesSum(frame, tcp, end, pseudoHeaderSum(frame, layout, end - tcp)) === 0xffff;

@@ -97,6 +97,26 @@ export async function downloadApi(
   return came === bytes ? ok(undefined) : failed(`${nameOf(address)} sent ${came} of ${bytes} bytes`);
 }
 
+/** An answer that goes on until this side leaves or the other ends, of bytes that are no text. */
+export async function followBytes(
+  address: ApiAddress,
+  path: string,
+  chunk: (bytes: Buffer) => void,
+  signal: AbortSignal,
+): Promise<Result<void>> {
+  try {
+    const response = await send(address, 'GET', path, undefined, signal);
+    if (response.statusCode !== 200) {
+      const { error } = JSON.parse(await limitedText(response)) as { error?: unknown };
+      return failed(String(error));
+    }
+    for await (const bytes of response) chunk(bytes as Buffer);
+    return ok(undefined);
+  } catch (error) {
+    return signal.aborted ? ok(undefined) : failed(unreachable(address, error as NodeJS.ErrnoException));
+  }
+}
+
 function send(
   address: ApiAddress,
   method: string,

@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify';
 import { type ApiOptions, answer } from './api-answer.ts';
+import { followCapture } from './capture-stream.ts';
 import { followConsole } from './console-stream.ts';
 
 const PROCESS_BYTES_MAX = 2 ** 40;
@@ -9,6 +10,12 @@ const ORDERS = [
   ...['protect', 'unprotect', 'candidate', 'migrate-backup', 'switch-over', 'move'],
 ];
 const idParameters = { type: 'object', properties: { id: { type: 'string' } }, required: ['id'] };
+
+/** Which interface of a guest. */
+export const NIC_QUERY = {
+  type: 'object',
+  properties: { nic: { type: 'integer', minimum: 0, maximum: 255, default: 0 } },
+};
 
 type InstanceRequestOf<Body = unknown> = { Params: { id: string }; Body: Body };
 
@@ -71,6 +78,13 @@ export function addInstanceRoutes(server: FastifyInstance, { daemon }: ApiOption
       },
     },
     async (request, reply) => answer(reply, await daemon.kill(request.params.id, request.body.signal)),
+  );
+  server.get<InstanceRequestOf & { Querystring: { nic: number } }>(
+    '/v1/instances/:id/capture',
+    { schema: { hide, params: idParameters, querystring: NIC_QUERY } },
+    (request, reply) => {
+      followCapture(daemon, request.params.id, request.query.nic, reply);
+    },
   );
   server.get<InstanceRequestOf>(
     '/v1/instances/:id/console',

@@ -2,10 +2,12 @@ import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { FT_VERBS, type FtVerb, POWER_VERBS, type PowerVerb } from '../api.ts';
 import { type ApiOptions, answer, stream } from './api-answer.ts';
-import { followApi } from './api-client.ts';
+import { followApi, followBytes } from './api-client.ts';
+import { followCapture } from './capture-stream.ts';
 import { noSuchVm } from './cluster-member.ts';
 import { vmView } from './cluster-view.ts';
 import { followConsole } from './console-stream.ts';
+import { NIC_QUERY } from './instance-routes.ts';
 import { VM_FILE } from './vm-file.ts';
 
 const vmParameters = { type: 'object', properties: { vm: { type: 'string' } }, required: ['vm'] };
@@ -126,6 +128,32 @@ export function addVmRoutes(server: FastifyInstance, { daemon, verbs }: ApiOptio
         void followApi(peer.value.address, `/v1/instances/${id}/console`, write, abort.signal).then(() =>
           reply.raw.end(),
         );
+      });
+      return reply;
+    },
+  );
+  server.get<VmRequest & { Querystring: { nic: number } }>(
+    '/v1/vms/:vm/capture',
+    {
+      schema: {
+        summary: 'Packets of one interface as they pass, in the format of tcpdump, until its primary ends',
+        params: vmParameters,
+        querystring: NIC_QUERY,
+      },
+    },
+    async (request, reply) => {
+      const detail = await verbs.detail(request.params.vm);
+      if (!detail.ok) return answer(reply, detail);
+      const { host, id } = detail.value.view;
+      const { nic } = request.query;
+      if (host === daemon.name) return followCapture(daemon, id, nic, reply);
+      const peer = daemon.peer(host);
+      if (!peer.ok) return answer(reply, peer);
+      const abort = new AbortController();
+      stream(reply, 'application/vnd.tcpdump.pcap', (write, ended) => {
+        ended(() => abort.abort());
+        const path = `/v1/instances/${id}/capture?nic=${nic}`;
+        void followBytes(peer.value.address, path, write, abort.signal).then(() => reply.raw.end());
       });
       return reply;
     },

@@ -28,7 +28,8 @@ const ETHERNET_HEADER_BYTES = 14;
 /** The largest frame: an IPv6 header and what its 16 bits of length can say, with one VLAN tag. */
 export const FRAME_BYTES_MAX = 65_535 + 40 + ETHERNET_HEADER_BYTES + 4;
 /** Frames that wait for receive buffers; what comes beyond is dropped, as on a wire. */
-export const WAITING_FRAMES_MAX = 256;
+export const WAITING_FRAMES_MAX = 1024;
+export const WAITING_BYTES_MAX = 8 * 1024 * 1024;
 
 export interface NetOptions {
   readonly name: string;
@@ -50,6 +51,7 @@ export class NetDevice extends VirtioDevice {
   readonly #onPacket: (packet: Packet) => void;
   #linkUp = true;
   #waiting: Packet[] = [];
+  #waitingBytes = 0;
 
   constructor(options: NetOptions, memory: GuestMemory) {
     if (options.mac.length !== 6) throw new RangeError('a MAC address has six bytes');
@@ -95,7 +97,10 @@ export class NetDevice extends VirtioDevice {
     if (!this.live || !this.#linkUp || !isFrameLength(packet.frame.length)) return false;
     const taken = this.#asTaken(packet);
     if (this.#waiting.length + taken.length > WAITING_FRAMES_MAX) return false;
+    const bytes = bytesOf(taken);
+    if (this.#waitingBytes + bytes > WAITING_BYTES_MAX) return false;
     for (const { frame, offload } of taken) this.#waiting.push({ frame: frame.slice(), offload });
+    this.#waitingBytes += bytes;
     this.#deliver();
     return true;
   }
@@ -111,6 +116,7 @@ export class NetDevice extends VirtioDevice {
 
   protected override stopped(): void {
     this.#waiting = [];
+    this.#waitingBytes = 0;
   }
 
   protected override saveKind(writer: ByteWriter): void {
@@ -128,6 +134,7 @@ export class NetDevice extends VirtioDevice {
       if (!reading.fits) throw new TruncatedError('a waiting frame has an offload that does not fit it');
       return { frame, offload: reading.offload };
     });
+    this.#waitingBytes = bytesOf(this.#waiting);
   }
 
   #transmit(): void {
@@ -194,7 +201,7 @@ export class NetDevice extends VirtioDevice {
       if (chains === 'lost') continue;
       if (!this.#fill(chains, packet, length)) break;
     }
-    if (delivered > 0) this.#waiting.splice(0, delivered);
+    if (delivered > 0) this.#waitingBytes -= bytesOf(this.#waiting.splice(0, delivered));
     this.signal(RECEIVE_QUEUE);
   }
 
@@ -249,6 +256,10 @@ export class NetDevice extends VirtioDevice {
     this.fail('receive buffer is not in RAM');
     return false;
   }
+}
+
+function bytesOf(packets: readonly Packet[]): number {
+  return packets.reduce((sum, { frame }) => sum + frame.length, 0);
 }
 
 function isFrameLength(length: number): boolean {
