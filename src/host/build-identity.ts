@@ -4,9 +4,11 @@ import { readdirSync, readFileSync } from 'node:fs';
 /** Everything that the guest's history depends on: two sides with different answers here would diverge. */
 const ROOMS = ['base', 'wasm', 'x86', 'engine', 'device', 'machine', 'replay', 'ft', 'hypervisor'];
 
-/** A hash of the program's own code, so that a pair of different builds is refused instead of diverging. */
-export function buildIdentity(): string {
-  const root = new URL('../', import.meta.url);
+/**
+ * A hash of the program's own code, so that a pair of different builds is refused instead of diverging. `root`: where the
+ * rooms of a build are, this one's unless told otherwise.
+ */
+export function buildIdentity(root = new URL('../', import.meta.url)): string {
   const hash = createHash('sha256');
   for (const room of ROOMS) {
     const names = readdirSync(new URL(`${room}/`, root), { recursive: true }) as string[];

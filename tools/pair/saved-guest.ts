@@ -1,9 +1,10 @@
 import { existsSync, rmSync } from 'node:fs';
 import { copyFile, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { buildIdentity } from '../../src/host/build-identity.ts';
 import type { GuestImage } from '../../src/host/image/build-image.ts';
-import { cacheFolder } from '../../src/host/image/repository.ts';
+import { cacheFolder, repositoryRoot } from '../../src/host/image/repository.ts';
 import type { ProtectedGuest, SavedGuest } from './protected-guest.ts';
 import { withPair } from './with-pair.ts';
 
@@ -11,6 +12,11 @@ const READY = 'LOCKSTEP-GUEST-READY';
 const BOOT_MS_MAX = 240_000;
 /** For what the guest still does after it has said that it is ready. */
 const SETTLE_MS = 3_000;
+
+/** Of the program that the processes run, whoever asks: tests run from the sources, which are no build. */
+function builtIdentity(): string {
+  return buildIdentity(pathToFileURL(join(repositoryRoot(), 'dist/src/')));
+}
 
 /**
  * The booted guest of an image, from the cache; booted and saved first when it is not there. A state fits only
@@ -22,7 +28,7 @@ export async function savedGuest(
   memoryBytes?: number,
 ): Promise<SavedGuest> {
   const size = memoryBytes === undefined ? '' : `${memoryBytes / 2 ** 20}m-`;
-  const name = `${size}${basename(dirname(image.kernel))}-${buildIdentity()}`;
+  const name = `${size}${basename(dirname(image.kernel))}-${builtIdentity()}`;
   const folder = join(cacheFolder(), 'guests', name);
   const cached = await readSaved(folder);
   if (cached !== undefined) return cached;
@@ -83,7 +89,7 @@ async function readSaved(folder: string): Promise<SavedGuest | undefined> {
 
 /** States of the same image that another build of the program made: nobody can go on from them any more. */
 async function removeOlder(folder: string): Promise<void> {
-  const image = basename(folder).slice(0, -buildIdentity().length);
+  const image = basename(folder).slice(0, -builtIdentity().length);
   for (const name of await readdir(dirname(folder))) {
     if (name.startsWith(image) && !name.includes('.partial-'))
       await rm(join(dirname(folder), name), { recursive: true, force: true });
