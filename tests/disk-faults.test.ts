@@ -3,9 +3,11 @@ import { mkdtemp, readFile, rm, unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { epoch, instanceId, vmId } from '../src/ft/identity.ts';
+import type { ArbiterAnswer } from '../src/ft/arbiter.ts';
+import { epoch, instanceId, nonce, vmId } from '../src/ft/identity.ts';
 import type { DiskCompletedInput, DiskRequestOutput } from '../src/machine/door.ts';
 import { DiskClient } from '../src/storage/disk-client.ts';
+import { DiskLease } from '../src/storage/disk-lease.ts';
 import { type PortDisk, ServedDiskPort } from '../src/storage/disk-port.ts';
 import { servedDisk } from '../src/storage/disk-size.ts';
 import {
@@ -379,4 +381,41 @@ test('a refusal at first is a verdict: nobody waits for a disk that is not there
     ok: false,
     error: `the disk server at 127.0.0.1:${server.port}: disk x is refused by the server: no such?disk`,
   });
+});
+
+test('without the lease nothing is written, however long it waits and wherever it is sent again; reads go on', async () => {
+  const server = await FaultyNbdServer.start(SIZE);
+  closing.push(() => server.close());
+  let ms = 0;
+  const lease = new DiskLease({ leaseMs: 1000, driftMs: 100, lateMs: 100 }, () => ms);
+  let answer: (answer: ArbiterAnswer) => void = () => {};
+  const arbiter = lease.overhear({
+    listen: ({ answered }) => {
+      answer = answered;
+    },
+    request: () => {},
+  });
+  arbiter.listen({ answered: () => {} });
+  const renew = (name: string) => {
+    const request = { vm: vmId('vm'), instance: instanceId('a'), nonce: nonce(name), epoch: epoch(1) };
+    arbiter.request({ kind: 'renew', ...request });
+    answer({ nonce: nonce(name), verdict: 'won', epoch: epoch(1) });
+  };
+  const address = { host: '127.0.0.1', port: server.port, disk: '' };
+  const guest = await Guest.open(new DiskClient({ address, vm: vmId('vm'), generations: false, lease, say }));
+  renew('first');
+  expect((await guest.done(guest.write(0, 1))).status).toBe('ok');
+  // Issued in time, and lost with its connection: it is not in time any more when it is sent again.
+  server.fault = firstly(1, () => 'hang-up');
+  const lost = guest.write(512, 2);
+  while (server.requests.length < 2) await new Promise((resolve) => setTimeout(resolve, 5));
+  ms = 900;
+  const late = guest.write(1024, 3);
+  while (server.connections < 2) await new Promise((resolve) => setTimeout(resolve, 5));
+  expect((await guest.read(4096)).status).toBe('ok');
+  const writes = () => server.requests.filter(({ command }) => command === NBD_COMMAND.write).length;
+  expect([guest.completions.has(lost), guest.completions.has(late), writes()]).toEqual([false, false, 2]);
+  renew('second');
+  for (const request of [lost, late]) expect((await guest.done(request)).status).toBe('ok');
+  expect(writes()).toBe(4);
 });

@@ -319,6 +319,52 @@ describe('three hosts of one cluster', () => {
     SLOW,
   );
 
+  test(
+    'a snapshot of a protected VM under load goes on as a new VM, memory and disk of the same instant',
+    async () => {
+      const { primaryHost = '' } = await host('a').vm('web');
+      const at = host(primaryHost);
+      const folder = join(cluster.folder, 'snapshot');
+      await at.do('vm', 'snapshot', 'web', '--out', folder);
+      await served();
+      expect((await host('a').vm('web')).protection).toBe('Protected');
+      expect((await at.lockstep('vm', 'snapshot', 'web', '--out', folder)).error).toBe(
+        `lockstep: ${folder} is there already: a snapshot needs a new folder\n`,
+      );
+      expect((await at.lockstep('vm', 'restore', folder, '--name', 'web2')).error).toMatch(
+        /has its MAC addresses: add --without-network/,
+      );
+      await at.do('vm', 'restore', folder, '--name', 'web2', '--without-network');
+      const leave = new AbortController();
+      let shown = '';
+      const api = { socket: at.socket };
+      const following = followApi(api, '/v1/vms/web2/console', (text) => (shown += text), leave.signal);
+      const script = `local t=redis.call("keys","*") table.sort(t) local s="" for _,k in ipairs(t) do s=redis.sha1hex(s..k..redis.call("dump",k)) end return #t.." "..s`;
+      const lines = [
+        `h() { redis-cli eval '${script}' 0; }`,
+        'echo "memory $(h)"; redis-cli shutdown nosave; sync; echo 3 >/proc/sys/vm/drop_caches',
+        'redis-server /etc/redis.conf >/dev/null 2>&1 & until [ "$(redis-cli ping 2>/dev/null)" = PONG ]; do sleep 0.1; done',
+        'echo "disk $(h)"',
+      ];
+      await callApi(api, 'POST', '/v1/vms/web2/console', { text: `\n${lines.join('\n')}\n` });
+      const told = (what: string) => new RegExp(`^${what} ([1-9]\\d* [0-9a-f]{40})`, 'm').exec(shown)?.[1];
+      await until(
+        60_000,
+        () => `the console shows ${JSON.stringify(shown.slice(-500))}`,
+        () => told('disk') !== undefined,
+      );
+      // What redis had in memory it finds on the disk again: it acknowledges nothing before.
+      expect(told('memory')).toBe(told('disk'));
+      leave.abort();
+      await following;
+      await at.do('vm', 'stop', 'web2', '--force');
+      await cluster.vmIs('web2', 20_000, 'web2 is not off', ({ instances }) => instances.length === 0);
+      await at.do('vm', 'destroy', 'web2');
+      await served();
+    },
+    SLOW,
+  );
+
   test('figures of the primary are told by any host', async () => {
     for (const { name } of cluster.hosts) {
       const figures = JSON.parse(await host(name).do('vm', 'stats', 'web', '--json')) as { role?: string };

@@ -2,6 +2,8 @@
 export interface World {
   readonly of: (host: string, config: Readonly<Record<string, unknown>>) => Promise<object>;
   end(): Promise<void>;
+  /** Where this host's copy is, if it has one of its own. */
+  readonly disk?: (host: string) => string;
 }
 
 export interface Mode {

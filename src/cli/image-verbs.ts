@@ -5,6 +5,7 @@ import { buildImage, buildRecipe, copyDisk, type GuestImage } from '../host/imag
 import { makeSeed, parseSeed } from '../host/image/cloud-seed.ts';
 import { listImages } from '../host/image/image-list.ts';
 import { readRequest, recipeOf } from '../host/image/image-request.ts';
+import { importImage } from '../host/image/import-image.ts';
 import type { Recipe } from '../host/image/recipes.ts';
 import { accepted } from './ending.ts';
 import { collect } from './service-verbs.ts';
@@ -72,6 +73,25 @@ export function addImageVerbs(program: Command): void {
       const seed = accepted(await makeSeed(accepted(parseSeed(files)), options.out));
       console.log(options.json ? JSON.stringify({ seed }) : `--disk ${seed}`);
     });
+  image
+    .command('import')
+    .description('a disk image of any format that qemu-img reads, as a raw one')
+    .argument('<source>', 'qcow2, vmdk, vdi, vhdx, raw, ...')
+    .option('--format <name>', "the source's, when qemu-img should not find it out")
+    .option('--out <disk>', 'also write a copy of the disk, for a guest to run on')
+    .option('--refresh', 'again, even if the same source has been imported')
+    .option('--json', 'one JSON line')
+    .action(
+      async (
+        source: string,
+        { json, ...options }: { format?: string; out?: string; refresh?: true; json?: true },
+      ) => {
+        const imported = accepted(await importImage(source, { ...options, progress: progressOf(source) }));
+        console.log(json ? JSON.stringify(imported) : `--disk ${imported.disk}`);
+        if (json === undefined && options.out === undefined)
+          console.error('copy it, or say --out: the guest writes to it');
+      },
+    );
   image
     .command('list')
     .description('list the images that can be built and whether they are')

@@ -1,6 +1,7 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
+import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { FT_VERBS, type FtVerb, POWER_VERBS, type VmView } from '../host/api.ts';
+import { FT_VERBS, type FtVerb, POWER_VERBS, type SnapshotView, type VmView } from '../host/api.ts';
 import { callApi, followApi, followBytes } from '../host/daemon/api-client.ts';
 import { accepted, VerbError } from './ending.ts';
 import { addressOf, ask, type HostOption, print, withHost } from './host-option.ts';
@@ -109,6 +110,32 @@ export function addVmVerbs(program: Command): void {
     .requiredOption('--out <file>', 'where they go')
     .option('--seconds <number>', 'end by itself after so long')
     .action(capture);
+  withHost(vm.command('snapshot'))
+    .description('the guest at one instant, memory and disks, while it runs on')
+    .argument('<name>')
+    .requiredOption('--out <folder>', 'a new folder, on the host that runs the guest')
+    .action(async (name: string, options: HostOption & { out: string }) => {
+      const folder = resolve(options.out);
+      const taken = await ask<SnapshotView>(options, 'POST', path(name, 'snapshot'), { folder });
+      print(options, taken, (view) => `${name} is in ${view.folder} on ${view.host}`);
+    });
+  withHost(vm.command('restore'))
+    .description('a new VM that goes on from a snapshot, with disks of its own')
+    .argument('<folder>', 'what vm snapshot has made, on the host that is asked')
+    .requiredOption('--name <name>', 'of the new VM')
+    .option('--disks <folder>', 'a new folder for its disks (default: beside the snapshot)')
+    .option('--without-network', 'with its network cards connected to nothing')
+    .action(
+      async (
+        folder: string,
+        options: HostOption & { name: string; disks?: string; withoutNetwork?: true },
+      ) => {
+        const disks = options.disks === undefined ? undefined : resolve(options.disks);
+        const alone = options.withoutNetwork === true;
+        await ask(options, 'POST', path(options.name, 'restore'), { folder: resolve(folder), alone, disks });
+        done(options, `${options.name} goes on`);
+      },
+    );
   withHost(vm.command('console'))
     .description("the guest's console; Ctrl-] leaves it")
     .argument('<name>')

@@ -63,6 +63,14 @@ export type ArbiterDefinition =
   | { readonly kind: 'etcd'; readonly endpoints: readonly string[] }
   | { readonly kind: 'directory'; readonly path: string };
 
+/** A guest at one instant, in a folder of a host. */
+export interface SnapshotView {
+  readonly folder: string;
+  readonly host: string;
+  /** Of its memory, without pages of zeroes. */
+  readonly bytes: number;
+}
+
 /** One VM process on one host. */
 export interface InstanceView {
   readonly id: string;

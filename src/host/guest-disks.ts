@@ -2,6 +2,7 @@ import { failed, ok, type Result } from '../base/result.ts';
 import type { VmId } from '../ft/identity.ts';
 import type { DiskConfig } from '../machine/config.ts';
 import { DiskClient } from '../storage/disk-client.ts';
+import { type DiskLease, LeasedDisk } from '../storage/disk-lease.ts';
 import { lockDisk } from '../storage/disk-lock.ts';
 import type { PortDisk } from '../storage/disk-port.ts';
 import { servedDisk } from '../storage/disk-size.ts';
@@ -14,6 +15,8 @@ export interface GuestDisksOptions {
   readonly vm: VmId;
   /** What happens to the storage while the guest runs. */
   readonly say: (line: string) => void;
+  /** Under which foreign servers are written. */
+  readonly lease?: DiskLease | undefined;
   /** For a backup that reads beside its primary: nothing is fenced, nothing is locked. */
   readonly reading?: boolean;
 }
@@ -58,12 +61,14 @@ export class GuestDisks {
 async function openDisk(
   source: DiskSource,
   capacity: number | undefined,
-  { vm, say, reading = false }: GuestDisksOptions,
+  { vm, say, lease, reading = false }: GuestDisksOptions,
 ): Promise<Result<{ disk: PortDisk; lock?: InodeLock }>> {
   if (source.kind !== 'file') {
     // Who only reads needs no generation, and there may be many of them.
     const generations = source.kind === 'served' && !source.readOnly;
-    return ok({ disk: new DiskClient({ address: source.address, vm, generations, reading, say }) });
+    const leased = source.kind === 'nbd' && !source.readOnly && !reading ? lease : undefined;
+    const disk = new DiskClient({ address: source.address, vm, generations, reading, lease: leased, say });
+    return ok({ disk: leased === undefined ? disk : new LeasedDisk(disk, leased, say) });
   }
   const { path } = source;
   const readOnly = source.readOnly || reading;

@@ -88,6 +88,7 @@ export class Driver {
   #halted = false;
   #entropyAt = 0;
   #saving: ((snapshot: MachineSnapshot) => void) | undefined;
+  #capturing: ((snapshot: MachineSnapshot) => void) | undefined;
 
   constructor(ports: Ports, options: DriverOptions, cores: Cores = PRODUCTION_CORES) {
     this.#ports = ports;
@@ -156,11 +157,24 @@ export class Driver {
    * a partner would take over. False when it cannot.
    */
   save(saved: (snapshot: MachineSnapshot) => void): boolean {
-    if (this.#halted || this.#core.state !== 'SOLE') return false;
+    if (this.#halted || this.#capturing || this.#core.state !== 'SOLE') return false;
     this.#saving = saved;
     // A host that is offered meanwhile would be copied to, by the very snapshot that is to be saved.
     this.unprotect();
     this.#ports.vcpu.pause();
+    this.#ports.vcpu.snapshot();
+    return true;
+  }
+
+  /**
+   * The guest's state at one instant, while it runs on, with a partner or without. Outputs made before that instant are
+   * handed over before `captured` is called or are in the state; those made after it are handed over afterwards. False:
+   * this is not the guest's primary, or another one is under way.
+   */
+  capture(captured: (snapshot: MachineSnapshot) => void): boolean {
+    const runs = this.#role === 'primary' && this.#core.state !== 'START';
+    if (this.#halted || this.#saving || this.#capturing || !runs) return false;
+    this.#capturing = captured;
     this.#ports.vcpu.snapshot();
     return true;
   }
@@ -221,6 +235,12 @@ export class Driver {
       const { count, digest } = snapshot;
       this.#ports.status.report({ kind: 'copied', ...copy, count, digest });
       this.#event({ kind: 'snapshot', snapshot, copy: copy.number, stoodUs });
+      return;
+    }
+    const captured = this.#capturing;
+    if (captured) {
+      this.#capturing = undefined;
+      captured(snapshot);
       return;
     }
     const saved = this.#saving;

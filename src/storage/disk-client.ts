@@ -1,4 +1,5 @@
 import type { Epoch, InstanceId, VmId } from '../ft/identity.ts';
+import type { DiskLease } from './disk-lease.ts';
 import { unfitness } from './disk-size.ts';
 import type { DiskAnswer, DiskOperation } from './fenced-disk.ts';
 import { formatNbdAddress, type NbdAddress } from './nbd-address.ts';
@@ -12,6 +13,8 @@ export interface DiskClientOptions {
   readonly generations: boolean;
   /** A backup's: it reads beside whatever generation has the disk, and is never fenced. */
   readonly reading?: boolean;
+  /** Of a foreign server: nothing is changed without it. */
+  readonly lease?: DiskLease | undefined;
   /** Told when the disk cannot be reached, and when it can again; operations wait meanwhile. */
   readonly say?: (line: string) => void;
 }
@@ -124,7 +127,7 @@ export class DiskClient {
           if (era === this.#era) this.#refused(opening);
           return;
         }
-        const disk = await connection.attach(address.disk);
+        const disk = await connection.attach(address.disk, this.#options.lease);
         if (era !== this.#era) break;
         const unlike = this.#unlike(disk);
         if (unlike !== undefined) throw new NbdRefusedError(unlike);

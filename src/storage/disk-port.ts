@@ -1,6 +1,7 @@
 import { type Epoch, epoch, type InstanceId, instanceId } from '../ft/identity.ts';
 import type { DiskEvents, DiskPort } from '../hypervisor/ports.ts';
 import type { DiskRequestOutput } from '../machine/door.ts';
+import { DiskCopy, type StoreChunk } from './disk-copy.ts';
 import type { DiskAnswer, DiskOperation } from './fenced-disk.ts';
 import { NBD_PAYLOAD_LENGTH_MAX } from './nbd-wire.ts';
 
@@ -39,6 +40,8 @@ export class ServedDiskPort implements DiskPort {
 
   readonly #readers: readonly PortDisk[];
   #reading = false;
+  /** Copies under way, per disk: what they lack is copied before it changes. */
+  readonly #copies: (DiskCopy | undefined)[] = [];
 
   /** `say` is told when storage is full, and when it is no longer. `readers`: the same disks, for a backup's own reads. */
   constructor(
@@ -91,6 +94,20 @@ export class ServedDiskPort implements DiskPort {
     });
   }
 
+  /**
+   * Copies all disks as they are now: what is issued from now on is not in the copy, what is under way may be or not. The
+   * sizes are those of the disks, in bytes.
+   */
+  async copy(sizes: readonly number[], store: (disk: number) => StoreChunk): Promise<void> {
+    const copies = this.#disks.map((disk, index) => new DiskCopy(disk, sizes[index] ?? 0, store(index)));
+    this.#copies.push(...copies);
+    try {
+      for (const copy of copies) await copy.whole();
+    } finally {
+      this.#copies.length = 0;
+    }
+  }
+
   close(): void {
     for (const reader of this.#readers) reader.close();
     this.#closed = true;
@@ -109,7 +126,13 @@ export class ServedDiskPort implements DiskPort {
     const disk = this.#disks[request.disk];
     const issued = this.#issued[request.disk];
     if (disk === undefined || issued === undefined || this.#closed) return;
-    disk.execute(operationOf(request)).then((answer) => {
+    const copy = this.#copies[request.disk];
+    const copied =
+      copy === undefined || request.operation === 'read' || request.operation === 'flush'
+        ? undefined
+        : copy.before(request.offset, request.length);
+    const execute = () => disk.execute(operationOf(request));
+    (copied === undefined ? execute() : copied.then(execute)).then((answer) => {
       if (this.#waitsForRoom(entry, answer)) return;
       issued.delete(request.request);
       if (answer.status === 'fenced') return this.#fence();

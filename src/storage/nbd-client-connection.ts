@@ -1,6 +1,7 @@
 import { connect, type Socket } from 'node:net';
 import type { Epoch, InstanceId, VmId } from '../ft/identity.ts';
 import { parseJson } from './arbiter-message.ts';
+import type { DiskLease } from './disk-lease.ts';
 import type { DiskAnswer, DiskOperation } from './fenced-disk.ts';
 import { formatNbdAddress, type NbdAddress } from './nbd-address.ts';
 import { NbdBrokenError, type NbdDisk, NbdRefusedError } from './nbd-disk.ts';
@@ -96,11 +97,11 @@ export class NbdClientConnection {
     return this.#lockstepOption(NBD_OPTION.lockstepArbiter, JSON.stringify({ disk, leaseMs, request }), disk);
   }
 
-  /** Attaches to the disk; from now on operations are executed. */
-  async attach(disk: string): Promise<NbdDisk> {
+  /** Attaches to the disk; from now on operations are executed, and with a lease nothing is changed without it. */
+  async attach(disk: string, lease?: DiskLease): Promise<NbdDisk> {
     const described = await this.#inTime(() => this.#describe(disk, NBD_OPTION.go));
     this.#disk = described;
-    this.#requests = new NbdRequests(this.#socket, this.#reader, this.#generation);
+    this.#requests = new NbdRequests(this.#socket, this.#reader, this.#generation, lease);
     this.#requests.receive().catch((error: Error) => this.#fail(error));
     return described;
   }

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import type { DiskLease } from './disk-lease.ts';
 import type { DiskAnswer, DiskOperation } from './fenced-disk.ts';
 import { NbdBrokenError, type NbdDisk } from './nbd-disk.ts';
 import {
@@ -41,12 +42,15 @@ export class NbdRequests {
   /** This server answers "shutdown" for a fenced session. */
   readonly #generations: boolean;
   readonly #pending = new Map<bigint, Pending>();
+  /** Nothing changes the disk without it. */
+  readonly #lease: DiskLease | undefined;
   #nextHandle = 1n;
 
-  constructor(socket: Socket, reader: SocketReader, generations: boolean) {
+  constructor(socket: Socket, reader: SocketReader, generations: boolean, lease: DiskLease | undefined) {
     this.#socket = socket;
     this.#reader = reader;
     this.#generations = generations;
+    this.#lease = lease;
   }
 
   /** Rejects when the connection ends first. */
@@ -139,7 +143,10 @@ export class NbdRequests {
     return { status: 'ok', data: Buffer.concat(pieces) };
   }
 
-  #send({ command, flags, offset, length, data }: Request): Promise<DiskAnswer> {
+  async #send({ command, flags, offset, length, data }: Request): Promise<DiskAnswer> {
+    const changes = command === NBD_COMMAND.write || command === NBD_COMMAND.writeZeroes;
+    // Between the last look at the clock and the system call lies no other turn.
+    while (changes && this.#lease !== undefined && !this.#lease.held()) await this.#lease.renewed();
     return new Promise((resolve, reject) => {
       if (this.#socket.destroyed) return reject(new ConnectionClosedError('the connection was closed'));
       const handle = this.#nextHandle++;

@@ -8,6 +8,7 @@ import { LOG_FORMAT_VERSION } from '../../replay/frame.ts';
 import type { ClusterStore } from '../../storage/cluster-store.ts';
 import type { InstanceView } from '../api.ts';
 import { buildIdentity } from '../build-identity.ts';
+import { readVmSnapshot, snapshotMemory } from '../vm-snapshot.ts';
 import { ClusterImages } from './cluster-images.ts';
 import { ClusterMember } from './cluster-member.ts';
 import type { EventLog } from './event-log.ts';
@@ -184,8 +185,15 @@ export class HostDaemon implements HostOperations {
     if (!boot.ok) return boot;
     const shared = await sharedConfig(parsed.value, boot.value);
     if (!shared.ok) return shared;
-    const config = (place: Place) =>
-      primaryConfig(shared.value, boot.value, vm.faultTolerance === 'on', place);
+    const saved = request.snapshot === undefined ? undefined : await readVmSnapshot(request.snapshot);
+    if (saved?.ok === false) return saved;
+    const config = (place: Place) => {
+      const booted = primaryConfig(shared.value, boot.value, vm.faultTolerance === 'on', place);
+      if (saved === undefined || request.snapshot === undefined) return booted;
+      // Its hardware is that of the guest in the snapshot, to the last bit.
+      const { machine } = saved.value;
+      return { ...booted, machine, boot: undefined, snapshot: snapshotMemory(request.snapshot) };
+    };
     // First that it is being started here: whoever saw only that it is to be on would start it too.
     const started = await this.instances.start(authority.value, config, async (id) => {
       const told = await this.member.tell();
@@ -214,8 +222,8 @@ export class HostDaemon implements HostOperations {
   async detail(id: string): Promise<Result<InstanceDetail>> {
     const instance = this.instances.get(id);
     if (!instance) return failed(`the VM process ${id} is not on ${this.name} any more`);
-    const { view, figures, config } = instance;
-    return ok({ view, figures, shared: sharedOf(config) });
+    const { view, figures, snapshot, config } = instance;
+    return ok({ view, figures, snapshot, shared: sharedOf(config) });
   }
 
   /** The VM processes live on. */

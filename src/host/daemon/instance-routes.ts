@@ -4,10 +4,10 @@ import { followCapture } from './capture-stream.ts';
 import { followConsole } from './console-stream.ts';
 
 const PROCESS_BYTES_MAX = 2 ** 40;
-/** What daemons and users order; `save` would write any file of this account. */
+/** What daemons and users order; `save` would write any file of this account, `snapshot` makes a new folder only. */
 const ORDERS = [
   ...['power-button', 'power-off', 'reset', 'pause', 'resume', 'limit', 'connect', 'disconnect', 'console'],
-  ...['protect', 'unprotect', 'candidate', 'migrate-backup', 'switch-over', 'move'],
+  ...['protect', 'unprotect', 'candidate', 'migrate-backup', 'switch-over', 'move', 'snapshot'],
 ];
 const idParameters = { type: 'object', properties: { id: { type: 'string' } }, required: ['id'] };
 
@@ -21,7 +21,11 @@ type InstanceRequestOf<Body = unknown> = { Params: { id: string }; Body: Body };
 
 const INSTANCE_REQUEST = {
   type: 'object',
-  properties: { kind: { enum: ['primary', 'backup'] }, vm: { type: 'string' } },
+  properties: {
+    kind: { enum: ['primary', 'backup'] },
+    vm: { type: 'string' },
+    snapshot: { type: 'string' },
+  },
   required: ['kind', 'vm'],
   if: { properties: { kind: { const: 'backup' } } },
   // The rest of `shared` is checked by the process that is started with it.

@@ -8,12 +8,15 @@ import type { ReportLine } from './vm-instance.ts';
 
 /** What a host is asked to start. */
 export type InstanceRequest =
-  | { readonly kind: 'primary'; readonly vm: string }
+  /** `snapshot`: a folder of that host whose guest goes on, instead of one that boots. */
+  | { readonly kind: 'primary'; readonly vm: string; readonly snapshot?: string }
   | { readonly kind: 'backup'; readonly vm: string; readonly shared: SharedConfig };
 
 export interface InstanceDetail {
   readonly view: InstanceView;
   readonly figures: ReportLine | undefined;
+  /** How the last snapshot that was ordered of it has ended. */
+  readonly snapshot?: ReportLine | undefined;
   /** What its partner must have alike. */
   readonly shared: SharedConfig;
 }

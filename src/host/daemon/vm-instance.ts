@@ -54,6 +54,8 @@ export class VmInstance {
   /** Where it takes a logging channel. */
   address: string | undefined;
   figures: ReportLine | undefined;
+  /** How the last snapshot of it has ended. */
+  snapshot: ReportLine | undefined;
   /** It said goodbye for this reason. */
   halted: string | undefined;
 
@@ -212,6 +214,7 @@ export class VmInstance {
       this.detail = String(line.detail);
       this.protection = String(line.protection);
     } else if (line.kind === 'figures') this.figures = line;
+    else if (line.kind === 'snapshot') this.snapshot = line;
     else if (line.kind === 'halted') this.halted = String(line.reason);
     if (quietly === undefined) this.#events.report(this, line);
   }

@@ -76,6 +76,38 @@ export function addVmRoutes(server: FastifyInstance, { daemon, verbs }: ApiOptio
     },
     async (request, reply) => answer(reply, await verbs.migrate(request.params.vm, request.body.host)),
   );
+  server.post<VmRequest & { Body: { folder: string } }>(
+    '/v1/vms/:vm/snapshot',
+    {
+      schema: {
+        summary: 'The guest at one instant, memory and disks, in a new folder of the host that runs it',
+        params: vmParameters,
+        body: { type: 'object', properties: { folder: { type: 'string' } }, required: ['folder'] },
+      },
+    },
+    async (request, reply) => {
+      const taken = await verbs.snapshot(request.params.vm, request.body.folder);
+      return taken.ok ? taken.value : answer(reply, taken);
+    },
+  );
+  server.post<VmRequest & { Body: { folder: string; alone?: boolean; disks?: string } }>(
+    '/v1/vms/:vm/restore',
+    {
+      schema: {
+        summary: 'A new VM of this name that goes on from a snapshot on this host',
+        params: vmParameters,
+        body: {
+          type: 'object',
+          properties: { folder: { type: 'string' }, alone: { type: 'boolean' }, disks: { type: 'string' } },
+          required: ['folder'],
+        },
+      },
+    },
+    async (request, reply) => {
+      const { folder, ...options } = request.body;
+      return answer(reply, await verbs.restore(folder, request.params.vm, options));
+    },
+  );
   for (const verb of FT_VERBS satisfies readonly FtVerb[])
     server.post<VmRequest & { Body: { host?: string } | null }>(
       `/v1/vms/:vm/ft/${verb}`,

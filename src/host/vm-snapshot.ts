@@ -1,0 +1,123 @@
+import { type FileHandle, mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { failed, ok, type Result } from '../base/result.ts';
+import type { MachineSnapshot } from '../ft/event.ts';
+import { checkConfig, type MachineConfig } from '../machine/config.ts';
+import type { StoreChunk } from '../storage/disk-copy.ts';
+import { fileProblem } from './guest-files.ts';
+import { writeSnapshotFile } from './snapshot-file.ts';
+
+/**
+ * A folder that holds a guest at one instant: its memory and its disks. What the guest had asked of its disks without an
+ * answer is in its memory, and is asked again when it goes on from there.
+ */
+export interface VmSnapshot {
+  readonly vm: string;
+  readonly machine: MachineConfig;
+  /** The VM's file, where a daemon knows one. */
+  readonly file: unknown;
+}
+
+const VERSION = 1;
+const DESCRIPTION = 'snapshot.json';
+
+export const snapshotMemory = (folder: string): string => join(folder, 'memory');
+export const snapshotDisk = (folder: string, disk: number): string => join(folder, `disk-${disk}.img`);
+
+/** A snapshot that is being written, in a folder that has its name only when it is whole. */
+export class SnapshotFolder {
+  readonly #folder: string;
+  readonly #work: string;
+  readonly #disks: readonly FileHandle[];
+
+  private constructor(folder: string, work: string, disks: readonly FileHandle[]) {
+    this.#folder = folder;
+    this.#work = work;
+    this.#disks = disks;
+  }
+
+  /** Only ever a new folder: no snapshot and nothing else is written over. */
+  static async create(folder: string, { disks }: MachineConfig): Promise<Result<SnapshotFolder>> {
+    if (!folder.startsWith('/')) return failed(`${folder} is no path from / on`);
+    const work = `${folder}.partial`;
+    const files: FileHandle[] = [];
+    try {
+      await mkdir(folder, { mode: 0o700 });
+      await mkdir(work, { mode: 0o700 });
+      for (const [index, { capacity }] of disks.entries()) {
+        const file = await open(snapshotDisk(work, index), 'wx', 0o600);
+        files.push(file);
+        await file.truncate(capacity);
+      }
+      return ok(new SnapshotFolder(folder, work, files));
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      for (const file of files) await file.close();
+      if (code === 'EEXIST') return failed(`${folder} is there already: a snapshot needs a new folder`);
+      await rm(folder, { recursive: true, force: true });
+      return failed(`snapshot ${folder} ${fileProblem(error as NodeJS.ErrnoException)}`);
+    }
+  }
+
+  /** Where a disk's content goes. */
+  readonly store =
+    (disk: number): StoreChunk =>
+    async (offset, data) => {
+      for (let done = 0; done < data.length; ) {
+        const { bytesWritten } = (await this.#disks[disk]?.write(
+          data,
+          done,
+          data.length - done,
+          offset + done,
+        )) ?? {
+          bytesWritten: 0,
+        };
+        if (bytesWritten === 0) throw new Error('the snapshot cannot be written');
+        done += bytesWritten;
+      }
+    };
+
+  async finish(memory: MachineSnapshot, description: VmSnapshot): Promise<Result<void>> {
+    try {
+      const written = await writeSnapshotFile(snapshotMemory(this.#work), memory);
+      if (!written.ok) return this.#abandoned(written.error);
+      for (const file of this.#disks) await file.sync();
+      for (const file of this.#disks) await file.close();
+      const text = JSON.stringify({ version: VERSION, ...description }, null, 2);
+      await writeFile(join(this.#work, DESCRIPTION), text, { mode: 0o600, flush: true });
+      await rename(this.#work, this.#folder);
+      const parent = await open(dirname(this.#folder), 'r');
+      await parent.sync().finally(() => parent.close());
+      return ok(undefined);
+    } catch (error) {
+      return this.#abandoned(`snapshot ${this.#folder} ${fileProblem(error as NodeJS.ErrnoException)}`);
+    }
+  }
+
+  async abandon(): Promise<void> {
+    for (const file of this.#disks) await file.close().catch(() => undefined);
+    for (const each of [this.#work, this.#folder]) await rm(each, { recursive: true, force: true });
+  }
+
+  async #abandoned(reason: string): Promise<Result<void>> {
+    await this.abandon();
+    return failed(reason);
+  }
+}
+
+export async function readVmSnapshot(folder: string): Promise<Result<VmSnapshot>> {
+  let text: string;
+  try {
+    text = await readFile(join(folder, DESCRIPTION), 'utf8');
+  } catch (error) {
+    return failed(`snapshot ${folder} ${fileProblem(error as NodeJS.ErrnoException)}`);
+  }
+  try {
+    const { version, vm, machine, file } = JSON.parse(text) as Readonly<Record<string, unknown>>;
+    if (version !== VERSION) return failed(`snapshot ${folder} has version ${version}, this is ${VERSION}`);
+    const checked = checkConfig(machine);
+    return checked.ok ? ok({ vm: String(vm), machine: checked.value, file }) : checked;
+  } catch {
+    return failed(`snapshot ${folder} is damaged: its ${DESCRIPTION} cannot be read`);
+  }
+}
