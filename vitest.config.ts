@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config';
 
 /** Whole systems in real time: nothing else runs beside them. */
 const ALONE = [
-  'tests/{arbiter-takeover,chaos,control,demo,disk-instants,disk-modes,divergence,faulty-side,host-daemon}.test.ts',
+  'tests/{arbiter-takeover,chaos,control,demo,disk-instants,disk-modes,divergence,faulty-side,foreign-disks,host-daemon}.test.ts',
   'tests/{logging-channel,migration,one-request,services,stopped-primary,takeover,tap-guest}.test.ts',
 ];
 /** What others test too, at more length: `npx vitest run --project by-hand`. */

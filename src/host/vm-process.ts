@@ -3,9 +3,7 @@ import { readFileSync } from 'node:fs';
 import { isIPv6 } from 'node:net';
 import { hostname } from 'node:os';
 import { createInterface } from 'node:readline';
-import { failed, ok, type Result } from '../base/result.ts';
 import { Backup } from '../ft/backup.ts';
-import type { MachineSnapshot } from '../ft/event.ts';
 import { epoch, instanceId, vmId } from '../ft/identity.ts';
 import { Primary } from '../ft/primary.ts';
 import { Driver, type Role, SAVED } from '../hypervisor/driver.ts';
@@ -16,7 +14,6 @@ import { MacConflicts } from '../network/mac-conflicts.ts';
 import { PcapWriter } from '../network/pcap-writer.ts';
 import { LOG_FORMAT_VERSION } from '../replay/frame.ts';
 import { DiskLease } from '../storage/disk-lease.ts';
-import type { ServedDiskPort } from '../storage/disk-port.ts';
 import { formatHostPort, type HostPort, parseHostPort } from '../transport/address.ts';
 import { TcpChannel } from '../transport/tcp-channel.ts';
 import { UdpHeartbeats } from '../transport/udp-heartbeats.ts';
@@ -39,7 +36,7 @@ import { disksOf } from './vm-disks.ts';
 import { networkOf } from './vm-network.ts';
 import { obey } from './vm-orders.ts';
 import { parseVmProcessConfig, type VmProcessConfig } from './vm-process-config.ts';
-import { SnapshotFolder, type VmSnapshot } from './vm-snapshot.ts';
+import { takeSnapshot } from './vm-snapshot.ts';
 
 /**
  * One VM in one role: the process that a host starts. Its configuration is the first argument (a JSON text, or the
@@ -281,35 +278,6 @@ function save(driver: Driver, file: string): void {
   });
   if (!saving)
     report({ kind: 'event', what: 'save', detail: 'a guest is saved while it runs without a partner' });
-}
-
-/** The guest at one instant, memory and disks, in a new folder; it runs on. */
-async function takeSnapshot(
-  driver: Driver,
-  disks: ServedDiskPort,
-  folder: string,
-  description: VmSnapshot,
-): Promise<Result<{ bytes: number; count: string }>> {
-  const made = await SnapshotFolder.create(folder, description.machine);
-  if (!made.ok) return made;
-  const sizes = description.machine.disks.map(({ capacity }) => capacity);
-  try {
-    const { snapshot, copied } = await new Promise<{ snapshot: MachineSnapshot; copied: Promise<void> }>(
-      (resolve, reject) => {
-        // Within this very call: what the guest asks of its disks from here on is not in the copy.
-        const begun = driver.capture((snapshot) =>
-          resolve({ snapshot, copied: disks.copy(sizes, made.value.store) }),
-        );
-        if (!begun) reject(new Error('a snapshot is taken of a guest that runs here, one at a time'));
-      },
-    );
-    await copied;
-    const finished = await made.value.finish(snapshot, description);
-    return finished.ok ? ok({ bytes: snapshot.machine.length, count: String(snapshot.count) }) : finished;
-  } catch (error) {
-    await made.value.abandon();
-    return failed((error as Error).message);
-  }
 }
 
 function reportFigures(

@@ -2,8 +2,10 @@ import { type FileHandle, mkdir, open, readFile, rename, rm, writeFile } from 'n
 import { dirname, join } from 'node:path';
 import { failed, ok, type Result } from '../base/result.ts';
 import type { MachineSnapshot } from '../ft/event.ts';
+import type { Driver } from '../hypervisor/driver.ts';
 import { checkConfig, type MachineConfig } from '../machine/config.ts';
 import type { StoreChunk } from '../storage/disk-copy.ts';
+import type { ServedDiskPort } from '../storage/disk-port.ts';
 import { fileProblem } from './guest-files.ts';
 import { writeSnapshotFile } from './snapshot-file.ts';
 
@@ -119,5 +121,34 @@ export async function readVmSnapshot(folder: string): Promise<Result<VmSnapshot>
     return checked.ok ? ok({ vm: String(vm), machine: checked.value, file }) : checked;
   } catch {
     return failed(`snapshot ${folder} is damaged: its ${DESCRIPTION} cannot be read`);
+  }
+}
+
+/** The guest at one instant, memory and disks, in a new folder; it runs on. */
+export async function takeSnapshot(
+  driver: Driver,
+  disks: ServedDiskPort,
+  folder: string,
+  description: VmSnapshot,
+): Promise<Result<{ bytes: number; count: string }>> {
+  const made = await SnapshotFolder.create(folder, description.machine);
+  if (!made.ok) return made;
+  const sizes = description.machine.disks.map(({ capacity }) => capacity);
+  try {
+    const { snapshot, copied } = await new Promise<{ snapshot: MachineSnapshot; copied: Promise<void> }>(
+      (resolve, reject) => {
+        // Within this very call: what the guest asks of its disks from here on is not in the copy.
+        const begun = driver.capture((snapshot) =>
+          resolve({ snapshot, copied: disks.copy(sizes, made.value.store) }),
+        );
+        if (!begun) reject(new Error('a snapshot is taken of a guest that runs here, one at a time'));
+      },
+    );
+    await copied;
+    const finished = await made.value.finish(snapshot, description);
+    return finished.ok ? ok({ bytes: snapshot.machine.length, count: String(snapshot.count) }) : finished;
+  } catch (error) {
+    await made.value.abandon();
+    return failed((error as Error).message);
   }
 }

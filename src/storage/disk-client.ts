@@ -105,9 +105,9 @@ export class DiskClient {
 
   async #run(era: number, opening: Opening): Promise<void> {
     let since = performance.now();
+    let reason = '';
     while (era === this.#era) {
       const left = Math.max(0, since + OPENING_MS_TOLD - performance.now());
-      let reason = '';
       const slow = setTimeout(() => era === this.#era && this.#complain(unanswered(reason)), left);
       let connection: NbdClientConnection | undefined;
       try {

@@ -8,6 +8,7 @@ import { noSuchVm } from './cluster-member.ts';
 import { vmView } from './cluster-view.ts';
 import { followConsole } from './console-stream.ts';
 import { NIC_QUERY } from './instance-routes.ts';
+import { SnapshotVerbs } from './snapshot-verbs.ts';
 import { VM_FILE } from './vm-file.ts';
 
 const vmParameters = { type: 'object', properties: { vm: { type: 'string' } }, required: ['vm'] };
@@ -16,6 +17,7 @@ type VmRequest = { Params: { vm: string } };
 
 /** VMs, on any host of the cluster. */
 export function addVmRoutes(server: FastifyInstance, { daemon, verbs }: ApiOptions): void {
+  const snapshots = new SnapshotVerbs(daemon, verbs);
   const content = async () => {
     await daemon.member.read();
     return daemon.member.reading.content;
@@ -86,7 +88,7 @@ export function addVmRoutes(server: FastifyInstance, { daemon, verbs }: ApiOptio
       },
     },
     async (request, reply) => {
-      const taken = await verbs.snapshot(request.params.vm, request.body.folder);
+      const taken = await snapshots.snapshot(request.params.vm, request.body.folder);
       return taken.ok ? taken.value : answer(reply, taken);
     },
   );
@@ -105,7 +107,7 @@ export function addVmRoutes(server: FastifyInstance, { daemon, verbs }: ApiOptio
     },
     async (request, reply) => {
       const { folder, ...options } = request.body;
-      return answer(reply, await verbs.restore(folder, request.params.vm, options));
+      return answer(reply, await snapshots.restore(folder, request.params.vm, options));
     },
   );
   for (const verb of FT_VERBS satisfies readonly FtVerb[])

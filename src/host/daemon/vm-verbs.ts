@@ -1,13 +1,9 @@
-import { mkdir } from 'node:fs/promises';
-import { isDeepStrictEqual } from 'node:util';
 import { failed, ok, type Result } from '../../base/result.ts';
 import type { ClusterContent, HostPresence, Instance } from '../../cluster/content.ts';
 import { hasEnded, mainPrimary } from '../../cluster/instance-state.ts';
 import { placeRestart } from '../../cluster/placement.ts';
-import type { FtVerb, PowerVerb, SnapshotView } from '../api.ts';
-import { runCommand } from '../image/command.ts';
+import type { FtVerb, PowerVerb } from '../api.ts';
 import { VmAuthority } from '../vm-authority.ts';
-import { readVmSnapshot, snapshotDisk } from '../vm-snapshot.ts';
 import { noSuchVm } from './cluster-member.ts';
 import type { HostDaemon } from './host-daemon.ts';
 import { processBytes } from './launch.ts';
@@ -17,21 +13,11 @@ import { checkVmFile } from './vm-file.ts';
 /** Until the lease of an earlier run has ended; longer than any that a VM file asks for by default. */
 const START_MS_MAX = 30_000;
 const AGAIN_MS = 1_000;
-/** A large disk on a slow one. */
-const SNAPSHOT_MS_MAX = 3_600_000;
-const SNAPSHOT_AGAIN_MS = 200;
 /** Fields of a VM's file on which its processes have to agree with whoever starts it again. */
 const FIXED_WHILE_ON = ['restart', 'arbiter', 'storage', 'timing'] as const;
 const TAKEOVER_MS_MAX = 30_000;
 /** A copy of the largest guest over a slow network. */
 const COPY_MS_MAX = 300_000;
-
-export interface RestoreOptions {
-  /** Without the network that the old one had. */
-  readonly alone?: boolean | undefined;
-  /** Where its own disks go; beside the snapshot when absent. */
-  readonly disks?: string | undefined;
-}
 
 /** What a user asks of a VM, on any daemon of the cluster. */
 export class VmVerbs {
@@ -121,11 +107,11 @@ export class VmVerbs {
     if (!place.ok) return place;
     const host = this.#daemon.host(place.value);
     if (!host.ok) return host;
-    return this.#startOn(host.value, place.value, name);
+    return this.startOn(host.value, place.value, name);
   }
 
   async power(name: string, verb: PowerVerb): Promise<Result<void>> {
-    const primary = await this.#primary(name);
+    const primary = await this.primary(name);
     if (!primary.ok && verb === 'power-off') return this.#switchedOff(name);
     if (!primary.ok) return primary;
     const order = verb === 'stop' ? 'power-button' : verb;
@@ -133,81 +119,19 @@ export class VmVerbs {
   }
 
   async type(name: string, port: number, text: string): Promise<Result<void>> {
-    const primary = await this.#primary(name);
+    const primary = await this.primary(name);
     if (!primary.ok) return primary;
     return primary.value.host.order(primary.value.instance.id, { order: 'console', port, text });
   }
 
   async detail(name: string): Promise<Result<InstanceDetail>> {
-    const primary = await this.#primary(name);
+    const primary = await this.primary(name);
     return primary.ok ? primary.value.host.detail(primary.value.instance.id) : primary;
-  }
-
-  /** The guest at one instant, memory and disks, in a new folder of the host that runs it; it runs on. */
-  async snapshot(name: string, folder: string): Promise<Result<SnapshotView>> {
-    const primary = await this.#primary(name);
-    if (!primary.ok) return primary;
-    const { instance, host } = primary.value;
-    const file = this.#daemon.member.reading.vms.get(name)?.value.definition;
-    const before = await host.detail(instance.id);
-    if (!before.ok) return before;
-    const ordered = await host.order(instance.id, { order: 'snapshot', folder, file });
-    if (!ordered.ok) return ordered;
-    const deadline = performance.now() + SNAPSHOT_MS_MAX;
-    while (performance.now() < deadline) {
-      const now = await host.detail(instance.id);
-      if (!now.ok) return now;
-      const { snapshot } = now.value;
-      const told = snapshot !== undefined && !isDeepStrictEqual(snapshot, before.value.snapshot);
-      if (told && snapshot.error !== undefined) return failed(String(snapshot.error));
-      if (told) return ok({ folder, host: instance.host, bytes: Number(snapshot.bytes) });
-      await new Promise((resolve) => setTimeout(resolve, SNAPSHOT_AGAIN_MS));
-    }
-    return failed(`the snapshot of ${name} does not come to an end`);
-  }
-
-  /**
-   * A new VM that goes on from a snapshot in a folder of this host, with disks of its own in another folder. What it is
-   * connected to is what the old one was, unless it is to stand alone.
-   */
-  async restore(folder: string, name: string, options: RestoreOptions = {}): Promise<Result<void>> {
-    const snapshot = await readVmSnapshot(folder);
-    if (!snapshot.ok) return snapshot;
-    const { vm, machine, file } = snapshot.value;
-    const {
-      network,
-      storage: _,
-      timing: __,
-      arbiter: ___,
-      ...rest
-    } = (file ?? {}) as Record<string, unknown>;
-    const [running] = instancesOf(this.#daemon.member.reading.content, vm);
-    if (running !== undefined && network !== undefined && options.alone !== true)
-      return failed(
-        `${vm} runs on ${running.host}, and the restored guest has its MAC addresses: add --without-network, or stop ${vm} first`,
-      );
-    const own = options.disks ?? `${folder}.${name}`;
-    const disks = machine.disks.map((_disk, index) => snapshotDisk(own, index));
-    const copied = await copyDisks(folder, own, disks);
-    if (!copied.ok) return copied;
-    const storage = disks.length === 0 ? {} : { storage: { disks: disks.map((path) => ({ file: path })) } };
-    const definition = {
-      ...rest,
-      name,
-      ...(network !== undefined && options.alone !== true && { network }),
-      ...storage,
-      faultTolerance: 'off',
-      restart: false,
-    };
-    const created = await this.create(definition);
-    if (!created.ok) return created;
-    const host = this.#daemon.host(this.#daemon.name);
-    return host.ok ? this.#startOn(host.value, this.#daemon.name, name, folder) : host;
   }
 
   /** Moves the guest to another host while it runs [FT 3.3]. */
   async migrate(name: string, to: string): Promise<Result<void>> {
-    const primary = await this.#primary(name);
+    const primary = await this.primary(name);
     if (!primary.ok) return primary;
     const { instance, host } = primary.value;
     if (instance.host === to) return failed(`${name} is on ${to} already`);
@@ -245,7 +169,7 @@ export class VmVerbs {
   }
 
   async migrateSecondary(name: string, on?: string): Promise<Result<void>> {
-    const primary = await this.#primary(name);
+    const primary = await this.primary(name);
     if (!primary.ok) return primary;
     const backup = await this.#backup(name);
     if (!backup.ok) return backup;
@@ -333,7 +257,7 @@ export class VmVerbs {
     );
     if (!changed.ok) return changed;
     if (changed.value.vm.power === 'off') return ok(undefined);
-    const primary = await this.#primary(name);
+    const primary = await this.primary(name);
     if (!primary.ok) return primary;
     const ordered = await primary.value.host.order(primary.value.instance.id, { order: 'unprotect' });
     if (!ordered.ok) return ordered;
@@ -346,7 +270,7 @@ export class VmVerbs {
 
   /** The primary's process is killed, as its host's death would: the secondary has to take over. */
   async #testFailover(name: string): Promise<Result<void>> {
-    const primary = await this.#primary(name);
+    const primary = await this.primary(name);
     if (!primary.ok) return primary;
     const backup = await this.#backup(name);
     if (!backup.ok) return backup;
@@ -390,7 +314,7 @@ export class VmVerbs {
   }
 
   /** A VM whose earlier run still holds its lease is started when that has ended: until then its process halts. */
-  async #startOn(host: HostOperations, at: string, name: string, snapshot?: string): Promise<Result<void>> {
+  async startOn(host: HostOperations, at: string, name: string, snapshot?: string): Promise<Result<void>> {
     const deadline = performance.now() + START_MS_MAX;
     for (;;) {
       const started = await host.start({
@@ -420,7 +344,8 @@ export class VmVerbs {
     return reading.ok ? ok(reading.value.content) : reading;
   }
 
-  async #primary(name: string) {
+  /** The VM's primary, and the host that has it. */
+  async primary(name: string) {
     return this.#instance(
       name,
       (content) => primaryOf(content, name),
@@ -470,27 +395,6 @@ export class VmVerbs {
       seen ||= !gone;
       await this.#daemon.member.change();
     }
-  }
-}
-
-/** Shares its blocks with the snapshot where the file system can. */
-async function copyDisks(folder: string, own: string, disks: readonly string[]): Promise<Result<void>> {
-  try {
-    await mkdir(own, { mode: 0o700 });
-    for (const [index, path] of disks.entries()) {
-      const copied = await runCommand('cp', [
-        '--sparse=always',
-        '--reflink=auto',
-        snapshotDisk(folder, index),
-        path,
-      ]);
-      if (!copied.ok) return copied;
-    }
-    return ok(undefined);
-  } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    if (code === 'EEXIST') return failed(`${own} is there already: name another folder with --disks`);
-    return failed(`the disks of the snapshot cannot be copied: ${message}`);
   }
 }
 
