@@ -95,7 +95,7 @@ async function prepare(say: (line: string) => void): Promise<Result<Ground>> {
 }
 
 async function oneRound({ image, from, cores }: Ground, mode: Mode, ms: number): Promise<Round> {
-  const world = mode.world();
+  const world = await mode.world(from.disk);
   try {
     return await withPair(
       image,
@@ -112,9 +112,9 @@ async function oneRound({ image, from, cores }: Ground, mode: Mode, ms: number):
         const watch = watchPrimary(guest);
         const on = new Map<string, { speed: number; logMbitPerSecond: number }>();
         for (const cell of CELLS) {
-          const from = watch.samples.length;
+          const first = watch.samples.length;
           const speed = await measureCell(console, cell, ms);
-          on.set(nameOf(cell), { speed, logMbitPerSecond: logRate(watch.samples.slice(from)) });
+          on.set(nameOf(cell), { speed, logMbitPerSecond: logRate(watch.samples.slice(first)) });
         }
         if (watch.states.length > 0) throw new Error(`host A left PAIR: ${watch.states.join(', ')}`);
         guest.unprotect();

@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import { failed, ok, type Result } from '../base/result.ts';
 import type { MachineSnapshot } from '../ft/event.ts';
 import type { Driver } from '../hypervisor/driver.ts';
+import type { DiskPort } from '../hypervisor/ports.ts';
 import { checkConfig, type MachineConfig } from '../machine/config.ts';
 import type { StoreChunk } from '../storage/disk-copy.ts';
 import type { ServedDiskPort } from '../storage/disk-port.ts';
@@ -127,10 +128,12 @@ export async function readVmSnapshot(folder: string): Promise<Result<VmSnapshot>
 /** The guest at one instant, memory and disks, in a new folder; it runs on. */
 export async function takeSnapshot(
   driver: Driver,
-  disks: ServedDiskPort,
+  disks: DiskPort & Partial<Pick<ServedDiskPort, 'copy'>>,
   folder: string,
   description: VmSnapshot,
 ): Promise<Result<{ bytes: number; count: string }>> {
+  const copy = disks.copy?.bind(disks);
+  if (copy === undefined) return failed('disks of one side alone cannot be copied beside its memory');
   const made = await SnapshotFolder.create(folder, description.machine);
   if (!made.ok) return made;
   const sizes = description.machine.disks.map(({ capacity }) => capacity);
@@ -139,7 +142,7 @@ export async function takeSnapshot(
       (resolve, reject) => {
         // Within this very call: what the guest asks of its disks from here on is not in the copy.
         const begun = driver.capture((snapshot) =>
-          resolve({ snapshot, copied: disks.copy(sizes, made.value.store) }),
+          resolve({ snapshot, copied: copy(sizes, made.value.store) }),
         );
         if (!begun) reject(new Error('a snapshot is taken of a guest that runs here, one at a time'));
       },

@@ -86,7 +86,7 @@ describe.skipIf(missing.length > 0)(
       test(`${mode.name}: ${KILLS} kills, seed ${SEED}`, { timeout: KILLS * 5 * MINUTES }, async () => {
         for (let kill = 0; kill < KILLS; kill++) {
           const dice = new Dice(`${SEED}/${mode.name}/${kill}`);
-          const world = mode.world();
+          const world = await mode.world(from.disk);
           const both = dice.below(3) === 0;
           const afterMs = dice.below(3000);
           const text = `kill ${kill} (${both ? 'both' : 'primary, then the survivor'}) after ${afterMs} ms`;
@@ -111,7 +111,7 @@ describe.skipIf(missing.length > 0)(
               await Promise.all([a.process.ended, b.process.ended]);
               const told = acknowledged(guest);
               await Promise.all(guest.services.map((service) => service.end()));
-              const there = await checkDisk(world.disk?.('B') ?? guest.disk);
+              const there = await checkDisk(world.disk?.(both ? 'A' : 'B') ?? guest.disk);
               console.log(`${mode.name}: ${text}: ${told} acknowledged, ${there} there`);
               expect(there, text).toBeGreaterThanOrEqual(told);
             });
