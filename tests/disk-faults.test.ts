@@ -10,6 +10,7 @@ import { DiskClient } from '../src/storage/disk-client.ts';
 import { DiskLease } from '../src/storage/disk-lease.ts';
 import { type PortDisk, ServedDiskPort } from '../src/storage/disk-port.ts';
 import { servedDisk } from '../src/storage/disk-size.ts';
+import { LocalDisk } from '../src/storage/local-disk.ts';
 import {
   encodeOptionReply,
   encodeSimpleReply,
@@ -300,6 +301,38 @@ test('storage that is full makes the guest wait; with room again everything is t
     Buffer.concat([Buffer.alloc(512, 2), Buffer.alloc(512, 3)]),
   );
   expect(said.slice(1)).toEqual(['disk 0: its storage has room again']);
+});
+
+test('a file whose file system is full: the same', async () => {
+  let full = true;
+  const bytes = Buffer.alloc(SIZE);
+  const guest = await Guest.open(
+    new LocalDisk({
+      size: SIZE,
+      readOnly: false,
+      read: async (offset, length) => bytes.subarray(offset, offset + length),
+      write: async (offset, data) => {
+        if (full) throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' });
+        bytes.set(data, offset);
+      },
+      clear: async () => {
+        throw Object.assign(new Error('input/output error'), { code: 'EIO' });
+      },
+      flush: async () => {},
+      close: async () => {},
+    }),
+  );
+  const request = guest.write(0, 7);
+  expect((await guest.done(guest.issue('discard', 4096, new Uint8Array(0), 512))).status).toBe('error');
+  expect((await guest.read(8192)).status).toBe('ok');
+  expect(guest.completions.has(request)).toBe(false);
+  full = false;
+  expect((await guest.done(request)).status).toBe('ok');
+  expect(bytes.subarray(0, 512).equals(Buffer.alloc(512, 7))).toBe(true);
+  expect(said).toEqual([
+    'disk 0: its storage is full; the guest waits until there is room',
+    'disk 0: its storage has room again',
+  ]);
 });
 
 test('a flush that found the storage full is an error: what it lost does not come back', async () => {

@@ -16,6 +16,7 @@ import { Random } from '../silicon/random.ts';
 /** The machine without its processor: real ports, real physical map, real PCI; the test does what a guest would. */
 export const RAM_BYTES = 0x1_0000;
 export const QUEUE_SIZE = 16;
+const CAPACITY = 1 << 20;
 /** Where the rings of a well-made driver stand; buffers come behind. */
 const RINGS = 0x1000;
 const HEAP = 0x4000;
@@ -84,7 +85,18 @@ export class VirtioBoard {
     };
     const mac = Uint8Array.of(2, 3, 4, 5, 6, 7);
     this.block = new BlockDevice(
-      { name: 'block', capacity: 1 << 20, readOnly: false, serial: 's', onRequest: output },
+      {
+        name: 'block',
+        capacity: CAPACITY,
+        readOnly: false,
+        serial: 's',
+        onRequest: ({ operation, offset, length, data }) => {
+          output();
+          const carried = operation === 'write' ? length : 0;
+          if (offset < 0 || length < 0 || offset + length > CAPACITY || data.length !== carried)
+            this.strayStores.push(`${operation} of ${length} bytes at ${offset} of the disk`);
+        },
+      },
       ram,
     );
     this.net = new NetDevice({ name: 'net', mac, onPacket: output }, ram);

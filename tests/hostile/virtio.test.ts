@@ -99,7 +99,7 @@ const HONEST: readonly ((attack: Attack) => void)[] = [
   // A chain that means something.
   ({ driver, random }) => {
     const header = new Uint8Array(16);
-    header[0] = random.pick([0, 1, 4, 8, 99]);
+    header[0] = random.pick([0, 1, 4, 8, 11, 13, 99]);
     header[8] = random.below(4);
     const queue = random.below(driver.queues.length);
     const middle = random.pick([new Uint8Array(512), 512, 1600]);
@@ -110,6 +110,24 @@ const HONEST: readonly ((attack: Attack) => void)[] = [
     driver.ring(queue);
   },
   (attack) => attack.event(),
+  // Stretches of the disk to be cleared, some of them too long, beyond its end or with flags that mean nothing.
+  ({ driver, random }) => {
+    if (driver.kind !== 'block') return;
+    const header = new Uint8Array(16);
+    header[0] = random.pick([11, 13]);
+    const stretches = new Uint8Array(16 * random.pick([1, 1, 1, 1, 2, 3]));
+    const view = new DataView(stretches.buffer);
+    view.setUint32(0, random.chance(80) ? random.below(2100) : random.u32(), true);
+    view.setUint32(4, random.chance(95) ? 0 : random.u32(), true);
+    view.setUint32(8, random.chance(80) ? random.below(2100) : random.u32(), true);
+    view.setUint32(12, random.chance(80) ? random.below(2) : random.u32(), true);
+    const cut = random.chance(90) ? stretches.length : random.below(stretches.length);
+    driver.add(
+      0,
+      [header, stretches.subarray(0, cut), 1].filter((part) => part === 1 || (part as Uint8Array).length > 0),
+    );
+    driver.ring(0);
+  },
   // A packet that asks for something to be done to it, with a header in which something may be wrong.
   ({ driver, random }) => {
     if (driver.kind !== 'net') return;
