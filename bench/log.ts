@@ -1,9 +1,9 @@
-import { readFile } from 'node:fs/promises';
 import type { ProtectedGuest } from '../tools/pair/protected-guest.ts';
 import { RedisConnection } from '../tools/pair/redis-connection.ts';
 import { withPair } from '../tools/pair/with-pair.ts';
 import { type Bench, type BenchOptions, type BenchResult, median, percentile, rounded } from './bench.ts';
 import { type Ground, type PrimaryWatch, pause, prepare, reaches, watchPrimary } from './pair-rounds.ts';
+import { cpuSecondsOf } from './process-cpu.ts';
 
 /** Each phase is so long, after the programs of both hosts have become warm. */
 const PHASE_MS = 8_000;
@@ -11,8 +11,6 @@ const WARM_MS = 10_000;
 const CLIENTS = 8;
 const START_LOOP = 'while :; do :; done &\n';
 const END_LOOP = 'kill $!\n';
-/** Of /proc/PID/stat [proc(5)]: utime and stime, counted from the state, in hundredths of a second. */
-const STAT = { user: 11, system: 12, perSecond: 100 } as const;
 
 /** What the logging channel carries while the guest idles, computes and serves, and what that costs the primary. */
 export const log: Bench = {
@@ -194,9 +192,9 @@ function mean(phases: readonly Phase[], value: (phase: Phase) => number): number
 async function phase(guest: ProtectedGuest): Promise<Phase> {
   const { pid } = guest.hosts[0].process;
   const watch = watchPrimary(guest);
-  const cpuBefore = await cpuSeconds(pid);
+  const cpuBefore = await cpuSecondsOf(pid);
   await pause(PHASE_MS);
-  const cpu = (await cpuSeconds(pid)) - cpuBefore;
+  const cpu = (await cpuSecondsOf(pid)) - cpuBefore;
   const [first, last] = [watch.samples[0], watch.samples.at(-1)];
   if (!first || !last || last.ms - first.ms < PHASE_MS / 2) throw new Error('host A reports nothing');
   const shares = watch.samples.map(({ share }) => share);
@@ -208,11 +206,4 @@ async function phase(guest: ProtectedGuest): Promise<Phase> {
     countsPerCpuSecond: (last.count - first.count) / cpu,
     share: shares.reduce((sum, share) => sum + share, 0) / shares.length,
   };
-}
-
-async function cpuSeconds(pid: number): Promise<number> {
-  const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
-  // The program's name is in parentheses and may hold anything; the state follows it.
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  return (Number(fields[STAT.user]) + Number(fields[STAT.system])) / STAT.perSecond;
 }

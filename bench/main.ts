@@ -7,6 +7,7 @@ import { disk } from './disk/disk.ts';
 import { log } from './log.ts';
 import { network } from './network/network.ts';
 import { output } from './output.ts';
+import { paper } from './paper.ts';
 import { placement } from './placement.ts';
 import { store } from './store.ts';
 import { takeover } from './takeover.ts';
@@ -24,6 +25,7 @@ const BENCHES: readonly Bench[] = [
   network,
   disk,
   cluster,
+  paper,
   placement,
   store,
 ];

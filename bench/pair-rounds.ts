@@ -89,8 +89,12 @@ export interface Ground {
   readonly complaints: readonly string[];
 }
 
-export async function prepare(say: (line: string) => void, memoryBytes?: number): Promise<Result<Ground>> {
-  const image = await buildImage('demo', { progress: say });
+export async function prepare(
+  say: (line: string) => void,
+  memoryBytes?: number,
+  name = 'demo',
+): Promise<Result<Ground>> {
+  const image = await buildImage(name, { progress: say });
   if (!image.ok) return image;
   try {
     const from = await savedGuest(image.value, say, memoryBytes);

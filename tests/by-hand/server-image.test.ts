@@ -15,7 +15,12 @@ beforeAll(async () => {
   key = join(home, 'key');
   execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', key]);
 });
-afterAll(() => rm(home, { recursive: true, force: true }));
+let guest: LockstepProcess | undefined;
+// Also when the time is over.
+afterAll(() => {
+  guest?.child.kill('SIGKILL');
+  return rm(home, { recursive: true, force: true });
+});
 
 interface Built {
   readonly kernel: string;
@@ -39,7 +44,7 @@ async function loggedIn(
   use: (ssh: (command: string) => Promise<string>) => Promise<void>,
 ): Promise<void> {
   const [port] = await freePorts(1);
-  const guest = new LockstepProcess([
+  guest = new LockstepProcess([
     ...['run', '--kernel', built.kernel, '--initrd', built.initrd, '--append', built.commandLine],
     ...['--disk', built.copy, '--forward', `tcp:${port}:22`, ...args],
   ]);
@@ -77,7 +82,7 @@ describe('a Debian server', () => {
         expect((await ssh('dpkg --audit')).trim()).toBe('');
       });
     },
-    15 * MINUTES,
+    20 * MINUTES,
   );
 
   it(
@@ -102,6 +107,6 @@ describe('a Debian server', () => {
         expect(await ssh('networkctl status eth0')).toContain('10-cloud-init-eth0.network');
       });
     },
-    20 * MINUTES,
+    40 * MINUTES,
   );
 });

@@ -9,7 +9,8 @@ import type { ProtectedGuest, SavedGuest } from './protected-guest.ts';
 import { withPair } from './with-pair.ts';
 
 const READY = 'LOCKSTEP-GUEST-READY';
-const BOOT_MS_MAX = 240_000;
+/** Long enough for a guest that makes a database first, on a machine with other work. */
+const BOOT_MS_MAX = 900_000;
 /** For what the guest still does after it has said that it is ready. */
 const SETTLE_MS = 3_000;
 

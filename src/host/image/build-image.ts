@@ -194,7 +194,7 @@ async function assembleInstalled(assembly: Assembly): Promise<Result<readonly st
     archive,
     packages: recipe.packages,
     overlay,
-    customize: guestFile(recipe.installed!),
+    customize: await readFile(guestFile(recipe.installed!), 'utf8'),
     work,
     progress,
   });

@@ -13,7 +13,7 @@ export interface InstalledRootOptions {
   readonly packages: readonly string[];
   /** A folder whose content comes over the packages', with root as owner. */
   readonly overlay: string;
-  /** A script of the host's, called with the new root's folder at the end. */
+  /** The text of a script, run on the host at the end with the new root's folder as its argument. */
   readonly customize: string;
   /** A folder of its own for what lies between. */
   readonly work: string;
@@ -45,7 +45,8 @@ export async function makeInstalledRoot(options: InstalledRootOptions): Promise<
   const packed = await runCommand('tar', ['-c', ...owned, '-C', options.overlay, '-f', overlay!, '.']);
   if (!packed.ok) return packed;
   progress(`installing ${packages.value.length} packages`);
-  // The hooks' paths are words of mmdebstrap's own little language: relative ones need no quotes in it.
+  // The hooks' paths are words of mmdebstrap's own little language: relative ones need no quotes in it. Nothing here is
+  // read by who runs the scripts: in a user namespace that is nobody who may look into the builder's home.
   const made = await runCommand(
     'mmdebstrap',
     [

@@ -91,6 +91,10 @@ export const PRUNED = [
 ] as const;
 
 const ROOT_FOLDERS = ['dev', 'proc', 'sys', 'run', 'tmp', 'root', 'mnt'];
+/** PostgreSQL's compiler of queries, 120 MB with what it needs, is loaded only when it is used. */
+const WITHOUT_QUERY_COMPILER = ['libllvm14', 'libz3-4', 'locales', 'libc-l10n'];
+/** The program that `npm run bench -- paper` compiles. */
+const PAPER_PARTS = ['paper.h', 'main.c', 'match.c', 'number.c', 'pack.c', 'sort.c', 'table.c'];
 const CHECKS = ['busybox.sh', 'python.sh', 'python-check.py', 'redis.sh'];
 
 export const RECIPES: readonly Recipe[] = [
@@ -154,8 +158,7 @@ export const RECIPES: readonly Recipe[] = [
       ...['libssl-dev', 'postgresql-15'],
     ],
     everything: true,
-    // PostgreSQL's compiler of queries, 120 MB with what it needs, is loaded only when it is used.
-    without: ['libllvm14', 'libz3-4', 'locales', 'libc-l10n'],
+    without: WITHOUT_QUERY_COMPILER,
     foreign: {
       architecture: 'i386',
       folder: 'i386',
@@ -194,6 +197,33 @@ export const RECIPES: readonly Recipe[] = [
     folders: [],
     symlinks: [],
     commandLine: 'console=ttyS0',
+  },
+  {
+    name: 'paper',
+    summary:
+      'a compiler, PostgreSQL and a python server, for `npm run bench -- paper`; says LOCKSTEP-GUEST-READY',
+    packages: [
+      ...['busybox-static', 'gcc', 'libc6-dev', 'binutils'],
+      ...['postgresql-15', 'python3-minimal', 'python3.11'],
+    ],
+    everything: true,
+    without: WITHOUT_QUERY_COMPILER,
+    diskMegabytes: 640,
+    init: 'demo-init.sh',
+    files: [
+      { from: 'paper/rc.sh', to: 'etc/rc', mode: 0o755 },
+      { from: 'demo-inittab', to: 'etc/inittab', mode: 0o644 },
+      { from: 'programs-passwd', to: 'etc/passwd', mode: 0o644 },
+      { from: 'programs-group', to: 'etc/group', mode: 0o644 },
+      ...['work.sh', 'server.py', ...PAPER_PARTS.map((name) => `parts/${name}`)].map((name) => ({
+        from: `paper/${name}`,
+        to: `paper/${name}`,
+        mode: 0o644,
+      })),
+    ],
+    folders: [...ROOT_FOLDERS, 'var/pg'],
+    symlinks: [{ path: 'sbin/init', target: '../bin/busybox' }],
+    commandLine: 'console=ttyS0 cryptomgr.notests',
   },
   {
     name: 'server',

@@ -17,6 +17,8 @@ in_root systemctl --quiet enable systemd-networkd.service systemd-network-genera
 # A guest that fetches package lists by itself, at a random hour, is no server template.
 in_root systemctl --quiet disable apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer
 in_root systemctl --quiet disable e2scrub_all.timer e2scrub_reap.service fstrim.timer
+# What came from the builder's cache has the builder as its owner.
+chown -R 0:0 "$root/var/cache/apt/archives"
 chmod 700 "$root/root"
 [ ! -d "$root/root/.ssh" ] || chmod 700 "$root/root/.ssh"
 # Caches of /usr are as new as it is: the first boot need not make them again [systemd-update-done.service(8)].

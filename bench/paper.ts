@@ -1,0 +1,183 @@
+import type { ProtectedGuest } from '../tools/pair/protected-guest.ts';
+import { withPair } from '../tools/pair/with-pair.ts';
+import { type Bench, type BenchOptions, type BenchResult, median, rounded } from './bench.ts';
+import { type Ground, type PrimaryWatch, pause, prepare, reaches, watchPrimary } from './pair-rounds.ts';
+import { WORKLOADS, type Workload } from './paper-workloads.ts';
+import { cpuSecondsOf } from './process-cpu.ts';
+
+/** After a change of the pair, before anything is measured. */
+const SETTLE_MS = 2_000;
+/** Longer than the time between two of host A's figures. */
+const FIGURES_MS = 250;
+
+/**
+ * The paper's Table 1 with what there is of it in today's guest: a build, a database under transactions, a server that
+ * an interpreter runs. The work is a fixed amount, without, with, with and without fault tolerance in one pair, so that
+ * what only changes with time (programs that become warmer) falls out. Placing as in design section 10.
+ */
+export const paper: Bench = {
+  name: 'paper',
+  summary: "the paper's Table 1: a build, a database and a server, without and with fault tolerance",
+  rounds: 3,
+  settings: { work: 'PERCENT of the usual amount of work, to try it' },
+  run: runPaper,
+};
+
+/** One amount of work. */
+interface Done {
+  readonly seconds: number;
+  /** Of host A's process. */
+  readonly cpuSeconds: number;
+  readonly logMbitPerSecond: number;
+  readonly wireMbitPerSecond: number;
+}
+
+interface Compared {
+  readonly ratio: number;
+  readonly cpuRatio: number;
+  readonly logMbitPerSecond: number;
+  readonly wireMbitPerSecond: number;
+  readonly secondsOff: number;
+  readonly cpuSecondsOff: number;
+}
+
+async function runPaper({ say, rounds, settings }: BenchOptions): Promise<BenchResult> {
+  const complaints: string[] = [];
+  const rows: Record<string, string | number>[] = [];
+  const percent = Number(settings.work ?? 100);
+  const failed = (complaint: string): BenchResult => ({
+    bench: 'paper',
+    ok: false,
+    figures: {},
+    rows,
+    complaints: [complaint],
+  });
+  if (!(percent > 0 && percent <= 1000)) return failed('--work takes a percentage from 1 to 1000');
+  const ground = await prepare(say, undefined, 'paper');
+  if (!ground.ok) return failed(ground.error);
+  complaints.push(...ground.value.complaints);
+  if (percent !== 100) complaints.push(`only ${percent} % of the work: a trial`);
+
+  const all = new Map<Workload, Compared[]>(WORKLOADS.map((workload) => [workload, []]));
+  for (let round = 1; round <= rounds; round++) {
+    try {
+      const told = (line: string) => say(`round ${round} of ${rounds}: ${line}`);
+      for (const [workload, compared] of await oneRound(ground.value, percent / 100, told)) {
+        all.get(workload)!.push(compared);
+        rows.push({ round, workload: workload.name, ...compared });
+      }
+    } catch (error) {
+      complaints.push(`round ${round}: ${(error as Error).message}`);
+    }
+  }
+  const figures: Record<string, number> = {};
+  const table = [row('', 'speed', 'paper', 'CPU', 'Mbit/s', 'paper', 'wire', 's off', 'CPU s off')];
+  for (const [{ name, paper: then }, measured] of all) {
+    const of = (figure: keyof Compared) => rounded(median(measured.map((each) => each[figure])));
+    figures[`${name}Ratio`] = of('ratio');
+    figures[`${name}CpuRatio`] = of('cpuRatio');
+    figures[`${name}LogMbitPerSecond`] = of('logMbitPerSecond');
+    figures[`${name}WireMbitPerSecond`] = of('wireMbitPerSecond');
+    table.push(
+      row(
+        `${name} (${then.name})`,
+        ...[of('ratio'), then.ratio, of('cpuRatio'), of('logMbitPerSecond'), then.mbitPerSecond],
+        ...[of('wireMbitPerSecond'), of('secondsOff'), of('cpuSecondsOff')],
+      ),
+    );
+  }
+  const ok = complaints.length === 0 && Object.values(figures).every(Number.isFinite);
+  return { bench: 'paper', ok, figures, rows, table, complaints };
+}
+
+function row(name: string, ...cells: (string | number)[]): string {
+  return name.padEnd(30) + cells.map((cell) => String(cell).padStart(10)).join('');
+}
+
+async function oneRound(
+  { image, from, cores }: Ground,
+  share: number,
+  say: (line: string) => void,
+): Promise<Map<Workload, Compared>> {
+  return withPair(image, { from, protectAtStart: false, ...cores }, async (guest) => {
+    await reaches(guest, 'SOLE');
+    const watch = watchPrimary(guest);
+    const off: Map<Workload, Done>[] = [];
+    const on: Map<Workload, Done>[] = [];
+    say('warming up alone');
+    await allWork(guest, watch, share);
+    say('without fault tolerance');
+    off.push(await allWork(guest, watch, share));
+    guest.protect();
+    await reaches(guest, 'PAIR');
+    const states = watch.states.length;
+    say('warming up with a backup');
+    await allWork(guest, watch, share);
+    say('with fault tolerance, twice');
+    on.push(await allWork(guest, watch, share), await allWork(guest, watch, share));
+    const left = watch.states.slice(states).filter((state) => state !== 'PAIR');
+    if (left.length > 0) throw new Error(`host A left PAIR: ${left.join(', ')}`);
+    guest.unprotect();
+    await reaches(guest, 'SOLE');
+    await pause(SETTLE_MS);
+    say('without fault tolerance again');
+    off.push(await allWork(guest, watch, share));
+    return new Map(WORKLOADS.map((workload) => [workload, compared(workload, off, on)]));
+  });
+}
+
+function compared(
+  workload: Workload,
+  off: readonly Map<Workload, Done>[],
+  on: readonly Map<Workload, Done>[],
+): Compared {
+  const mean = (of: readonly Map<Workload, Done>[], figure: keyof Done) =>
+    of.reduce((sum, each) => sum + each.get(workload)![figure], 0) / of.length;
+  return {
+    ratio: rounded(mean(off, 'seconds') / mean(on, 'seconds')),
+    cpuRatio: rounded(mean(off, 'cpuSeconds') / mean(on, 'cpuSeconds')),
+    logMbitPerSecond: rounded(mean(on, 'logMbitPerSecond')),
+    wireMbitPerSecond: rounded(mean(on, 'wireMbitPerSecond')),
+    secondsOff: rounded(mean(off, 'seconds')),
+    cpuSecondsOff: rounded(mean(off, 'cpuSeconds')),
+  };
+}
+
+async function allWork(
+  guest: ProtectedGuest,
+  watch: PrimaryWatch,
+  share: number,
+): Promise<Map<Workload, Done>> {
+  const done = new Map<Workload, Done>();
+  for (const workload of WORKLOADS) {
+    await pause(FIGURES_MS);
+    done.set(workload, await measured(guest, watch, workload, share));
+  }
+  return done;
+}
+
+async function measured(
+  guest: ProtectedGuest,
+  watch: PrimaryWatch,
+  workload: Workload,
+  share: number,
+): Promise<Done> {
+  const { pid } = guest.hosts[0].process;
+  const amount = Math.max(1, Math.round(workload.amount * share));
+  const first = watch.samples.at(-1);
+  const cpuBefore = await cpuSecondsOf(pid);
+  const since = performance.now();
+  await workload.run(guest, amount);
+  const seconds = (performance.now() - since) / 1000;
+  const cpuSeconds = (await cpuSecondsOf(pid)) - cpuBefore;
+  const last = watch.samples.at(-1);
+  if (first === undefined || last === undefined || last === first) throw new Error('host A reports nothing');
+  const mbit = (figure: 'logBytes' | 'wireBytes') =>
+    ((last[figure] - first[figure]) * 8) / 1000 / (last.ms - first.ms);
+  return {
+    seconds,
+    cpuSeconds,
+    logMbitPerSecond: mbit('logBytes'),
+    wireMbitPerSecond: mbit('wireBytes'),
+  };
+}
