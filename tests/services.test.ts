@@ -86,6 +86,11 @@ describe('services', () => {
       await lockstep(['image', 'build', 'windows']),
       /no image is named windows; there are boot, check/,
     );
+    expectOneLine(await lockstep(['image', 'build', '--packages', 'nginx']), /--packages needs --name/);
+    expectOneLine(
+      await lockstep(['image', 'seed', image, '--out', join(folder, 'seed.img')]),
+      /is no user data of cloud-init/,
+    );
     expectOneLine(await lockstep(['frobnicate']), /unknown command 'frobnicate'/);
     expectOneLine(await lockstep(['run']), /--kernel/);
   });
