@@ -32,14 +32,14 @@ export const WORKLOADS: readonly Workload[] = [
   {
     name: 'database',
     paper: { name: 'Oracle Swingbench', ratio: 0.99, mbitPerSecond: 12 },
-    amount: 100,
+    amount: 40,
     run: (guest, amount) =>
       typed(guest, 'database', amount, `${DATABASE_CLIENTS * amount}/${DATABASE_CLIENTS * amount} t`),
   },
   {
     name: 'server',
     paper: { name: 'SPECjbb2005', ratio: 0.98, mbitPerSecond: 1.5 },
-    amount: 120,
+    amount: 60,
     run: (guest, amount) => asked(guest.httpPort, amount),
   },
 ];

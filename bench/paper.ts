@@ -105,23 +105,23 @@ async function oneRound(
     const off: Map<Workload, Done>[] = [];
     const on: Map<Workload, Done>[] = [];
     say('warming up alone');
-    await allWork(guest, watch, share);
+    await allWork(guest, watch, share, say);
     say('without fault tolerance');
-    off.push(await allWork(guest, watch, share));
+    off.push(await allWork(guest, watch, share, say));
     guest.protect();
     await reaches(guest, 'PAIR');
     const states = watch.states.length;
     say('warming up with a backup');
-    await allWork(guest, watch, share);
+    await allWork(guest, watch, share, say);
     say('with fault tolerance, twice');
-    on.push(await allWork(guest, watch, share), await allWork(guest, watch, share));
+    on.push(await allWork(guest, watch, share, say), await allWork(guest, watch, share, say));
     const left = watch.states.slice(states).filter((state) => state !== 'PAIR');
     if (left.length > 0) throw new Error(`host A left PAIR: ${left.join(', ')}`);
     guest.unprotect();
     await reaches(guest, 'SOLE');
     await pause(SETTLE_MS);
     say('without fault tolerance again');
-    off.push(await allWork(guest, watch, share));
+    off.push(await allWork(guest, watch, share, say));
     return new Map(WORKLOADS.map((workload) => [workload, compared(workload, off, on)]));
   });
 }
@@ -147,12 +147,17 @@ async function allWork(
   guest: ProtectedGuest,
   watch: PrimaryWatch,
   share: number,
+  say: (line: string) => void,
 ): Promise<Map<Workload, Done>> {
   const done = new Map<Workload, Done>();
   for (const workload of WORKLOADS) {
     await pause(FIGURES_MS);
     done.set(workload, await measured(guest, watch, workload, share));
   }
+  const times = [...done].map(
+    ([{ name }, { seconds, cpuSeconds }]) => `${name} ${rounded(seconds, 1)} (${rounded(cpuSeconds, 1)})`,
+  );
+  say(`seconds, and of CPU: ${times.join(', ')}`);
   return done;
 }
 
@@ -162,12 +167,16 @@ async function measured(
   workload: Workload,
   share: number,
 ): Promise<Done> {
-  const { pid } = guest.hosts[0].process;
+  const [a] = guest.hosts;
+  const { pid } = a.process;
   const amount = Math.max(1, Math.round(workload.amount * share));
   const first = watch.samples.at(-1);
   const cpuBefore = await cpuSecondsOf(pid);
   const since = performance.now();
   await workload.run(guest, amount);
+  // Host B may have taken over: what it did is no figure.
+  if (guest.primary !== a)
+    throw new Error(`host A lost the guest in ${workload.name}: ${a.state}, ${a.reason}`);
   const seconds = (performance.now() - since) / 1000;
   const cpuSeconds = (await cpuSecondsOf(pid)) - cpuBefore;
   const last = watch.samples.at(-1);

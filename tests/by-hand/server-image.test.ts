@@ -97,7 +97,7 @@ describe('a Debian server', () => {
       await writeFile(join(home, 'meta-data'), 'instance-id: i-by-hand\n');
       await writeFile(
         join(home, 'network-config'),
-        'version: 2\nethernets:\n  eth0:\n    addresses: [10.0.2.15/24]\n    routes: [{to: default, via: 10.0.2.2}]\n',
+        'version: 2\nethernets:\n  eth0:\n    addresses: [10.0.2.15/24]\n    routes: [{to: 0.0.0.0/0, via: 10.0.2.2}]\n',
       );
       const seed = ['user-data', 'meta-data', 'network-config'].map((name) => join(home, name)).join(',');
       await loggedIn(built, ['--seed', seed], 'ada', async (ssh) => {
