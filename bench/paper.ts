@@ -102,6 +102,17 @@ async function oneRound(
   return withPair(image, { from, protectAtStart: false, ...cores }, async (guest) => {
     await reaches(guest, 'SOLE');
     const watch = watchPrimary(guest);
+    // Whoever leaves a pair says why, once.
+    const told: string[] = [];
+    for (const { name, process } of guest.hosts)
+      process.listen(({ kind, state, reason, detail }) => {
+        if (['state', 'halted', 'failed'].includes(kind))
+          told.push(`${name} ${[state ?? kind, reason, detail].filter(Boolean).join(' ')}`);
+      });
+    const inPair = () => {
+      if (guest.hosts[0].state === 'PAIR') return;
+      throw new Error(`host A left the pair: ${told.slice(-8).join('; ')}`);
+    };
     const off: Map<Workload, Done>[] = [];
     const on: Map<Workload, Done>[] = [];
     say('warming up alone');
@@ -110,13 +121,10 @@ async function oneRound(
     off.push(await allWork(guest, watch, share, say));
     guest.protect();
     await reaches(guest, 'PAIR');
-    const states = watch.states.length;
     say('warming up with a backup');
-    await allWork(guest, watch, share, say);
+    await allWork(guest, watch, share, say, inPair);
     say('with fault tolerance, twice');
-    on.push(await allWork(guest, watch, share, say), await allWork(guest, watch, share, say));
-    const left = watch.states.slice(states).filter((state) => state !== 'PAIR');
-    if (left.length > 0) throw new Error(`host A left PAIR: ${left.join(', ')}`);
+    for (const _ of ['once', 'twice']) on.push(await allWork(guest, watch, share, say, inPair));
     guest.unprotect();
     await reaches(guest, 'SOLE');
     await pause(SETTLE_MS);
@@ -148,11 +156,13 @@ async function allWork(
   watch: PrimaryWatch,
   share: number,
   say: (line: string) => void,
+  check: () => void = () => undefined,
 ): Promise<Map<Workload, Done>> {
   const done = new Map<Workload, Done>();
   for (const workload of WORKLOADS) {
     await pause(FIGURES_MS);
     done.set(workload, await measured(guest, watch, workload, share));
+    check();
   }
   const times = [...done].map(
     ([{ name }, { seconds, cpuSeconds }]) => `${name} ${rounded(seconds, 1)} (${rounded(cpuSeconds, 1)})`,
