@@ -59,6 +59,7 @@ test('a copy holds what the disk held at its beginning, whatever is written mean
       Buffer.from(data).copy(copy, offset);
     })
     .finally(() => (over = true));
+  await expect(port.copy([SIZE], () => () => Promise.resolve())).rejects.toThrow('another snapshot');
   // From the end on, where it comes last; and across the borders of chunks.
   while (!over) {
     for (let chunk = 7; chunk >= 0; chunk--) {

@@ -99,6 +99,7 @@ export class ServedDiskPort implements DiskPort {
    * sizes are those of the disks, in bytes.
    */
   async copy(sizes: readonly number[], store: (disk: number) => StoreChunk): Promise<void> {
+    if (this.#copies.length > 0) throw new Error('another snapshot is being taken');
     const copies = this.#disks.map((disk, index) => new DiskCopy(disk, sizes[index] ?? 0, store(index)));
     this.#copies.push(...copies);
     try {
