@@ -1,4 +1,5 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { RedisClients } from '../bench/chaos/redis-clients.ts';
@@ -8,6 +9,7 @@ import { callApi, followApi } from '../src/host/daemon/api-client.ts';
 import { buildImage } from '../src/host/image/build-image.ts';
 import { runLockstep } from '../tools/cluster/cluster-host.ts';
 import { TestCluster, until } from '../tools/cluster/test-cluster.ts';
+import { readPcap } from './data/pcap-reader.ts';
 
 /** Host daemons with a real guest under load, on this machine: what a user types, and what comes of it. */
 
@@ -293,6 +295,32 @@ describe('three hosts of one cluster', () => {
       expect([moved.primaryHost, moved.secondaryHost]).not.toContain(primaryHost);
       await served();
       expect(await leaving.do('host', 'maintenance', 'off')).toContain('up');
+    },
+    SLOW,
+  );
+
+  test(
+    "a capture of the guest's interface is a whole file on any host, and the guest and its pair go on",
+    async () => {
+      const folder = await mkdtemp(join(tmpdir(), 'lockstep-capture-'));
+      const file = join(folder, 'web.pcap');
+      await host('c').do('vm', 'capture', 'web', '--out', file, '--seconds', '2');
+      const packets = readPcap(await readFile(file));
+      await rm(folder, { recursive: true });
+      const redis = packets.filter(({ frame }) => frame.readUInt16BE(12) === 0x0800 && frame[23] === 6);
+      const [source, destination] = [34, 36].map((at) => redis.map(({ frame }) => frame.readUInt16BE(at)));
+      // Requests and answers of the load.
+      expect(destination!.filter((port) => port === 6379).length).toBeGreaterThan(5);
+      expect(source!.filter((port) => port === 6379).length).toBeGreaterThan(5);
+      const times = packets.map(({ ns }) => ns);
+      expect(times.every((ns, index) => index === 0 || ns >= times[index - 1]!)).toBe(true);
+      expect(
+        (await host('b').lockstep('vm', 'capture', 'web', '--nic', '1', '--out', '/dev/null')).error,
+      ).toBe('lockstep: web has 1 interfaces: there is no 1\n');
+      const full = await host('a').lockstep('vm', 'capture', 'web', '--out', '/dev/full');
+      expect(full.error).toMatch(/^lockstep: \/dev\/full cannot be written: ENOSPC[^\n]*\n$/);
+      expect((await host('a').vm('web')).protection).toBe('Protected');
+      await served();
     },
     SLOW,
   );

@@ -10,15 +10,17 @@ import { networkImage } from './image.ts';
 import { QemuGuest } from './qemu-guest.ts';
 
 const MEGABYTE = 1024 * 1024;
-const BULK_MEGABYTES = 24;
+const BULK_MEGABYTES = 64;
 const REQUESTS = 400;
 const CONNECTIONS = 8;
 const RATE_MS = 2_000;
 /** The logging channel's way in the last part, each way. */
 const WAN_DELAY_MS = 5;
 const WAN_REQUESTS = 100;
-/** The network has to hear of the guest, and host B's program has to be warm: its first seconds are those of a compiler. */
+/** The network has to hear of the guest. */
 const SETTLE_MS = 1_000;
+/** Each way, and with requests: the first seconds of both hosts are those of a compiler, for the guest's code and their own. */
+const WARM_MS = 5_000;
 /** The last figures of a phase come within this time. */
 const FIGURES_MS = 250;
 
@@ -195,10 +197,10 @@ type Ports = readonly [bulk: number, echo: number];
 
 async function warm([bulk, echo]: Ports, bytes: number): Promise<void> {
   const client = await NetworkClient.open(bulk);
-  await client.transmitted(bytes);
-  await client.received(bytes);
+  for (const transfer of [() => client.transmitted(bytes), () => client.received(bytes)])
+    for (const since = performance.now(); performance.now() - since < WARM_MS; ) await transfer();
   client.close();
-  await requestRate(echo, CONNECTIONS, SETTLE_MS);
+  await requestRate(echo, CONNECTIONS, WARM_MS);
 }
 
 async function speeds(ports: Ports, bytes: number, count = REQUESTS): Promise<Speeds> {
@@ -224,7 +226,7 @@ async function protectedSpeeds(guest: ProtectedGuest, ports: Ports, bytes: numbe
   const latenciesMs = await latencies(echo, REQUESTS);
   await pause(FIGURES_MS);
   if (watch.states.some((state) => state !== 'PAIR'))
-    throw new Error(`host A left PAIR: ${watch.states.join(', ')}`);
+    throw new Error(`host A left PAIR: ${watch.states.join(', ')} (${guest.hosts[0].reason})`);
   // The watch goes on; its samples of later phases are not this one's.
   return {
     transmit,
@@ -277,7 +279,10 @@ async function wanFigures(
       guest.protect();
       await reaches(guest, 'PAIR');
       await warm(ports, bytes);
+      const watch = watchPrimary(guest);
       const on = await speeds(ports, bytes, WAN_REQUESTS);
+      const left = watch.states.filter((state) => state !== 'PAIR');
+      if (left.length > 0) throw new Error(`host A left PAIR: ${left.join(', ')} (${guest.hosts[0].reason})`);
       tell('wan off', off);
       tell('wan on', on);
       return {

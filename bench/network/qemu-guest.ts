@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { GuestImage } from '../../src/host/image/build-image.ts';
@@ -27,6 +27,8 @@ export class QemuGuest {
 
   static async start(image: GuestImage): Promise<QemuGuest> {
     const folder = await mkdtemp(join(tmpdir(), 'lockstep-qemu-'));
+    // passt gives its rights up before it makes its socket there.
+    await chmod(folder, 0o777);
     const guest = new QemuGuest(folder, await freePorts(2));
     try {
       await guest.#start(image, join(folder, 'network'));
@@ -49,7 +51,7 @@ export class QemuGuest {
       { stdio: ['ignore', 'ignore', 'pipe'] },
     );
     this.#children.push(passt);
-    await says(passt, passt.stderr, /DHCP:/, 'passt');
+    await says(passt, passt.stderr, /You can now start qemu/, 'passt');
     const stream = `stream,id=n,server=off,addr.type=unix,addr.path=${socket}`;
     const qemu = spawn(
       'qemu-system-x86_64',

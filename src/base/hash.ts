@@ -5,18 +5,18 @@
 
 const CRC32C_POLYNOMIAL = 0x82f63b78;
 
-/** Four tables of 256 words: byte i of a word is looked up in table 3 - i ("slicing by four"). */
+/** Eight tables of 256 words: byte i of eight is looked up in table 7 - i ("slicing by eight"). */
 const crcTables = makeCrcTables();
 
-function makeCrcTables(): Uint32Array {
-  const tables = new Uint32Array(4 * 256);
+function makeCrcTables(): Int32Array {
+  const tables = new Int32Array(8 * 256);
   for (let byte = 0; byte < 256; byte++) {
     let value = byte;
     for (let bit = 0; bit < 8; bit++) value = value & 1 ? (value >>> 1) ^ CRC32C_POLYNOMIAL : value >>> 1;
     tables[byte] = value;
   }
   for (let byte = 0; byte < 256; byte++) {
-    for (let table = 1; table < 4; table++) {
+    for (let table = 1; table < 8; table++) {
       const before = tables[(table - 1) * 256 + byte]!;
       tables[table * 256 + byte] = (before >>> 8) ^ tables[before & 0xff]!;
     }
@@ -30,13 +30,17 @@ export function crc32c(bytes: Uint8Array, seed = 0): number {
   const end = bytes.length;
   let crc = ~seed;
   let at = 0;
-  for (; at + 4 <= end; at += 4) {
+  for (; at + 8 <= end; at += 8) {
     crc ^= bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24);
     crc =
-      tables[768 + (crc & 0xff)]! ^
-      tables[512 + ((crc >>> 8) & 0xff)]! ^
-      tables[256 + ((crc >>> 16) & 0xff)]! ^
-      tables[crc >>> 24]!;
+      tables[1792 + (crc & 0xff)]! ^
+      tables[1536 + ((crc >>> 8) & 0xff)]! ^
+      tables[1280 + ((crc >>> 16) & 0xff)]! ^
+      tables[1024 + (crc >>> 24)]! ^
+      tables[768 + bytes[at + 4]!]! ^
+      tables[512 + bytes[at + 5]!]! ^
+      tables[256 + bytes[at + 6]!]! ^
+      tables[bytes[at + 7]!]!;
   }
   for (; at < end; at++) crc = (crc >>> 8) ^ tables[(crc ^ bytes[at]!) & 0xff]!;
   return ~crc >>> 0;

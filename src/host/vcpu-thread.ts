@@ -5,7 +5,7 @@ import type { VcpuEvents, VcpuPort } from '../hypervisor/ports.ts';
 import type { Input } from '../machine/door.ts';
 import type { LogEntry } from '../replay/log-entry.ts';
 import { startRegionCompiler } from './region-compiler.ts';
-import type { VcpuNews, VcpuOrder, VcpuWorkerData } from './vcpu-message.ts';
+import { ownBuffer, type VcpuNews, type VcpuOrder, type VcpuWorkerData } from './vcpu-message.ts';
 
 /** The vCPU in its own thread [hypervisor/ports.ts VcpuPort]: the I/O thread's side. */
 export class VcpuThread implements VcpuPort {
@@ -15,6 +15,8 @@ export class VcpuThread implements VcpuPort {
   #stopWord: Int32Array | undefined;
   #events: VcpuEvents | undefined;
   #stopped = false;
+  /** Inputs that came in this turn: they cross together. */
+  #inputs: VcpuOrder[] = [];
 
   constructor(data: Omit<VcpuWorkerData, 'bell' | 'standstill' | 'modules'>) {
     const { port1, port2 } = new MessageChannel();
@@ -54,7 +56,8 @@ export class VcpuThread implements VcpuPort {
   }
 
   input(input: Input): void {
-    this.#order({ kind: 'input', input });
+    if (this.#inputs.length === 0) queueMicrotask(() => this.#post([]));
+    this.#inputs.push({ kind: 'input', input });
   }
 
   replay(entries: readonly LogEntry[]): void {
@@ -107,7 +110,16 @@ export class VcpuThread implements VcpuPort {
   }
 
   #order(order: VcpuOrder, transfer: readonly ArrayBuffer[] = []): void {
-    this.#worker.postMessage([order], transfer);
+    this.#post([order], transfer);
+  }
+
+  /** These orders, behind the inputs that came before them. */
+  #post(later: readonly VcpuOrder[], transfer: readonly ArrayBuffer[] = []): void {
+    const inputs = this.#inputs;
+    if (inputs.length === 0 && later.length === 0) return;
+    this.#inputs = [];
+    const orders = [...inputs, ...later];
+    this.#worker.postMessage(orders, [...transfer, ...frameBuffers(inputs)]);
     if (this.#stopWord) Atomics.store(this.#stopWord, 0, 1);
     Atomics.add(this.#bell, 0, 1);
     Atomics.notify(this.#bell, 0);
@@ -160,4 +172,11 @@ export class VcpuThread implements VcpuPort {
     this.#stopped = true;
     this.#events?.stopped(reason, true);
   }
+}
+
+/** A frame moves over: nobody on this side looks at it again. */
+function frameBuffers(orders: readonly VcpuOrder[]): ArrayBuffer[] {
+  return orders.flatMap((order) =>
+    order.kind === 'input' && order.input.kind === 'frame' ? ownBuffer(order.input.frame) : [],
+  );
 }

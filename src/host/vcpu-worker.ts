@@ -7,7 +7,7 @@ import { CopyTarget } from '../machine/copy-target.ts';
 import { OrderedMachine } from '../machine/ordered-machine.ts';
 import { modulesFrom } from './region-compiler.ts';
 import { compileInterpreterEagerly, compileWhereMade } from './v8-flags.ts';
-import type { VcpuNews, VcpuOrder, VcpuWorkerData } from './vcpu-message.ts';
+import { ownBuffer, type VcpuNews, type VcpuOrder, type VcpuWorkerData } from './vcpu-message.ts';
 
 /**
  * The vCPU's thread: orders in, slices, news out. It never returns to the event loop; it sleeps on the bell, and
@@ -40,8 +40,17 @@ let batch: VcpuNews[] = [];
 
 function post(news: VcpuNews, transfer: ArrayBuffer[] = []): void {
   batch.push(news);
-  port!.postMessage(batch, transfer);
+  port!.postMessage(batch, [...transfer, ...batch.flatMap(movedBy)]);
   batch = [];
+}
+
+/** Frames move over: the machine has taken what it needs of those that came, and made the others for whoever is outside. */
+function movedBy(news: VcpuNews): [ArrayBuffer] | [] {
+  if (news.kind === 'output' && news.output.output.kind === 'frame')
+    return ownBuffer(news.output.output.frame);
+  if (news.kind !== 'entry' || news.payload.kind !== 'input') return [];
+  const { input } = news.payload;
+  return input.kind === 'frame' ? ownBuffer(input.frame) : [];
 }
 
 loop.listen({

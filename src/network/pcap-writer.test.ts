@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { readPcap } from '../../tests/data/pcap-reader.ts';
 import { plainFrame } from '../../tests/data/test-frames.ts';
 import { PcapWriter } from './pcap-writer.ts';
 
@@ -14,25 +15,6 @@ beforeEach(async () => {
 });
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
-/** As the format's draft says it, for a file of little-endian nanoseconds: time in nanoseconds, and the bytes. */
-function read(bytes: Buffer): { ns: bigint; frame: Buffer }[] {
-  expect(bytes.readUInt32LE(0)).toBe(0xa1b23c4d);
-  expect([bytes.readUInt16LE(4), bytes.readUInt16LE(6), bytes.readUInt32LE(20)]).toEqual([2, 4, 1]);
-  const packets: { ns: bigint; frame: Buffer }[] = [];
-  let at = 24;
-  while (at < bytes.length) {
-    const [seconds, ns, captured, length] = [0, 4, 8, 12].map((offset) => bytes.readUInt32LE(at + offset));
-    expect(captured).toBe(length);
-    packets.push({
-      ns: BigInt(seconds!) * 10n ** 9n + BigInt(ns!),
-      frame: bytes.subarray(at + 16, at + 16 + length!),
-    });
-    at += 16 + length!;
-  }
-  expect(at).toBe(bytes.length);
-  return packets;
-}
-
 test("a file for its owner alone, with every packet, in order, at the host's time", async () => {
   const path = join(folder, 'a.pcap');
   const said: string[] = [];
@@ -42,7 +24,7 @@ test("a file for its owner alone, with every packet, in order, at the host's tim
   for (const frame of frames) writer.packet({ frame });
   await writer.close();
   writer.packet({ frame: frames[0]! });
-  const packets = read(await readFile(path));
+  const packets = readPcap(await readFile(path));
   expect(packets.map(({ frame }) => frame)).toEqual(frames);
   const second = 10n ** 9n;
   expect(packets.every(({ ns }) => ns > before - second && ns < before + 60n * second)).toBe(true);
@@ -64,7 +46,7 @@ test('a packet with something left to do is finished in the capture', async () =
   } as const;
   writer.packet({ frame, offload });
   await writer.close();
-  const [packet] = read(await readFile(path));
+  const [packet] = readPcap(await readFile(path));
   // 20 words of 0x0101 add up to 0x1414.
   expect([...packet!.frame.subarray(22, 24)]).toEqual([0xeb, 0xeb]);
 });
@@ -116,6 +98,6 @@ test('a listener on a socket gets the same, and its leaving ends the capture', a
   const frame = plainFrame(2, 15, 'one');
   writer.packet({ frame });
   while (!writer.over) await new Promise((resolve) => setTimeout(resolve, 5));
-  expect(read(Buffer.concat(chunks))[0]?.frame).toEqual(frame);
+  expect(readPcap(Buffer.concat(chunks))[0]?.frame).toEqual(frame);
   await new Promise((resolve) => server.close(resolve));
 });

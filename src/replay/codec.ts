@@ -4,7 +4,7 @@ import { OFFLOAD_BYTES, offloadHeader, type Packet, readOffload } from '../base/
 import { failed, ok, type Result } from '../base/result.ts';
 import { guestNanoseconds, instructionCount } from '../base/units.ts';
 import type { ControlInput, DiskCompletedInput, DiskOperationKind, Input, Output } from '../machine/door.ts';
-import { encodeFrame, FRAME_TAG, type Frame } from './frame.ts';
+import { FRAME_HEADER_BYTES, FRAME_TAG, type Frame, finishFrame } from './frame.ts';
 import type { LogEntry, LogPayload } from './log-entry.ts';
 
 /** Log entries to frames and back. Decoding is strict: every byte has to mean something. */
@@ -43,9 +43,29 @@ const DISK_OPERATION = [
 const POWER_STATE = ['off', 'reset', 'debug-exit', 'triple-fault'] as const;
 
 export function encodeEntry(entry: LogEntry): Uint8Array {
-  const body = new ByteWriter(64).varint(entry.sequence).varint(entry.at);
-  const tag = writePayload(body, entry);
-  return encodeFrame(tag, body.finish());
+  // Room for all of it at once: a long packet is not copied as it is written.
+  const writer = new ByteWriter(128 + dataBytes(entry)).raw(FRAME_HEADER).varint(entry.sequence);
+  const tag = writePayload(writer.varint(entry.at), entry);
+  return finishFrame(tag, writer.take());
+}
+
+/** Where the frame's header comes. */
+const FRAME_HEADER = new Uint8Array(FRAME_HEADER_BYTES);
+
+/** About how long the variable part is. */
+function dataBytes(entry: LogPayload): number {
+  if (entry.kind === 'digest') return entry.parts?.length ?? 0;
+  if (entry.kind !== 'input') return 0;
+  switch (entry.input.kind) {
+    case 'frame':
+      return entry.input.frame.length;
+    case 'disk-completed':
+      return entry.input.data.length;
+    case 'console':
+      return entry.input.bytes.length;
+    default:
+      return 0;
+  }
 }
 
 function writePayload(body: ByteWriter, entry: LogPayload): number {
@@ -248,13 +268,14 @@ function readControl(body: ByteReader): ControlInput {
 
 /** An output's content, for its hash and for the hold queue inside a snapshot. */
 export function encodeOutput(output: Output): Uint8Array {
-  const body = new ByteWriter(64).u8(OUTPUT_KIND.indexOf(output.kind));
+  const data = 'frame' in output ? output.frame : 'data' in output ? output.data : undefined;
+  const body = new ByteWriter(128 + (data?.length ?? 0)).u8(OUTPUT_KIND.indexOf(output.kind));
   switch (output.kind) {
     case 'frame':
-      return writePacket(body.u8(output.nic), output).finish();
+      return writePacket(body.u8(output.nic), output).take();
     case 'disk-request':
       body.u8(output.disk).uint(output.request).u8(DISK_OPERATION.indexOf(output.operation));
-      return body.uint(output.offset).uint(output.length).bytes(output.data).finish();
+      return body.uint(output.offset).uint(output.length).bytes(output.data).take();
     case 'console':
       return body.u8(output.port).bytes(output.bytes).finish();
     case 'power':

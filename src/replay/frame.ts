@@ -68,13 +68,19 @@ export interface Frame {
 
 export function encodeFrame(tag: number, body: Uint8Array): Uint8Array {
   const bytes = new Uint8Array(FRAME_HEADER_BYTES + body.length);
-  const view = new DataView(bytes.buffer);
+  bytes.set(body, FRAME_HEADER_BYTES);
+  return finishFrame(tag, bytes);
+}
+
+/** Writes the header of a frame in front of its body, where twelve bytes were left for it. */
+export function finishFrame(tag: number, bytes: Uint8Array): Uint8Array {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, FRAME_HEADER_BYTES);
+  const body = bytes.subarray(FRAME_HEADER_BYTES);
   view.setUint32(0, body.length, true);
   view.setUint8(4, frameVersion(tag));
   view.setUint8(5, tag);
   view.setUint16(6, 0, true);
   view.setUint32(8, crc32c(body, crc32c(bytes.subarray(0, 8))), true);
-  bytes.set(body, FRAME_HEADER_BYTES);
   return bytes;
 }
 

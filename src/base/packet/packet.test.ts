@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { onesSum } from './checksum.ts';
 import { coalesced } from './coalescing.ts';
 import { type Offload, offloadHeader, readOffload, SEGMENTS_MAX } from './offload.ts';
 import { wholeFrame, wireFrames } from './segmentation.ts';
@@ -12,6 +13,19 @@ function plainSum(bytes: readonly number[]): number {
   }
   return sum;
 }
+
+test('the fast sum is that of RFC 1071, from any place to any place', () => {
+  const bytes = Uint8Array.from({ length: 3000 }, (_, index) => (index * 131) ^ (index >> 3));
+  for (const shift of [0, 1, 2, 3]) {
+    const view = new Uint8Array(bytes.slice().buffer, shift);
+    for (let from = 0; from < 6; from++)
+      for (const to of [from, from + 1, from + 255, from + 256, from + 257, from + 1001, from + 2042])
+        expect(onesSum(view, from, to) % 0xffff, `${shift} ${from} ${to}`).toBe(
+          plainSum([...view.subarray(from, to)]) % 0xffff,
+        );
+  }
+  expect(onesSum(new Uint8Array(200_000).fill(0xff), 1, 199_999)).toBe(0xffff);
+});
 
 interface Fields {
   readonly version?: 4 | 6;

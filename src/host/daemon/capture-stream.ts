@@ -1,11 +1,15 @@
+import type { ServerResponse } from 'node:http';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import type { FastifyReply } from 'fastify';
 import { failed } from '../../base/result.ts';
 import { answer } from './api-answer.ts';
+import { type ApiAddress, followBytes } from './api-client.ts';
 import type { HostDaemon } from './host-daemon.ts';
 
 const CONNECT_MS_MAX = 5_000;
+/** A client that reads nothing is cut off. */
+const UNREAD_BYTES_MAX = 16 * 1024 * 1024;
 
 let captures = 0;
 
@@ -31,16 +35,13 @@ export function followCapture(
     server.close();
     clearTimeout(late);
     socket = connection;
-    raw.writeHead(200, { 'content-type': 'application/vnd.tcpdump.pcap', 'cache-control': 'no-store' });
-    raw.flushHeaders();
+    begin(raw);
     connection.on('error', () => raw.end());
     connection.pipe(raw);
   });
   const refuse = (why: string): void => {
     server.close();
-    if (raw.headersSent) return;
-    raw.writeHead(409, { 'content-type': 'application/json' });
-    raw.end(JSON.stringify({ error: why }));
+    endWith(raw, why);
   };
   const late = setTimeout(() => refuse(`the VM process ${id} does not begin to capture`), CONNECT_MS_MAX);
   raw.once('close', () => {
@@ -55,4 +56,36 @@ export function followCapture(
     });
   });
   return reply;
+}
+
+/** The same from another host's daemon. */
+export function relayCapture(address: ApiAddress, path: string, reply: FastifyReply): FastifyReply {
+  reply.hijack();
+  const { raw } = reply;
+  const abort = new AbortController();
+  raw.once('close', () => abort.abort());
+  const relay = (bytes: Buffer): void => {
+    if (!raw.headersSent) begin(raw);
+    if (raw.writableLength > UNREAD_BYTES_MAX) raw.destroy();
+    else raw.write(bytes);
+  };
+  void followBytes(address, path, relay, abort.signal).then((followed) => {
+    if (followed.ok || raw.headersSent) raw.end();
+    else endWith(raw, followed.error);
+  });
+  return reply;
+}
+
+function begin(raw: ServerResponse): void {
+  raw.writeHead(200, { 'content-type': 'application/vnd.tcpdump.pcap', 'cache-control': 'no-store' });
+  raw.flushHeaders();
+}
+
+/** What was refused says why; what has begun only ends. */
+function endWith(raw: ServerResponse, why: string): void {
+  if (!raw.headersSent) {
+    raw.writeHead(409, { 'content-type': 'application/json' });
+    raw.write(JSON.stringify({ error: why }));
+  }
+  raw.end();
 }

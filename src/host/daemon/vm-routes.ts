@@ -2,8 +2,8 @@ import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { FT_VERBS, type FtVerb, POWER_VERBS, type PowerVerb } from '../api.ts';
 import { type ApiOptions, answer, stream } from './api-answer.ts';
-import { followApi, followBytes } from './api-client.ts';
-import { followCapture } from './capture-stream.ts';
+import { followApi } from './api-client.ts';
+import { followCapture, relayCapture } from './capture-stream.ts';
 import { noSuchVm } from './cluster-member.ts';
 import { vmView } from './cluster-view.ts';
 import { followConsole } from './console-stream.ts';
@@ -183,13 +183,7 @@ export function addVmRoutes(server: FastifyInstance, { daemon, verbs }: ApiOptio
       if (host === daemon.name) return followCapture(daemon, id, nic, reply);
       const peer = daemon.peer(host);
       if (!peer.ok) return answer(reply, peer);
-      const abort = new AbortController();
-      stream(reply, 'application/vnd.tcpdump.pcap', (write, ended) => {
-        ended(() => abort.abort());
-        const path = `/v1/instances/${id}/capture?nic=${nic}`;
-        void followBytes(peer.value.address, path, write, abort.signal).then(() => reply.raw.end());
-      });
-      return reply;
+      return relayCapture(peer.value.address, `/v1/instances/${id}/capture?nic=${nic}`, reply);
     },
   );
 }
