@@ -88,6 +88,10 @@ describe('services', () => {
     );
     expectOneLine(await lockstep(['image', 'build', '--packages', 'nginx']), /--packages needs --name/);
     expectOneLine(
+      await lockstep(['image', 'build', 'demo', '--out', image]),
+      /disk.img exists: take another name, or remove it/,
+    );
+    expectOneLine(
       await lockstep(['image', 'seed', image, '--out', join(folder, 'seed.img')]),
       /is no user data of cloud-init/,
     );

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { failed, ok, type Result } from '../base/result.ts';
@@ -55,6 +56,9 @@ export function addImageVerbs(program: Command): void {
         );
       if (own === undefined && options.out !== undefined && names.length > 1)
         accepted(failed('--out is for one image'));
+      // A guest may run on it.
+      if (options.out !== undefined && existsSync(options.out))
+        accepted(failed(`${options.out} exists: take another name, or remove it`));
       for (const name of own === undefined ? names : [own.name]) {
         const how = { progress: progressOf(name), refresh };
         const built = accepted(await (own === undefined ? buildImage(name, how) : buildRecipe(own, how)));

@@ -30,8 +30,10 @@ interface Built {
   readonly packages: readonly string[];
 }
 
+let builds = 0;
 async function build(...args: string[]): Promise<Built> {
-  const ended = await lockstep(['image', 'build', ...args, '--out', join(home, 'disk.img'), '--json']);
+  const disk = join(home, `disk-${++builds}.img`);
+  const ended = await lockstep(['image', 'build', ...args, '--out', disk, '--json']);
   expect(ended.stderr + ended.code).toMatch(/0$/);
   return JSON.parse(ended.stdout) as Built;
 }
