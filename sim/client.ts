@@ -97,6 +97,7 @@ export class Client {
   }
 
   #next(): void {
+    if (this.#world.silent) return;
     const { random } = this.#world;
     this.#id += 1;
     const kind = random.below(9);
@@ -118,6 +119,7 @@ export class Client {
   }
 
   #send(): void {
+    if (this.#world.silent && !this.#waiting) return;
     if (this.#world.now - this.#askedAt > PATIENCE_MS && this.#world.random.chance(0.3)) this.#giveUp();
     this.#sentAt = this.#world.now;
     const id = this.#id;

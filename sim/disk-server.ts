@@ -249,6 +249,10 @@ export class SimDiskPort implements DiskPort {
     this.#closed = true;
   }
 
+  bootValues(): number[] {
+    return this.#instance.world.disk.bootValues();
+  }
+
   /** The server was away; what it was told before is lost, and once that is noticed it is told again. */
   reconnect(): void {
     const connection = ++this.#connection;

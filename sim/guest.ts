@@ -17,7 +17,7 @@ export const HEAD_WORDS = 4;
 
 export const BLOCK_BYTES = 512;
 const CONSOLE_EVERY = 1500;
-const FIXED_WORDS = 8;
+const FIXED_WORDS = 9;
 const CLIENT_WORDS = 8;
 const REQUEST_WORDS = 4;
 
@@ -49,6 +49,9 @@ export class Guest {
   outputs = 0;
   #life: number;
   #off = false;
+  /** Outputs that anybody sees: not the requests to disks of its own. */
+  visible = 0;
+  readonly #own: boolean;
   #chain = 1;
   #link = 1;
   #guestTime = 0;
@@ -59,8 +62,9 @@ export class Guest {
   /** Two builds of the program do not treat a guest alike, to the last flag. */
   readonly #build: number;
 
-  constructor(sink: GuestOutputs, clients: number, build: number, life = 0) {
+  constructor(sink: GuestOutputs, clients: number, build: number, own: boolean, life = 0) {
     this.#build = build;
+    this.#own = own;
     this.#life = life;
     this.#sink = sink;
     this.#clients = Array.from({ length: clients }, newlyServed);
@@ -129,7 +133,7 @@ export class Guest {
 
   snapshot(): Uint8Array {
     const words = [this.count, this.outputs, this.#chain, this.#link, this.#guestTime, this.#consoleAt];
-    words.push(this.#off ? -this.#life : this.#life, this.#pending.length);
+    words.push(this.#off ? -this.#life : this.#life, this.#pending.length, this.visible);
     for (const { stage, id, value, disk, lastId, lastValue, counter, cached } of this.#clients)
       words.push(stage, id, value, disk, lastId, lastValue, counter, cached);
     for (const { request, operation, offset, length, data } of this.#pending)
@@ -144,9 +148,16 @@ export class Guest {
     return bytesOf(Int32Array.from(words));
   }
 
-  static restore(snapshot: Uint8Array, sink: GuestOutputs, clients: number, build: number): Guest {
+  static restore(
+    snapshot: Uint8Array,
+    sink: GuestOutputs,
+    clients: number,
+    build: number,
+    own: boolean,
+  ): Guest {
     const words = wordsOf(snapshot);
-    const guest = new Guest(sink, clients, build);
+    const guest = new Guest(sink, clients, build, own);
+    guest.visible = words[8]!;
     guest.count = words[0]!;
     guest.outputs = words[1]!;
     guest.#chain = words[2]!;
@@ -182,6 +193,7 @@ export class Guest {
   #powerOff(): void {
     this.#off = true;
     const number = ++this.outputs;
+    this.visible += 1;
     this.#link = stirred(this.#link, number);
     this.#sink.output(number, this.count, { kind: 'power', state: 'off', value: 0 }, this.#link);
   }
@@ -256,11 +268,17 @@ export class Guest {
     const number = ++this.outputs;
     const before = this.#link;
     const link = stirred(stirred(stirred(before, this.#chain), client), stirred(id, value));
-    this.#link = link;
+    // What a reader of the outputs sees hangs together by itself.
+    const seen = !this.#own || kind === 'frame' || kind === 'console';
+    if (seen) {
+      this.#link = link;
+      this.visible += 1;
+    }
     const full = kind === 'frame' || kind === 'write';
+    const told = this.#own ? this.visible : number;
     const content = full
-      ? Int32Array.of(number, before, link, this.#life, kind === 'write' ? value : client, id, value)
-      : Int32Array.of(number, before, link, this.#life);
+      ? Int32Array.of(told, before, link, this.#life, kind === 'write' ? value : client, id, value)
+      : Int32Array.of(told, before, link, this.#life);
     let output: Output;
     if (kind === 'frame') output = { kind, nic: 0, frame: bytesOf(content) };
     else if (kind === 'console') output = { kind, port: 0, bytes: bytesOf(content) };

@@ -1,4 +1,5 @@
 import { type HostMilliseconds, hostMilliseconds } from '../src/base/units.ts';
+import { NO_COPY } from '../src/ft/copy-name.ts';
 import { instanceId } from '../src/ft/identity.ts';
 import type { Link } from '../src/ft/link.ts';
 import type { Message } from '../src/ft/message.ts';
@@ -15,6 +16,7 @@ import type {
 } from '../src/hypervisor/ports.ts';
 import { SimDiskPort } from './disk-server.ts';
 import type { SimLink } from './link.ts';
+import { SimOwnDiskPort } from './own-disk.ts';
 import { SimVcpu } from './vcpu.ts';
 import type { World } from './world.ts';
 
@@ -33,7 +35,7 @@ export class Instance {
   readonly build: number;
   readonly driver: Driver;
   readonly vcpu: SimVcpu;
-  readonly disks: SimDiskPort;
+  readonly disks: SimDiskPort | SimOwnDiskPort;
   readonly clock: SimClock;
   readonly links = new Map<Link, SimLink>();
   readonly peers = new Set<Instance>();
@@ -48,6 +50,8 @@ export class Instance {
   lastLeft = 0;
   /** When its guest was last seen standing still for a move. */
   stoodStillAt = Number.NEGATIVE_INFINITY;
+  /** When the copy that it has, or waits for, began. */
+  loadingSince = 0;
   networkOpen = false;
   networkEpoch = 0;
   replayMs = 0.2;
@@ -75,8 +79,9 @@ export class Instance {
     world.instances.set(name, this);
     this.clock = new SimClock(this, world.random.between(0, 1e6), 1 + world.random.between(-1e-4, 1e-4));
     this.vcpu = new SimVcpu(this, world.clients.length, role.kind === 'primary' ? ++world.lives : undefined);
-    this.disks = new SimDiskPort(this);
     const { vm, profile } = world;
+    const copy = world.copies[host];
+    this.disks = copy ? new SimOwnDiskPort(this, copy) : new SimDiskPort(this);
     const program = { machine: 'toy', build: String(build), logFormat: build, snapshotFormat };
     const side = {
       vm,
@@ -85,6 +90,7 @@ export class Instance {
       program,
       timing: profile.timing,
       disks: profile.disks,
+      copy: copy?.name ?? NO_COPY,
       limits: profile.limits,
     };
     this.driver = new Driver(this.#ports(), { side, role, macs: [new Uint8Array(6)] }, world.cores(this));
@@ -145,6 +151,8 @@ export class Instance {
     if (!this.running) return;
     this.world.note(this.name, silently ? 'loses its power' : 'is killed');
     this.alive = false;
+    this.disks.close();
+    if (silently) this.world.copies[this.host]?.losePower();
     this.#unfinished = [];
     this.#parked = [];
     for (const link of [...this.links.values()]) link.died(silently);
@@ -260,6 +268,7 @@ export class Instance {
   #report(status: StatusReport): void {
     if (status.kind === 'state') {
       this.state = status.state;
+      if (status.state === 'LOAD') this.loadingSince = this.world.now;
       if (status.state === 'GATE') this.#gates(status.detail);
       if (status.state === 'OPEN') {
         const then = this.world.whenOpening;

@@ -1,6 +1,7 @@
-import type { DiskMode } from '../src/ft/disk-mode.ts';
+import { type DiskMode, SHARED_DISKS } from '../src/ft/disk-mode.ts';
 import { DEFAULT_TIMING, type Limits, type Timing } from '../src/ft/timing.ts';
 import { FAULTS, type FaultName } from './faults.ts';
+import { BLOCK_BYTES } from './guest.ts';
 import type { Random } from './random.ts';
 
 /** What kind of run a seed is. Not every seed has every fault: fewer kinds at a time go deeper. */
@@ -41,18 +42,26 @@ const TIMING: Timing = {
 };
 
 const LEASE_MS = 250;
+const CLIENTS = 3;
 
 const ROOMY: Limits = { streamBytes: 64_000, holdBytes: 64_000, backupBytes: 64_000 };
 const TINY: Limits = { streamBytes: 3_000, holdBytes: 2_000, backupBytes: 1_500 };
 
 /** `others` draws what came later, so that the seeds of before stay what they were. */
+/** Each client has one block. */
+function disksOf(random: Random): DiskMode {
+  const backupReads = random.chance(0.3);
+  if (!random.chance(0.25)) return { ...SHARED_DISKS, backupReads };
+  return { own: true, backupReads, bytes: [CLIENTS * BLOCK_BYTES], blockBytes: BLOCK_BYTES };
+}
+
 export function profileOf(random: Random, others: Random): Profile {
   const tinyBuffers = random.chance(0.2);
   const restarts = random.chance(0.3);
   const share = random.between(0.25, 1);
   return {
     hosts: 4,
-    clients: 3,
+    clients: CLIENTS,
     timing: restarts ? { ...TIMING, leaseMs: LEASE_MS } : TIMING,
     limits: tinyBuffers ? TINY : ROOMY,
     tinyBuffers,
@@ -61,6 +70,6 @@ export function profileOf(random: Random, others: Random): Profile {
     faultMs: random.between(500, 1100),
     reckless: restarts ? 0.4 : random.chance(0.15) ? 0.2 : 0,
     restarts,
-    disks: { own: false, backupReads: others.chance(0.3) },
+    disks: disksOf(others),
   };
 }

@@ -1,4 +1,5 @@
 import { strike } from './faults.ts';
+import { compareCopies } from './oracles/same-copies.ts';
 import type { TraceLine } from './trace.ts';
 import { type Violation, World, type WorldOptions } from './world.ts';
 
@@ -50,8 +51,9 @@ export function runSeed(seed: number, options: WorldOptions = {}): Outcome {
     missing = oracles.progress.missing;
   }
   const { lost } = oracles.progress;
+  if (missing === undefined && !lost && !world.violation) compareCopies(world);
   if (missing !== undefined && !lost) world.violated('progress when faults stop', missing);
-  if (!world.violation && !lost && random.chance(0.3)) switchOff(world);
+  if (!world.violation && !lost && !world.silent && random.chance(0.3)) switchOff(world);
   return {
     seed,
     violation: world.violation,

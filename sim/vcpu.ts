@@ -49,7 +49,13 @@ export class SimVcpu implements VcpuPort {
     this.#clients = clients;
     this.#mode = life === undefined ? 'replay' : 'live';
     this.#boots = life !== undefined;
-    this.#guest = new Guest({ output: this.#output }, clients, instance.build, life);
+    this.#guest = new Guest(
+      { output: this.#output },
+      clients,
+      instance.build,
+      instance.world.profile.disks.own,
+      life,
+    );
   }
 
   /** Whether this vCPU makes history, as an outsider with a profiler would see it. */
@@ -65,9 +71,9 @@ export class SimVcpu implements VcpuPort {
     return this.#guest.count;
   }
 
-  /** Outputs made over the whole life of the VM. */
+  /** Outputs made over the whole life of the VM, as far as anybody sees them. */
   get outputs(): number {
-    return this.#guest.outputs;
+    return this.#guest.visible;
   }
 
   get pending(): number {
@@ -176,8 +182,14 @@ export class SimVcpu implements VcpuPort {
   load(snapshot: MachineSnapshot): void {
     this.#order(() => {
       const whole = difference(snapshot.machine, this.#staged);
-      const { build } = this.#instance;
-      this.#guest = Guest.restore(whole, { output: this.#output }, this.#clients, build);
+      const { build, world } = this.#instance;
+      this.#guest = Guest.restore(
+        whole,
+        { output: this.#output },
+        this.#clients,
+        build,
+        world.profile.disks.own,
+      );
       this.#mode = 'replay';
       this.#running = false;
       this.#entries = [];
@@ -192,7 +204,7 @@ export class SimVcpu implements VcpuPort {
 
   /** Reads the disk, once: when the guest runs at first, so after the fence. */
   boot(): void {
-    if (this.#boots) this.#guest.boot(this.#instance.world.disk.bootValues());
+    if (this.#boots) this.#guest.boot(this.#instance.disks.bootValues());
     this.#boots = false;
   }
 
@@ -308,7 +320,9 @@ export class SimVcpu implements VcpuPort {
     const hash = String(link);
     if (this.#mode === 'replay') this.#made.push({ number, at, hash });
     const numbered = { number: BigInt(number), at: instructionCount(BigInt(at)), output, hash };
-    this.#instance.world.oracles.made(this.#instance, number, this.#mode === 'live');
+    const { world } = this.#instance;
+    if (!world.profile.disks.own || output.kind !== 'disk-request')
+      world.oracles.made(this.#instance, this.#guest.visible, this.#mode === 'live');
     this.#tell(() => this.#events.output(numbered));
   };
 

@@ -6,6 +6,7 @@ import { countingCores } from './counting-cores.ts';
 import { DiskServer } from './disk-server.ts';
 import { EventQueue } from './event-queue.ts';
 import type { FaultName } from './faults.ts';
+import { HostCopy } from './host-copy.ts';
 import { Instance } from './instance.ts';
 import { Network } from './network.ts';
 import { Oracles } from './oracles/oracles.ts';
@@ -36,6 +37,8 @@ export class World {
   readonly instances = new Map<string, Instance>();
   readonly network: Network;
   readonly disk: DiskServer;
+  /** Of each host, where hosts have disks of their own. */
+  readonly copies: readonly HostCopy[];
   readonly arbiter: Arbiter;
   readonly clients: Client[] = [];
   readonly oracles: Oracles;
@@ -58,10 +61,14 @@ export class World {
   violation: Violation | undefined;
   /** A guest that was switched off has said so. */
   poweredOff = false;
+  /** Clients ask nothing more. */
+  silent = false;
   /** Faults have stopped. */
   healed = false;
   cores: (instance: Instance) => Cores;
   readonly #hostsDown = new Set<number>();
+  /** A host that comes back after an outage: often the next backup is there. */
+  #returns: number | undefined;
   /** Fault tolerance was turned off by order, and has to be turned on by one. */
   #restarting = false;
   unprotected = false;
@@ -78,6 +85,9 @@ export class World {
     this.trace = new Trace(options.traced === true);
     this.network = new Network(this, this.profile.hosts);
     this.disk = new DiskServer(this);
+    const { disks, hosts } = this.profile;
+    this.copies = disks.own ? Array.from({ length: hosts }, (_, host) => new HostCopy(this, host)) : [];
+    this.copies[0]?.clear();
     this.arbiter = new Arbiter(this);
     this.oracles = new Oracles(this);
     this.cores = () => countingCores(this);
@@ -137,8 +147,8 @@ export class World {
       if (running && driver.role === 'primary' && driver.state === 'START') return;
     const rivals = this.random.chance(0.25) ? 2 : 1;
     for (let count = 0; count < rivals; count++) {
-      const host = this.#freeHost() ?? this.random.below(this.profile.hosts);
-      if (this.#hostsDown.has(host)) return;
+      const host = this.#hostToRestart();
+      if (host === undefined || this.#hostsDown.has(host)) return;
       const start = {
         kind: 'power-on',
         expected: arbiter.record.epoch,
@@ -149,9 +159,25 @@ export class World {
       this.#restarting = true;
       this.schedule(this.random.between(0, 40), () => {
         this.#restarting = false;
-        if (!this.#hostsDown.has(host)) this.#start(host, { kind: 'primary', start }, this.#build);
+        if (!this.#hostsDown.has(host) && this.#mayStart(host))
+          this.#start(host, { kind: 'primary', start }, this.#build);
       });
     }
+  }
+
+  /** Where disks are of one host alone: where the VM ran last, once nothing runs there. */
+  #hostToRestart(): number | undefined {
+    if (this.copies.length === 0) return this.#freeHost() ?? this.random.below(this.profile.hosts);
+    const host = this.processOf(this.arbiter.record.primary)?.host;
+    return host !== undefined && this.copies[host]?.usable && this.#mayStart(host) ? host : undefined;
+  }
+
+  /** A copy of the disks is locked by the process that has it. */
+  #mayStart(host: number): boolean {
+    if (this.copies.length === 0) return true;
+    for (const instance of this.instances.values())
+      if (instance.running && instance.host === host) return false;
+    return true;
   }
 
   #freeHost(besides?: number): number | undefined {
@@ -160,6 +186,11 @@ export class World {
     for (const instance of this.instances.values()) if (instance.running) taken.add(instance.host);
     const free: number[] = [];
     for (let host = 0; host < this.profile.hosts; host++) if (!taken.has(host)) free.push(host);
+    const returns = this.#returns;
+    if (returns !== undefined && free.includes(returns) && this.random.chance(0.7)) {
+      this.#returns = undefined;
+      return returns;
+    }
     return free.length === 0 ? undefined : this.random.pick(free);
   }
 
@@ -229,6 +260,7 @@ export class World {
   findHost(asking: Instance, except: readonly string[]): void {
     asking.later(this.random.between(1, 25), () => {
       const wrong = this.random.chance(0.03);
+      if (wrong && this.copies.length > 0) return;
       const elsewhere = wrong && this.random.chance(0.3) ? this.#freeHost(asking.host) : undefined;
       // On its own host, or of a build that cannot follow its log.
       const backup = wrong
@@ -361,8 +393,26 @@ export class World {
   }
 
   restartDisk(): void {
+    if (this.copies.length > 0) {
+      this.#outage();
+      return;
+    }
     this.disk.restart();
     for (const instance of this.instances.values()) if (instance.running) instance.disks.reconnect();
+  }
+
+  /** A backup's host is without power for a moment, often with much of what it wrote still under way; then it is there again. */
+  #outage(): void {
+    const { partner, random, disk } = this;
+    if (!partner) return;
+    if (random.chance(0.7)) disk.slowMs = random.between(5, 60);
+    this.schedule(random.between(5, 40), () => {
+      disk.slowMs = 0;
+      if (this.healed || !partner.running || !this.mayDie(partner)) return;
+      this.crash(partner, true);
+      this.schedule(random.between(5, 30), () => this.#hostsDown.delete(partner.host));
+      this.#returns = partner.host;
+    });
   }
 
   /** Faults stop: everything that is there works. */

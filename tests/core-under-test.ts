@@ -3,6 +3,7 @@ import { hostMilliseconds, instructionCount } from '../src/base/units.ts';
 import type { FtAction } from '../src/ft/action.ts';
 import type { ArbiterRequest } from '../src/ft/arbiter.ts';
 import { Backup } from '../src/ft/backup.ts';
+import { NO_COPY } from '../src/ft/copy-name.ts';
 import { type DiskMode, SHARED_DISKS } from '../src/ft/disk-mode.ts';
 import type { FtEvent } from '../src/ft/event.ts';
 import { epoch, instanceId, vmId } from '../src/ft/identity.ts';
@@ -23,6 +24,7 @@ export const side = (name: string, disks = SHARED_DISKS) => ({
   host: name,
   program: PROGRAM,
   disks,
+  copy: NO_COPY,
   timing: QUICK,
   limits: DEFAULT_LIMITS,
 });

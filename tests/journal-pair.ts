@@ -26,7 +26,7 @@ afterEach(async () => {
   for (const close of closing.splice(0).reverse()) await close();
 });
 
-const machine = {
+export const machine = {
   memoryBytes: 16 * 1024 * 1024,
   disks: [{ capacity: 1024 * 1024, readOnly: false, serial: 'journal' }],
   nics: [],
@@ -184,7 +184,7 @@ export class Disks {
 }
 
 /** A free port of this machine, for TCP and UDP. */
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const relay = await CuttableRelay.start(1);
   relay.close();
   return relay.port;

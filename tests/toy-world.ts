@@ -1,5 +1,6 @@
 import { type HostMilliseconds, hostMilliseconds } from '../src/base/units.ts';
 import type { ArbiterRequest } from '../src/ft/arbiter.ts';
+import { NO_COPY } from '../src/ft/copy-name.ts';
 import { SHARED_DISKS } from '../src/ft/disk-mode.ts';
 import { epoch, instanceId, type VmId, vmId } from '../src/ft/identity.ts';
 import { type Link, link } from '../src/ft/link.ts';
@@ -181,6 +182,7 @@ export class Node {
       host: name,
       program: PROGRAM,
       disks: SHARED_DISKS,
+      copy: NO_COPY,
       timing: options.timing ?? QUICK,
       limits: { ...DEFAULT_LIMITS, ...options.limits },
     };

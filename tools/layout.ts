@@ -29,6 +29,8 @@ const PORTS = [
   'src/machine/door.ts',
   'src/ft/identity.ts',
   'src/ft/arbiter.ts',
+  'src/ft/extent.ts',
+  'src/ft/copy-name.ts',
   'src/replay/log-entry.ts',
   'src/replay/numbered-output.ts',
 ];

@@ -1,6 +1,8 @@
 import { hostMilliseconds, instructionCount } from '../../src/base/units.ts';
 import type { FtAction } from '../../src/ft/action.ts';
 import { Backup } from '../../src/ft/backup.ts';
+import { NO_COPY } from '../../src/ft/copy-name.ts';
+import { SHARED_DISKS } from '../../src/ft/disk-mode.ts';
 import type { FtEvent } from '../../src/ft/event.ts';
 import { epoch, instanceId, nonce } from '../../src/ft/identity.ts';
 import { link } from '../../src/ft/link.ts';
@@ -25,7 +27,8 @@ const side = (name: string, backupReads = false) => ({
   host: name,
   program: PROGRAM,
   timing: DEFAULT_TIMING,
-  disks: { own: false, backupReads },
+  disks: { ...SHARED_DISKS, backupReads },
+  copy: NO_COPY,
   limits: LIMITS,
 });
 
@@ -218,7 +221,7 @@ function pair(): { core: Primary; fed: Fed } {
   note(fed.step({ kind: 'protect', address: 'b' }));
   note(fed.step({ kind: 'connected', link: fed.link, address: 'b' }));
   const welcome = { vm, generation, sender: instanceId('b'), ...INTRODUCED };
-  note(fed.receive({ kind: 'welcome', ...welcome, loaded: false, received: 0n }));
+  note(fed.receive({ kind: 'welcome', ...welcome, loaded: false, received: 0n, copy: NO_COPY }));
   const machine = new Uint8Array(3);
   const snapshot = { machine, count: instructionCount(0n), position: { outputs: 0n }, digest: HASH };
   note(fed.step({ kind: 'snapshot', snapshot, copy: 1, stoodUs: 0 }));

@@ -113,7 +113,12 @@ export function randomMessage(random: Random, sequence: bigint): Message {
     case 0:
       return { kind: 'hello', ...bound, fresh: random.chance(0.5), attempt: random.below(4), purpose };
     case 1:
-      return { kind: 'welcome', ...bound, loaded: random.chance(0.5), received: number(random, sequence) };
+      return {
+        ...{ kind: 'welcome', ...bound, loaded: random.chance(0.5), received: number(random, sequence) },
+        ...(random.chance(0.5) && {
+          copy: { id: 'c', follows: { primary: instanceId('a'), generation: epoch(random.below(4)) } },
+        }),
+      };
     case 2:
       return {
         kind: 'snapshot-begin',

@@ -6,6 +6,7 @@ import { LEASE } from './lease.ts';
 import { MOVE } from './move.ts';
 import type { Mutant } from './mutant.ts';
 import { OUTPUT_RULE } from './output-rule.ts';
+import { OWN_DISKS } from './own-disks.ts';
 import { PLANNED } from './planned.ts';
 import { READS } from './reads.ts';
 import { RESTART } from './restart.ts';
@@ -22,6 +23,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...PLANNED,
   ...MOVE,
   ...READS,
+  ...OWN_DISKS,
   ...RESTART,
   ...LEASE,
 ];

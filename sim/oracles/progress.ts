@@ -17,8 +17,10 @@ export class Progress {
 
   /** Nobody has the VM's state any more, and no rule could have kept it. */
   get lost(): boolean {
-    if (this.#world.profile.restarts) return false;
     const { record } = this.#world.arbiter;
+    const copy = this.#world.copies[this.#world.processOf(record.primary)?.host ?? -1];
+    // From a copy that lacks what a winner had not replayed nobody starts the VM.
+    if (this.#world.profile.restarts && (copy?.usable ?? true)) return false;
     const gone = (name: InstanceId | undefined): boolean => {
       const instance = this.#world.processOf(name);
       return instance === undefined || (!instance.running && instance.forced);

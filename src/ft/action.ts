@@ -3,7 +3,9 @@ import type { DiskRequestOutput, Input } from '../machine/door.ts';
 import type { LogEntry } from '../replay/log-entry.ts';
 import type { NumberedOutput } from '../replay/numbered-output.ts';
 import type { ArbiterRequest } from './arbiter.ts';
+import type { Following } from './copy-name.ts';
 import type { MachineSnapshot } from './event.ts';
+import type { Extent } from './extent.ts';
 import type { Epoch, InstanceId } from './identity.ts';
 import type { Link } from './link.ts';
 import type { Heartbeat, Message } from './message.ts';
@@ -18,6 +20,18 @@ export type FtAction =
   | { readonly kind: 'hand-over'; readonly output: NumberedOutput }
   /** A disk operation that was started before and has no completion: again, on the session that is open now. */
   | { readonly kind: 'issue-again'; readonly request: DiskRequestOutput }
+  /** A disk operation of a primary with disks of its own: internal state, which no output waits for. */
+  | { readonly kind: 'issue'; readonly request: DiskRequestOutput }
+  /** A block of this side's own copy, for whom it is copied to; answered by `block-read`. */
+  | { readonly kind: 'read-block'; readonly copy: number; readonly extent: Extent }
+  /**
+   * A copy begins to come here, whole or only what this side lacks; a block of it, but for what this side's guest has
+   * written since, answered by `block-stored`; everything so far is to be on stable storage, answered by `copy-secured`.
+   * `follows`: and the copy is whole, in this pair.
+   */
+  | { readonly kind: 'begin-copy'; readonly whole: boolean }
+  | { readonly kind: 'store-block'; readonly extent: Extent; readonly data: Uint8Array | undefined }
+  | { readonly kind: 'secure-copy'; readonly number: number; readonly follows: Following | undefined }
   /** A backup: its guest asks for this again. A read is answered by `disk-read`. */
   | { readonly kind: 'replay-disk'; readonly request: DiskRequestOutput }
   /** A connection for this generation. */

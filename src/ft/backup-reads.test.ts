@@ -14,13 +14,14 @@ import { QUICK } from '../../tests/toy-world.ts';
 import { hash128 } from '../base/hash.ts';
 import type { DiskRequestOutput } from '../machine/door.ts';
 import type { FtAction } from './action.ts';
+import { SHARED_DISKS } from './disk-mode.ts';
 import type { FtEvent } from './event.ts';
 import { epoch } from './identity.ts';
 import type { Message } from './message.ts';
 
 /** Disk reads executed on the backup [FT 4.2]. */
 
-const MODE = { own: false, backupReads: true };
+const MODE = { ...SHARED_DISKS, backupReads: true };
 const DATA = Uint8Array.from({ length: 512 }, (_, index) => index & 0xff);
 const HASH = hash128(DATA);
 
@@ -83,7 +84,7 @@ test('a read that failed on the primary ships its outcome', () => {
 });
 
 test('without the option the log carries what was read', () => {
-  const { entry } = afterRead('ok', { own: false, backupReads: false });
+  const { entry } = afterRead('ok', SHARED_DISKS);
   expect(entry).toMatchObject({ entry: { kind: 'input', input: { data: DATA } } });
 });
 

@@ -8,6 +8,7 @@ import type { FtAction } from './action.ts';
 import type { ArbiterAnswer } from './arbiter.ts';
 import { ArbiterQuestions } from './arbiter-questions.ts';
 import { BackupReads } from './backup-reads.ts';
+import { CopyReception } from './copy-reception.ts';
 import { DiskOpening } from './disk-opening.ts';
 import type { FtEvent } from './event.ts';
 import { FailureDetector } from './failure-detector.ts';
@@ -30,6 +31,9 @@ export interface BackupFigures {
   readonly replayed: bigint;
   readonly bufferedBytes: number;
 }
+
+/** What is on stable storage of a copy of one's own is told once in so many heartbeats. */
+const SECURE_HEARTBEATS = 10;
 
 /** The pair that this backup belongs to: the first hello decides, and binds it until it is loaded. */
 interface Pair {
@@ -58,7 +62,8 @@ export class Backup {
   #link: Link | undefined;
   /** The last hello that was listened to: an earlier one of the same primary comes late. */
   #greeted: { readonly sender: InstanceId; readonly attempt: number } | undefined;
-  #reception = new SnapshotReception();
+  #reception: SnapshotReception;
+  readonly #copy: CopyReception;
   /** Parts of the copy that came before its snapshot. */
   #staged = 0;
   #expectedDigest: string | undefined;
@@ -91,6 +96,9 @@ export class Backup {
     this.#process = side.instance;
     this.#side = side;
     this.#now = now;
+    this.#reception = new SnapshotReception(side.disks.own);
+    const everyMs = SECURE_HEARTBEATS * side.timing.heartbeatMs;
+    this.#copy = new CopyReception(side.copy, everyMs, this.#perform, (message) => this.#tell(message));
     this.#detector = this.#newDetector();
     this.#buffer = new ReplayBuffer(side.limits.backupBytes);
     this.#questions = new ArbiterQuestions(side, 'b', this.#perform);
@@ -148,6 +156,15 @@ export class Backup {
         this.#reads.answered(event.disk, event.request, event.data);
         this.#give();
         break;
+      case 'block-stored':
+        if (this.#state === 'LOAD' || this.#state === 'BACK') this.#copy.stored();
+        break;
+      case 'copy-secured':
+        if (this.#state === 'LOAD' || this.#state === 'BACK') this.#copy.secured(event.number);
+        break;
+      case 'copy-failed':
+        this.#diverged(event.reason);
+        break;
       case 'loaded':
         this.#loaded(event.digest, event.pending);
         break;
@@ -183,6 +200,7 @@ export class Backup {
       case 'flush':
       case 'pages':
       case 'snapshot':
+      case 'block-read':
       case 'handed-over':
       case 'candidate':
       case 'unprotect':
@@ -251,6 +269,12 @@ export class Backup {
       case 'snapshot-part':
       case 'snapshot-end':
         return this.#snapshotPart(message);
+      case 'disks-begin':
+        if (this.#state !== 'LOAD' || this.#reception.begun) return 'the disks begin at the wrong time';
+        return this.#copied(message);
+      case 'disk-block':
+      case 'disks-end':
+        return this.#copied(message);
       case 'take-over':
         if (this.#state !== 'BACK' || !this.#moved) return 'take-over at the wrong time';
         this.#moved = { ...this.#moved, faultTolerance: message.faultTolerance };
@@ -262,6 +286,9 @@ export class Backup {
       case 'welcome':
       case 'ack':
       case 'staged':
+      case 'blocks-stored':
+      case 'disks-whole':
+      case 'disks-secured':
       case 'diverged':
         return `a backup gets no ${message.kind}`;
       default:
@@ -308,7 +335,7 @@ export class Backup {
     const { generation } = hello;
     const { instance } = this.#side;
     const envelope = { vm, generation, sender: instance, version, host, program };
-    this.#send({ kind: 'welcome', ...envelope, loaded, received });
+    this.#send({ kind: 'welcome', ...envelope, loaded, received, copy: this.#copy.name });
     this.#flush();
     if (loaded && !this.#buffer.reading) this.#do({ kind: 'pause-reading', link });
   }
@@ -333,7 +360,8 @@ export class Backup {
   /** A primary came that wants to copy itself here: everything from an earlier try is forgotten. */
   #expect(pair: Pair): void {
     this.#pair = pair;
-    this.#reception = new SnapshotReception();
+    this.#reception = new SnapshotReception(this.#side.disks.own);
+    this.#copy.expect({ primary: pair.primary, generation: pair.generation });
     this.#staged = 0;
     this.#do({ kind: 'vcpu-forget-staged' });
     this.#expectedDigest = undefined;
@@ -385,6 +413,20 @@ export class Backup {
     return undefined;
   }
 
+  /** Of the disks, where each side has its own. */
+  #copied(message: Parameters<CopyReception['receive']>[0]): string | undefined {
+    const { own, bytes } = this.#side.disks;
+    if (!own || (this.#state !== 'LOAD' && this.#state !== 'BACK'))
+      return `${message.kind} at the wrong time`;
+    this.#detector.heard(this.#now);
+    return this.#copy.receive(message, bytes);
+  }
+
+  #tell(message: Message): void {
+    this.#send(message);
+    this.#flush();
+  }
+
   #snapshotPart(message: Parameters<SnapshotReception['receive']>[0]): string | undefined {
     if (this.#state !== 'LOAD' || this.#expectedDigest !== undefined)
       return `${message.kind} at the wrong time`;
@@ -399,7 +441,7 @@ export class Backup {
     const { snapshot, released, held } = received.value;
     this.#expectedDigest = snapshot.digest;
     this.#order = new EntryOrder(0n, snapshot.count);
-    this.#outputs = new SuppressedOutputs(released, held);
+    this.#outputs = new SuppressedOutputs(released, held, this.#side.disks.own);
     this.#loading += 1;
     this.#do({ kind: 'vcpu-load', snapshot });
     return undefined;
@@ -458,7 +500,10 @@ export class Backup {
 
   /** The guest asks its disks. Of what is not answered for it already this side reads what it has to itself. */
   #asks(request: DiskRequestOutput): void {
-    if (this.#side.disks.backupReads && request.operation === 'read') this.#reads.made(request);
+    const { own, backupReads } = this.#side.disks;
+    if (request.operation !== 'read') {
+      if (own) this.#do({ kind: 'replay-disk', request });
+    } else if (backupReads) this.#reads.made(request);
   }
 
   #ack(): void {
@@ -576,6 +621,7 @@ export class Backup {
     this.#questions.tick(this.#now);
     this.#disks.tick(this.#now);
     this.#reads.tick();
+    if (this.#state === 'BACK') this.#copy.tick(this.#replayed, this.#now);
     if (this.#state === 'OPEN' && this.#wonEpoch !== undefined) this.#lease.tick(this.#now, this.#wonEpoch);
     const suspected = this.#detector.check(this.#now);
     if (suspected && this.#state === 'BACK') this.#suspect('the primary is silent');

@@ -4,6 +4,9 @@ export interface DiskMode {
   readonly own: boolean;
   /** A backup reads itself what its guest reads, so the log need not carry it [FT 4.2]. */
   readonly backupReads: boolean;
+  /** Of copies: the length of each disk in bytes, 0 where nobody writes it, and of the blocks in which they are sent. */
+  readonly bytes: readonly number[];
+  readonly blockBytes: number;
 }
 
-export const SHARED_DISKS: DiskMode = { own: false, backupReads: false };
+export const SHARED_DISKS: DiskMode = { own: false, backupReads: false, bytes: [], blockBytes: 0 };

@@ -4,6 +4,7 @@ import type { LogPayload } from '../replay/log-entry.ts';
 import type { NumberedOutput } from '../replay/numbered-output.ts';
 import type { LogPosition } from '../replay/position.ts';
 import type { ArbiterAnswer } from './arbiter.ts';
+import type { Extent } from './extent.ts';
 import type { Epoch } from './identity.ts';
 import type { Link } from './link.ts';
 import type { Heartbeat, Message } from './message.ts';
@@ -25,6 +26,18 @@ export type FtEvent =
   | { readonly kind: 'disks-opened'; readonly epoch: Epoch; readonly verdict: 'ok' | 'refused' }
   | { readonly kind: 'disk-completed'; readonly completion: DiskCompletedInput }
   | { readonly kind: 'fenced' }
+  /** A block of this side's copy; without data it is all zeroes. `failed`: it cannot be read. */
+  | {
+      readonly kind: 'block-read';
+      readonly copy: number;
+      readonly extent: Extent;
+      readonly data: Uint8Array | undefined;
+      readonly failed: boolean;
+    }
+  | { readonly kind: 'block-stored' }
+  | { readonly kind: 'copy-secured'; readonly number: number }
+  /** This side's copy has lost what was written to it. */
+  | { readonly kind: 'copy-failed'; readonly reason: string }
   /** A backup's own read; without data: it failed. */
   | {
       readonly kind: 'disk-read';

@@ -17,9 +17,12 @@ export class HoldQueue {
   #bytes = 0;
   #released: bigint;
 
-  /** `released`: the number of the last output that has left. */
-  constructor(released: bigint) {
+  readonly #gaps: boolean;
+
+  /** `released`: the number of the last output that has left. `gaps`: some kinds of outputs never come here. */
+  constructor(released: bigint, gaps = false) {
     this.#released = released;
+    this.#gaps = gaps;
   }
 
   get released(): bigint {
@@ -42,7 +45,8 @@ export class HoldQueue {
   hold(output: NumberedOutput, mark: bigint): void {
     const last = this.#held.at(-1);
     const before = last ? last.output.number : this.#released;
-    assert(output.number === before + 1n, `output ${output.number} follows ${before} in the hold queue`);
+    const follows = this.#gaps ? output.number > before : output.number === before + 1n;
+    assert(follows, `output ${output.number} follows ${before} in the hold queue`);
     this.#held.push({ output, mark });
     this.#bytes += outputBytes(output.output);
   }

@@ -5,9 +5,12 @@ import { decodeText, encodeText } from '../base/text.ts';
 import { instructionCount } from '../base/units.ts';
 import { decodeEntry, decodeOutput, encodeEntry, encodeOutput, hexBytes, hexText } from '../replay/codec.ts';
 import { encodeFrame, FRAME_TAG, type Frame } from '../replay/frame.ts';
+import { type CopyName, NO_COPY } from './copy-name.ts';
 import { epoch, instanceId, vmId } from './identity.ts';
 import { type Envelope, type Heartbeat, type Message, PROTOCOL_VERSION } from './message.ts';
 import type { Introduction, Program } from './program.ts';
+
+const NOTHING = new Uint8Array(0);
 
 /** Messages of the logging channel to frames and back (docs/LOG_FORMAT.md). */
 
@@ -33,6 +36,7 @@ function writeBody(body: ByteWriter, message: Exclude<Message, { kind: 'entry' }
     case 'welcome':
       writeIntroduction(body, message);
       body.bool(message.loaded).u64(message.received);
+      writeCopy(body, message.copy);
       return;
     case 'other-version':
       writeHead(body, message).raw(message.rest);
@@ -51,6 +55,26 @@ function writeBody(body: ByteWriter, message: Exclude<Message, { kind: 'entry' }
       body.raw(message.bytes);
       return;
     case 'snapshot-end':
+    case 'disks-end':
+    case 'disks-whole':
+      return;
+    case 'disks-begin':
+      body.bool(message.whole);
+      return;
+    case 'disk-block': {
+      const { disk, offset, length } = message.extent;
+      body
+        .u8(disk)
+        .uint(offset)
+        .u32(length)
+        .raw(message.data ?? NOTHING);
+      return;
+    }
+    case 'blocks-stored':
+      body.uint(message.blocks);
+      return;
+    case 'disks-secured':
+      body.u64(message.position);
       return;
     case 'take-over':
       body.bool(message.faultTolerance);
@@ -104,7 +128,9 @@ function readBody(tag: number, body: ByteReader): Message | undefined {
       const head = readHead(body);
       if (head.version !== PROTOCOL_VERSION) return otherVersion('welcome', head, body);
       const program = readProgram(body);
-      return { kind: 'welcome', ...head, program, loaded: readBool(body), received: body.u64() };
+      const [loaded, received] = [readBool(body), body.u64()];
+      const copy = readCopy(body);
+      return { kind: 'welcome', ...head, program, loaded, received, ...(copy && { copy }) };
     }
     case FRAME_TAG['snapshot-begin']: {
       const bytes = body.uint();
@@ -136,6 +162,23 @@ function readBody(tag: number, body: ByteReader): Message | undefined {
       return { kind: 'snapshot-part', bytes: body.raw(body.remaining) };
     case FRAME_TAG['snapshot-end']:
       return { kind: 'snapshot-end' };
+    case FRAME_TAG['disks-begin']:
+      return { kind: 'disks-begin', whole: readBool(body) };
+    case FRAME_TAG['disk-block']: {
+      const extent = { disk: body.u8(), offset: body.uint(), length: body.u32() };
+      const data = body.remaining === 0 ? undefined : body.raw(body.remaining);
+      if (extent.length === 0 || (data && data.length !== extent.length))
+        throw new TruncatedError('a block is not as long as it says');
+      return { kind: 'disk-block', extent, data };
+    }
+    case FRAME_TAG['disks-end']:
+      return { kind: 'disks-end' };
+    case FRAME_TAG['blocks-stored']:
+      return { kind: 'blocks-stored', blocks: body.uint() };
+    case FRAME_TAG['disks-whole']:
+      return { kind: 'disks-whole' };
+    case FRAME_TAG['disks-secured']:
+      return { kind: 'disks-secured', position: body.u64() };
     case FRAME_TAG['take-over']:
       return { kind: 'take-over', faultTolerance: readBool(body) };
     case FRAME_TAG.ack:
@@ -201,6 +244,17 @@ function writeIntroduction(body: ByteWriter, introduction: Introduction & Envelo
 function readProgram(body: ByteReader): Program {
   const [machine, build] = [readText(body), readText(body)];
   return { machine, build, logFormat: body.u32(), snapshotFormat: body.u32() };
+}
+
+function writeCopy(body: ByteWriter, { id, follows }: CopyName = NO_COPY): void {
+  body.bytes(encodeText(id)).bool(follows !== undefined);
+  if (follows) body.bytes(encodeText(follows.primary)).uint(follows.generation);
+}
+
+function readCopy(body: ByteReader): CopyName | undefined {
+  const id = readText(body);
+  if (!readBool(body)) return id === '' ? undefined : { id, follows: undefined };
+  return { id, follows: { primary: instanceId(readText(body)), generation: epoch(body.uint()) } };
 }
 
 /** Strict, as everything here: two spellings of one name would be two names somewhere. */

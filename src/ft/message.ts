@@ -2,6 +2,8 @@ import type { InstructionCount } from '../base/units.ts';
 import type { LogEntry } from '../replay/log-entry.ts';
 import type { NumberedOutput } from '../replay/numbered-output.ts';
 import type { LogPosition } from '../replay/position.ts';
+import type { CopyName } from './copy-name.ts';
+import type { Extent } from './extent.ts';
 import type { Epoch, InstanceId, VmId } from './identity.ts';
 import type { Introduction, Purpose } from './program.ts';
 
@@ -9,7 +11,7 @@ import type { Introduction, Purpose } from './program.ts';
  * Raised when a message changes its meaning. Two sides of different versions have nothing to do with each other, and
  * say so: therefore hello and welcome begin with envelope, version and host in every version.
  */
-export const PROTOCOL_VERSION = 4;
+export const PROTOCOL_VERSION = 5;
 
 /**
  * Who speaks, in which pair. Hello and welcome carry it and bind their connection to it, so the messages that
@@ -40,6 +42,8 @@ export type Message =
       readonly kind: 'welcome';
       readonly loaded: boolean;
       readonly received: bigint;
+      /** This side's copy of the disks, where it has one. */
+      readonly copy?: CopyName;
     } & Envelope &
       Introduction)
   /** A hello or welcome of another version, as it came: there to be refused. */
@@ -77,6 +81,15 @@ export type Message =
   | { readonly kind: 'entry'; readonly entry: LogEntry }
   /** B to P: what is in the buffer, and what is replayed. */
   | { readonly kind: 'ack'; readonly received: bigint; readonly replayed: bigint }
+  /** P to B, before the snapshot: what comes of the disks. `whole`: every block, and what B has is worth nothing. */
+  | { readonly kind: 'disks-begin'; readonly whole: boolean }
+  /** P to B: a block that B's copy lacks, once; without data it is all zeroes. After the last one, their end. */
+  | { readonly kind: 'disk-block'; readonly extent: Extent; readonly data: Uint8Array | undefined }
+  | { readonly kind: 'disks-end' }
+  /** B to P: so many blocks are stored; all are, on stable storage; and the writes of all entries up to there are. */
+  | { readonly kind: 'blocks-stored'; readonly blocks: number }
+  | { readonly kind: 'disks-whole' }
+  | { readonly kind: 'disks-secured'; readonly position: bigint }
   /** P to B, after a move's commit: nothing is executed here any more, the VM is there to be claimed. */
   | { readonly kind: 'take-over'; readonly faultTolerance: boolean }
   /** A hint that the record has moved on: whoever gets it asks the arbiter. */

@@ -17,8 +17,14 @@ export class OutputGate {
   readonly #started: DiskRequestOutput[];
   #handingOver = false;
 
-  constructor(released: bigint, started: readonly DiskRequestOutput[], perform: (action: FtAction) => void) {
-    this.#hold = new HoldQueue(released);
+  /** `own`: disk requests do not wait. */
+  constructor(
+    released: bigint,
+    started: readonly DiskRequestOutput[],
+    own: boolean,
+    perform: (action: FtAction) => void,
+  ) {
+    this.#hold = new HoldQueue(released, own);
     this.#started = [...started];
     this.#do = perform;
   }
@@ -35,6 +41,11 @@ export class OutputGate {
     return this.#hold.length;
   }
 
+  /** Handed over or started, and not completed, in order. */
+  get started(): readonly DiskRequestOutput[] {
+    return this.#started;
+  }
+
   /** In order, for a snapshot. */
   get outputs(): readonly NumberedOutput[] {
     return this.#hold.outputs;
@@ -47,6 +58,12 @@ export class OutputGate {
 
   hold(output: NumberedOutput, mark: bigint): void {
     this.#hold.hold(output, mark);
+  }
+
+  /** It waits for nothing. */
+  start(request: DiskRequestOutput): void {
+    this.#started.push(request);
+    this.#do({ kind: 'issue', request });
   }
 
   /** It waits for an ack: what that costs is measured. */

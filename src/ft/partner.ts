@@ -1,18 +1,23 @@
 import { type HostMilliseconds, hostMilliseconds, type InstructionCount } from '../base/units.ts';
 import type { DiskRequestOutput } from '../machine/door.ts';
 import type { LogPayload } from '../replay/log-entry.ts';
-import type { NumberedOutput } from '../replay/numbered-output.ts';
 import type { FtAction } from './action.ts';
+import type { BlockSet } from './block-set.ts';
+import { type CopyName, NO_COPY } from './copy-name.ts';
+import { DiskResync } from './disk-resync.ts';
 import type { MachineSnapshot } from './event.ts';
 import { ExecutionLag } from './execution-lag.ts';
+import { changesDisk, type Extent } from './extent.ts';
 import type { Epoch, InstanceId } from './identity.ts';
 import type { Link } from './link.ts';
 import { LogStream } from './log-stream.ts';
 import { type Heartbeat, type Message, PROTOCOL_VERSION } from './message.ts';
+import type { OutputGate } from './output-gate.ts';
 import { PartnerWatch, type Silence } from './partner-watch.ts';
 import { mismatch, otherVersion, type Purpose } from './program.ts';
 import { type ReferredRead, UnreplayedReads } from './read-references.ts';
 import type { Side } from './side.ts';
+import { UnsecuredWrites } from './unsecured-writes.ts';
 
 /** What a message of the backup means to its primary, beyond what is done here. */
 export type PartnerNews =
@@ -27,6 +32,9 @@ export type PartnerNews =
   | { readonly kind: 'broken'; readonly reason: string }
   /** It can never be a partner of this side. */
   | { readonly kind: 'unfit'; readonly reason: string }
+  /** Blocks of the disks were stored; its copy is whole. */
+  | { readonly kind: 'stored' }
+  | { readonly kind: 'whole' }
   | { readonly kind: 'over'; readonly epoch: Epoch }
   | { readonly kind: 'diverged'; readonly reason: string };
 
@@ -56,6 +64,13 @@ export class Partner {
   #reconnectAt: HostMilliseconds | undefined;
   #watch: PartnerWatch | undefined;
   readonly #unreplayed = new UnreplayedReads();
+  /** Of disks of its own. */
+  #name: CopyName = NO_COPY;
+  readonly #unsecured: UnsecuredWrites;
+  #resync: DiskResync | undefined;
+  #resyncEnded = false;
+  #whole = false;
+  #loaded = false;
   #cut = false;
 
   constructor(
@@ -74,6 +89,7 @@ export class Partner {
     this.since = now;
     this.#do = perform;
     this.#attempt = attempt;
+    this.#unsecured = new UnsecuredWrites(side.disks);
     this.#connect();
   }
 
@@ -89,6 +105,26 @@ export class Partner {
   /** It has been sent a snapshot. */
   get copied(): boolean {
     return this.#stream !== undefined;
+  }
+
+  /** It has acked: so it has loaded the snapshot. */
+  get loaded(): boolean {
+    return this.#loaded;
+  }
+
+  /** Its disks: which copy, and, once that is whole, what it may lack if this backup is lost now. */
+  get copyName(): CopyName {
+    return this.#name;
+  }
+
+  /** Undefined: not whole, or not of its own. */
+  get lacks(): BlockSet | undefined {
+    return this.#whole ? this.#unsecured.blocks : undefined;
+  }
+
+  /** Its disks are as this side's, or will be with the log; true where they are the same ones. */
+  get whole(): boolean {
+    return this.#whole || !this.#side.disks.own;
   }
 
   /** The suspicion time-out as it adapted to this partner's heartbeats. */
@@ -163,11 +199,14 @@ export class Partner {
   copy(
     snapshot: MachineSnapshot,
     end: bigint,
-    { released, outputs }: { readonly released: bigint; readonly outputs: readonly NumberedOutput[] },
+    { released, outputs, started }: Pick<OutputGate, 'released' | 'outputs' | 'started'>,
     told: { readonly stoodUs: number; readonly faultTolerance: boolean },
+    lacking: BlockSet | undefined,
   ): void {
     const link = this.#link;
-    if (link === undefined || this.#stream) return;
+    if (link === undefined || this.#stream || this.#copy === undefined) return;
+    const { disks } = this.#side;
+    if (disks.own) this.#send(link, { kind: 'disks-begin', whole: lacking === undefined });
     this.#stream = new LogStream(end);
     const { machine, count, position, digest } = snapshot;
     const bytes = machine.length;
@@ -176,6 +215,61 @@ export class Partner {
     this.#do({ kind: 'send-snapshot', link, snapshot: machine });
     this.#send(link, { kind: 'snapshot-end' });
     this.#do({ kind: 'flush', link });
+    // What is under way travels in the snapshot, and is carried out again there, maybe after the disks are whole.
+    for (const request of started) if (changesDisk(request)) this.#unsecured.wrote(end, request);
+    if (disks.own) this.#resync = new DiskResync(this.#copy, disks, lacking, this.#do);
+    this.#resyncOn();
+  }
+
+  // ------------------------------------------------------------------------------------------ disks of its own
+
+  /** The entry at `position` writes there, whether it is sent or not: what this copy lacks counts also after the end. */
+  wrote(position: bigint, extent: Extent): void {
+    if (this.#stream) this.#unsecured.wrote(position, extent);
+  }
+
+  /** A block that was asked for. It goes behind the marks of all writes that it may hold. */
+  sendBlock(copy: number, extent: Extent, data: Uint8Array | undefined): void {
+    if (this.#link === undefined || this.#cut || this.#resync?.copy !== copy) return;
+    this.#resync.sent(data);
+    this.#send(this.#link, { kind: 'disk-block', extent, data });
+    this.flush();
+  }
+
+  #resyncOn(): void {
+    if (!this.#resync?.goOn() || this.#resyncEnded || this.#link === undefined) return;
+    this.#resyncEnded = true;
+    this.#send(this.#link, { kind: 'disks-end' });
+    this.flush();
+  }
+
+  #stored(blocks: number, now: HostMilliseconds): PartnerNews {
+    if (!this.#resync?.stored(blocks))
+      return { kind: 'broken', reason: `${blocks} blocks stored, never sent` };
+    this.#watch?.heard(now);
+    this.#progress = now;
+    this.#resyncOn();
+    return { kind: 'stored' };
+  }
+
+  #isWhole(): PartnerNews {
+    if (!this.#resyncEnded)
+      return { kind: 'broken', reason: 'the disks are whole before their end was sent' };
+    this.#whole = true;
+    return { kind: 'whole' };
+  }
+
+  #secured(position: bigint): PartnerNews | undefined {
+    const stream = this.#stream;
+    if (!stream || position > stream.replayed)
+      return { kind: 'broken', reason: `position ${position} secured, never replayed` };
+    this.#unsecured.secured(stream.base + position);
+    return undefined;
+  }
+
+  /** What the disks' copy took. */
+  get resynced(): DiskResync['figures'] | undefined {
+    return this.#resync?.figures;
   }
 
   // ------------------------------------------------------------------------------------------ the channel
@@ -221,6 +315,12 @@ export class Partner {
       case 'staged':
         if (link !== this.#link) return { kind: 'broken', reason: 'staged before the welcome' };
         return this.#staged(message.parts, now);
+      case 'blocks-stored':
+      case 'disks-whole':
+      case 'disks-secured':
+        if (link !== this.#link) return { kind: 'broken', reason: `${message.kind} before the welcome` };
+        if (message.kind === 'blocks-stored') return this.#stored(message.blocks, now);
+        return message.kind === 'disks-whole' ? this.#isWhole() : this.#secured(message.position);
       case 'over':
         return { kind: 'over', epoch: message.epoch };
       case 'diverged':
@@ -248,6 +348,7 @@ export class Partner {
     this.#greeting = undefined;
     this.#link = link;
     this.#instance = welcome.sender;
+    if (!this.#stream) this.#name = welcome.copy ?? NO_COPY;
     if (!this.#stream) {
       this.watch(now);
       return { kind: 'empty' };
@@ -272,6 +373,7 @@ export class Partner {
     if (!stream?.ack(received, replayed))
       return { kind: 'broken', reason: `ack of position ${received}, never sent` };
     this.#watch?.heard(now);
+    this.#loaded = true;
     this.lag.received(stream.acked, now);
     this.lag.replayed(stream.base + stream.replayed);
     this.#unreplayed.replayed(stream.base + stream.replayed);

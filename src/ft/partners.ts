@@ -2,6 +2,7 @@ import type { HostMilliseconds, InstructionCount } from '../base/units.ts';
 import type { DiskRequestOutput } from '../machine/door.ts';
 import type { LogPayload } from '../replay/log-entry.ts';
 import type { FtAction } from './action.ts';
+import type { Extent } from './extent.ts';
 import type { Epoch } from './identity.ts';
 import type { Link } from './link.ts';
 import type { Heartbeat } from './message.ts';
@@ -115,6 +116,12 @@ export class Partners {
   /** A write that waits until the pair's backup has read what was there. */
   holdBack(request: DiskRequestOutput): boolean {
     return this.#pair?.holdsBack(request) === true;
+  }
+
+  /** Disks of their own: the entry at `position` writes there. */
+  wrote(position: bigint, extent: Extent): void {
+    this.#pair?.wrote(position, extent);
+    this.#joining?.wrote(position, extent);
   }
 
   flush(): void {

@@ -1,6 +1,6 @@
 import { assert, unreachable } from '../base/assert.ts';
 import { type HostMilliseconds, hostMilliseconds, type InstructionCount } from '../base/units.ts';
-import type { DiskCompletedInput } from '../machine/door.ts';
+import type { DiskCompletedInput, DiskRequestOutput } from '../machine/door.ts';
 import type { LogPayload } from '../replay/log-entry.ts';
 import type { NumberedOutput } from '../replay/numbered-output.ts';
 import { outputMark } from '../replay/recorder.ts';
@@ -9,6 +9,8 @@ import type { ArbiterAnswer } from './arbiter.ts';
 import { ArbiterQuestions } from './arbiter-questions.ts';
 import { DiskOpening } from './disk-opening.ts';
 import type { FtEvent, MachineSnapshot } from './event.ts';
+import { changesDisk } from './extent.ts';
+import { FormerCopies } from './former-copies.ts';
 import { HostSearch } from './host-search.ts';
 import { type Epoch, epoch } from './identity.ts';
 import { Lease } from './lease.ts';
@@ -47,6 +49,7 @@ export class Primary {
   readonly #pace: VcpuPace;
   readonly #partners: Partners;
   readonly #reads = new ReadReferences();
+  readonly #former = new FormerCopies();
   /** Of a planned takeover: by then the backup should have claimed. */
   #claimAt = hostMilliseconds(0);
   /** An order: the pair is to get another backup. */
@@ -70,7 +73,12 @@ export class Primary {
     const takeover = start.kind === 'takeover' ? start.takeover : undefined;
     const resumed = start.kind === 'power-on' ? start.resumed : undefined;
     const released = takeover?.released ?? resumed?.outputs ?? 0n;
-    this.#gate = new OutputGate(released, takeover?.started ?? resumed?.started ?? [], perform);
+    this.#gate = new OutputGate(
+      released,
+      takeover?.started ?? resumed?.started ?? [],
+      side.disks.own,
+      perform,
+    );
     this.#disks = new DiskOpening(takeover !== undefined, side.timing.requestMaxMs, perform);
     this.#questions = new ArbiterQuestions(side, 'p', perform);
     this.#lease = new Lease(side, perform, takeover?.leaseUntil);
@@ -183,6 +191,12 @@ export class Primary {
         if (this.#state === 'COPY' && this.#partners.joining?.takes(event.copy))
           this.#partners.joining.sendPages(event.bytes);
         break;
+      case 'block-read':
+        this.#blockRead(event);
+        break;
+      case 'copy-failed':
+        this.#halt(event.reason);
+        break;
       case 'snapshot':
         this.#snapshot(event.snapshot, event.copy, event.stoodUs);
         break;
@@ -220,6 +234,8 @@ export class Primary {
         break;
       case 'loaded':
       case 'disk-read':
+      case 'block-stored':
+      case 'copy-secured':
       case 'replayed':
       case 'replayed-to-end':
         // A primary does not replay; what comes late from before its go-live means nothing.
@@ -234,10 +250,40 @@ export class Primary {
 
   #output(output: NumberedOutput): void {
     this.#append(output.at, outputMark(output));
+    if (this.#side.disks.own && output.output.kind === 'disk-request') {
+      this.#request(output.output);
+      return;
+    }
     this.#gate.hold(output, this.#end);
     if (this.#partners.pair) this.#gate.measure(output, this.#end, this.#now);
     // An output that waits flushes at once (design 4).
     this.#partners.flush();
+  }
+
+  /**
+   * Disks of one's own are internal state [FT 4.1]: nothing waits. What a client sees of it is another output, which does.
+   */
+  #request(request: DiskRequestOutput): void {
+    if (changesDisk(request)) {
+      this.#partners.wrote(this.#end, request);
+      this.#former.wrote(request);
+    }
+    this.#gate.start(request);
+  }
+
+  #blockRead({ copy, extent, data, failed }: FtEvent & { kind: 'block-read' }): void {
+    const { joining } = this.#partners;
+    if (this.#state !== 'COPY' || !joining?.takes(copy)) return;
+    if (failed) this.#joiningLost(`disk ${extent.disk} cannot be read at ${extent.offset}`);
+    else joining.sendBlock(copy, extent, data);
+  }
+
+  /** A backup is gone for good: should its copy come back, it is known what that lacks. */
+  #remember(partner: Partner | undefined): void {
+    const lacks = partner?.lacks;
+    if (!partner || !lacks) return;
+    const { instance: primary } = this.#side;
+    this.#former.lost(partner.copyName.id, { primary, generation: partner.generation }, lacks);
   }
 
   #completed(completion: DiskCompletedInput): void {
@@ -289,6 +335,8 @@ export class Primary {
       return;
     }
     // Won: nobody else may run this VM. The partner's gate falls only now.
+    this.#remember(this.#partners.pair);
+    this.#remember(this.#partners.joining);
     this.#partners.dropAll(this.#epoch);
     this.#gate.forgetWaits();
     this.#disks.ask(this.#epoch, this.#now);
@@ -305,7 +353,10 @@ export class Primary {
     const lowest = this.#epoch;
     // While a commit may still take effect, the epoch must move before a gate is dropped.
     const highest = this.#state === 'COMMIT' ? epoch(lowest + 1) : lowest;
-    if (this.#state !== 'COMMIT') this.#partners.dropJoining();
+    if (this.#state !== 'COMMIT') {
+      this.#remember(this.#partners.joining);
+      this.#partners.dropJoining();
+    }
     for (const partner of [this.#partners.pair, this.#partners.joining]) {
       if (then === undefined) partner?.cut();
       else partner?.fallSilent();
@@ -344,6 +395,8 @@ export class Primary {
     if (this.#partners.pair)
       return 'the VM has a backup: turn fault tolerance off first, or move the backup and switch over';
     if (this.#waitForBackup) return 'the guest has not begun: it waits for its first backup';
+    if (this.#side.disks.own)
+      return 'its disks are of this host alone: turn fault tolerance on there, and switch over';
     if (this.#poweredOff) return 'the guest is off';
     return this.#state === 'SOLE' ? undefined : `not while the primary is in ${this.#state}`;
   }
@@ -417,13 +470,26 @@ export class Primary {
     const { joining } = this.#partners;
     if (this.#state !== 'COPY' || !joining?.takes(copy)) return;
     this.#move?.standStill(this.#now);
-    joining.copy(snapshot, this.#end, this.#gate, { stoodUs, faultTolerance: this.#search.wanted });
+    const told = { stoodUs, faultTolerance: this.#search.wanted };
+    joining.copy(snapshot, this.#end, this.#gate, told, this.#former.lackedBy(joining.copyName));
+  }
+
+  /** Loaded, and whole where it has disks of its own. A guest need not wait for the latter. */
+  #gateWhenWhole(joining: Partner): void {
+    if (this.#state !== 'COPY' || !joining.loaded) return;
+    this.#waitForBackup &&= joining.whole;
+    if (joining.whole) this.#startGate();
   }
 
   /** The first ack says that the snapshot is loaded: from the end of the log on, the new backup is a gate. */
   #startGate(): void {
     this.#partners.startGate(this.#end, this.#now);
-    this.#enter('GATE', this.#move ? 'the guest is at its target' : `gate at position ${this.#end}`);
+    this.#enter(
+      'GATE',
+      this.#move
+        ? 'the guest is at its target'
+        : `gate at position ${this.#end}${resyncedText(this.#partners.joining)}`,
+    );
   }
 
   #commitWhenReceived(): void {
@@ -440,6 +506,8 @@ export class Primary {
     }
     const old = this.#partners.pair;
     if (old) this.#search.retire(old.address);
+    this.#remember(old);
+    if (this.#partners.joining) this.#former.whole(this.#partners.joining.copyName.id);
     this.#partners.promote(this.#epoch, this.#now);
     this.#waitForBackup = false;
     this.#migrating = false;
@@ -449,6 +517,7 @@ export class Primary {
 
   /** A backup that is lost before the commit was asked for costs nothing: no claim is needed. */
   #joiningLost(reason: string): void {
+    this.#remember(this.#partners.joining);
     this.#partners.dropJoining();
     // A VM that was to wait for its first backup goes on without: it says so, and keeps trying.
     this.#waitForBackup = false;
@@ -507,7 +576,12 @@ export class Primary {
         return;
       case 'acked':
         if (partner === this.#partners.pair) this.#gate.acked(partner.acked, this.#now);
-        if (partner === this.#partners.joining && this.#state === 'COPY') this.#startGate();
+        if (partner === this.#partners.joining) this.#gateWhenWhole(partner);
+        return;
+      case 'stored':
+        return;
+      case 'whole':
+        if (partner === this.#partners.joining) this.#gateWhenWhole(partner);
         return;
       case 'broken':
         this.#breakLink(partner, link, news.reason);
@@ -694,6 +768,11 @@ export class Primary {
     this.#actions = [];
     return actions;
   }
+}
+
+function resyncedText(partner: Partner | undefined): string {
+  const figures = partner?.resynced;
+  return figures ? `; of the disks ${figures.blocks} blocks, ${figures.zeroes} of them zeroes` : '';
 }
 
 function endsProtection(payload: LogPayload): boolean {

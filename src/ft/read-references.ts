@@ -1,7 +1,7 @@
 import { hash128 } from '../base/hash.ts';
 import type { DiskRequestOutput } from '../machine/door.ts';
 import type { LogPayload } from '../replay/log-entry.ts';
-import { type Extent, overlaps } from './overlap.ts';
+import { changesDisk, type Extent, overlaps } from './extent.ts';
 
 /** A read whose completion goes to the backup without its data. */
 export interface ReferredRead {
@@ -50,8 +50,7 @@ export class UnreplayedReads {
     this.#reads = this.#reads.filter((read) => read.position > position);
   }
 
-  holdBack({ operation, ...extent }: DiskRequestOutput): boolean {
-    const changes = operation !== 'read' && operation !== 'flush';
-    return changes && this.#reads.some((read) => overlaps(read.extent, extent));
+  holdBack(request: DiskRequestOutput): boolean {
+    return changesDisk(request) && this.#reads.some((read) => overlaps(read.extent, request));
   }
 }

@@ -3,6 +3,7 @@ import { PROGRAM } from '../../tests/greetings.ts';
 import { QUICK } from '../../tests/toy-world.ts';
 import { hostMilliseconds, instructionCount } from '../base/units.ts';
 import type { DiskRequestOutput } from '../machine/door.ts';
+import { NO_COPY } from './copy-name.ts';
 import { SHARED_DISKS } from './disk-mode.ts';
 import { epoch, instanceId, vmId } from './identity.ts';
 import { Primary } from './primary.ts';
@@ -16,6 +17,7 @@ const side = {
   program: PROGRAM,
   timing: QUICK,
   disks: SHARED_DISKS,
+  copy: NO_COPY,
   limits: DEFAULT_LIMITS,
 };
 const write: DiskRequestOutput = {

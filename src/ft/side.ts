@@ -1,3 +1,4 @@
+import type { CopyName } from './copy-name.ts';
 import type { DiskMode } from './disk-mode.ts';
 import type { InstanceId, VmId } from './identity.ts';
 import type { Program } from './program.ts';
@@ -11,6 +12,8 @@ export interface Side {
   readonly host: string;
   readonly program: Program;
   readonly disks: DiskMode;
+  /** Its copy of the disks when it began. */
+  readonly copy: CopyName;
   readonly timing: Timing;
   readonly limits: Limits;
 }

@@ -30,6 +30,13 @@ export class SnapshotReception {
   #held: NumberedOutput[] = [];
   #heldBytes = 0;
 
+  readonly #gaps: boolean;
+
+  /** `gaps`: some kinds of outputs are never held. */
+  constructor(gaps = false) {
+    this.#gaps = gaps;
+  }
+
   get begun(): boolean {
     return this.#begin !== undefined;
   }
@@ -50,8 +57,9 @@ export class SnapshotReception {
     const begin = this.#begin;
     if (!begin) return failed(`${message.kind} before the snapshot begins`);
     if (message.kind === 'held-output') {
-      const expected = begin.released + BigInt(this.#held.length) + 1n;
-      if (message.output.number !== expected)
+      const { number } = message.output;
+      const expected = (this.#held.at(-1)?.number ?? begin.released) + 1n;
+      if (this.#gaps ? number < expected : number !== expected)
         return failed(`held output ${message.output.number} is not ${expected}`);
       this.#heldBytes += outputBytes(message.output.output);
       if (this.#heldBytes > HELD_MAX_BYTES) return failed('more held outputs than a primary may hold');

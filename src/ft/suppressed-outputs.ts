@@ -7,13 +7,17 @@ export class SuppressedOutputs {
   #released: bigint;
   #kept: NumberedOutput[];
 
-  /** The state of the primary's hold queue at the snapshot. */
-  constructor(released: bigint, held: readonly NumberedOutput[]) {
+  readonly #own: boolean;
+
+  /** The state of the primary's hold queue at the snapshot. `own`: requests to disks of one's own are no outputs. */
+  constructor(released: bigint, held: readonly NumberedOutput[], own = false) {
+    this.#own = own;
     this.#released = released;
     this.#kept = [...held];
   }
 
   made(output: NumberedOutput): void {
+    if (this.#own && output.output.kind === 'disk-request') return;
     if (output.number > this.#released) this.#kept.push(output);
   }
 

@@ -1,8 +1,10 @@
 import { ok, type Result } from '../base/result.ts';
+import { NO_COPY } from '../ft/copy-name.ts';
 import type { VmId } from '../ft/identity.ts';
 import type { DiskLease } from '../storage/disk-lease.ts';
 import { ServedDiskPort } from '../storage/disk-port.ts';
 import { GuestDisks } from './guest-disks.ts';
+import type { OwnDisks } from './own-disks.ts';
 import type { VmProcessConfig } from './vm-process-config.ts';
 
 type DisksChoice = Pick<VmProcessConfig, 'machine' | 'storage' | 'diskMode'>;
@@ -13,7 +15,7 @@ export async function disksOf(
   vm: VmId,
   say: (detail: string) => void,
   lease?: DiskLease,
-): Promise<Result<ServedDiskPort>> {
+): Promise<Result<OwnDisks>> {
   const sources = storage?.disks.slice(0, machine.disks.length) ?? [];
   const own = await GuestDisks.open(sources, machine.disks, { vm, say, lease });
   if (!own.ok) return own;
@@ -22,5 +24,6 @@ export async function disksOf(
     say,
     reading: true,
   });
-  return readers.ok ? ok(new ServedDiskPort(own.value.disks, say, readers.value.disks)) : readers;
+  if (!readers.ok) return readers;
+  return ok({ port: new ServedDiskPort(own.value.disks, say, readers.value.disks), copy: NO_COPY });
 }

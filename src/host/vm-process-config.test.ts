@@ -90,6 +90,26 @@ test('an arbiter beside the disk server is etcd or a directory, and anything els
   expect(arbiter({ kind: 'zookeeper' })).toMatch(/kind is "etcd" or "directory"/);
 });
 
+test('non-shared disks need a raw file each, and an arbiter that is neither side', () => {
+  const arbiter = { kind: 'directory', path: '/srv/lockstep' };
+  const own = (storage: object, decides: object | undefined = arbiter) => {
+    const parsed = parse({ ...primary, storage: { mode: 'non-shared', ...storage }, arbiter: decides });
+    return parsed.ok ? parsed.value : parsed.error;
+  };
+  expect(own({ files: ['/a.img'] })).toMatchObject({
+    diskFiles: ['/a.img'],
+    diskMode: { own: true, backupReads: false, bytes: [4096] },
+  });
+  expect(own({ files: ['/a.img'], reads: 'backup' })).toMatchObject({ diskMode: { backupReads: true } });
+  expect(own({})).toMatch(/non-shared disks need "files"/);
+  expect(own({ files: [] })).toMatch(/storage names fewer than 1 disks/);
+  expect(own({ files: ['/a.img'] }, null as never)).toMatch(
+    /non-shared disks need one that both sides reach/,
+  );
+  expect(parse({ ...primary, storage: { ...storage, mode: 'mirrored' } })).toMatchObject({ ok: false });
+  expect(parse({ ...primary, storage: { ...storage, reads: 'never' } })).toMatchObject({ ok: false });
+});
+
 test('a network is a switch, or one TAP for each interface; all that is wrong is named', () => {
   const nics = [{ mac: '525400000001' }, { mac: '525400000002' }];
   const network = (value: unknown) => {

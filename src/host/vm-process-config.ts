@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { failed, ok, type Result } from '../base/result.ts';
-import type { DiskMode } from '../ft/disk-mode.ts';
+import { type DiskMode, SHARED_DISKS } from '../ft/disk-mode.ts';
 import { DEFAULT_LIMITS, DEFAULT_TIMING, type Limits, type Timing } from '../ft/timing.ts';
 import { checkConfig, encodeConfig, type MachineConfig } from '../machine/config.ts';
 import { type HostPort, parseHostPort } from '../transport/address.ts';
@@ -30,6 +30,8 @@ export interface VmProcessConfig {
   readonly storage: StorageConfig | undefined;
   /** What the `mode` and `reads` of `storage` say. */
   readonly diskMode: DiskMode;
+  /** Where each side has disks of its own: its files, one for each disk of the machine. */
+  readonly diskFiles: readonly string[];
   readonly arbiter: ArbiterConfig | undefined;
   readonly network: NetworkConfig | undefined;
   /** A unix socket for the same orders and reports as on the standard streams. */
@@ -93,13 +95,18 @@ export function parseVmProcessConfig(text: string): Result<VmProcessConfig> {
   const channel = parseChannelConfig(json.channel, wrong);
   if (channel.security === undefined && (role === 'backup' || protect !== undefined))
     wrong.push('channel: fault tolerance needs credentials (lockstep channel issue), or "security": "none"');
-  const storage = parseStorage(json.storage, wrong);
-  const diskMode = parseDiskMode(json.storage, wrong);
+  const own = (json.storage as Json | undefined | null)?.mode === 'non-shared';
+  const storage = own ? undefined : parseStorage(json.storage, wrong);
+  const diskMode = parseDiskMode(json.storage, machine.ok ? machine.value.disks : [], wrong);
+  const diskFiles = diskMode.own ? parseFiles(json.storage, wrong) : [];
   const disks = machine.ok ? machine.value.disks.length : 0;
-  if ((storage?.disks.length ?? 0) < disks) wrong.push(`storage names fewer than ${disks} disks`);
+  const named = diskMode.own ? diskFiles : storage?.disks;
+  if ((named?.length ?? 0) < disks) wrong.push(`storage names fewer than ${disks} disks`);
   const arbiter = parseArbiter(json.arbiter, wrong);
   const timing = numbers('timing', json.timing, DEFAULT_TIMING, wrong);
-  const arbitrated = arbiter !== undefined || arbiterDisk(storage) !== undefined;
+  if (diskMode.own && !arbiter)
+    wrong.push('arbiter: non-shared disks need one that both sides reach: etcd or a directory');
+  const arbitrated = diskMode.own || arbiter !== undefined || arbiterDisk(storage) !== undefined;
   if (role === 'backup' || protect !== undefined || json.faultTolerance === true) {
     if (!arbitrated && json.faultTolerance !== true)
       wrong.push(
@@ -118,6 +125,7 @@ export function parseVmProcessConfig(text: string): Result<VmProcessConfig> {
     snapshot,
     storage,
     diskMode,
+    diskFiles,
     arbiter,
     network: parseNetworkConfig(json.network, machine.ok ? machine.value.nics.length : undefined, wrong),
     control: optionalText(json, 'control', wrong),
@@ -152,10 +160,25 @@ function parseBoot(value: unknown, wrong: string[]): GuestFiles | undefined {
   };
 }
 
-function parseDiskMode(value: unknown, wrong: string[]): DiskMode {
-  const { reads = 'log' } = (value ?? {}) as Json;
+/** In blocks of so many bytes copies of disks are made. */
+const COPY_BLOCK_BYTES = 65_536;
+
+function parseDiskMode(value: unknown, disks: MachineConfig['disks'], wrong: string[]): DiskMode {
+  const { mode = 'shared', reads = 'log' } = (value ?? {}) as Json;
+  if (mode !== 'shared' && mode !== 'non-shared') wrong.push('storage: mode is "shared" or "non-shared"');
   if (reads !== 'log' && reads !== 'backup') wrong.push('storage: reads is "log" or "backup"');
-  return { own: false, backupReads: reads === 'backup' };
+  const backupReads = reads === 'backup';
+  if (mode !== 'non-shared') return { ...SHARED_DISKS, backupReads };
+  const bytes = disks.map(({ capacity, readOnly }) => (readOnly ? 0 : capacity));
+  return { own: true, backupReads, bytes, blockBytes: COPY_BLOCK_BYTES };
+}
+
+function parseFiles(value: unknown, wrong: string[]): readonly string[] {
+  const { files } = value as Json;
+  if (Array.isArray(files) && files.every((file) => typeof file === 'string' && file !== ''))
+    return files as string[];
+  wrong.push('storage: non-shared disks need "files", the raw file of each disk on this host');
+  return [];
 }
 
 function parseArbiter(value: unknown, wrong: string[]): ArbiterConfig | undefined {

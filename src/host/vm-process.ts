@@ -24,6 +24,7 @@ import { FirstFrame } from './first-frame.ts';
 import { readBootImage } from './guest-files.ts';
 import { HostClock } from './host-clock.ts';
 import { ObservedNetwork } from './observed-network.ts';
+import { ownDisks } from './own-disks.ts';
 import { ReportedHosts } from './reported-hosts.ts';
 import { restoreInto } from './restored-vcpu.ts';
 import { readSnapshotFile, writeSnapshotFile } from './snapshot-file.ts';
@@ -132,7 +133,10 @@ async function start(config: VmProcessConfig): Promise<void> {
   const aboutDisks = (detail: string): void => report({ kind: 'event', what: 'disk', detail });
   const { leaseMs } = config.timing;
   const lease = config.storage?.lease && new DiskLease({ ...config.storage.lease, leaseMs });
-  const disks = await disksOf(config, vm, aboutDisks, lease);
+  const host = config.host ?? hostname();
+  const disks = config.diskMode.own
+    ? await ownDisks(config, host, aboutDisks)
+    : await disksOf(config, vm, aboutDisks, lease);
   if (!disks.ok) {
     refuse(disks.error);
     return;
@@ -141,7 +145,7 @@ async function start(config: VmProcessConfig): Promise<void> {
   const hosts = new ReportedHosts(report);
   const ports = {
     vcpu,
-    disks: disks.value,
+    disks: disks.value.port,
     network: config.network
       ? new FirstFrame(observed, (of) =>
           report({ kind: 'event', what: 'first-frame', detail: `of epoch ${of}` }),
@@ -188,7 +192,7 @@ async function start(config: VmProcessConfig): Promise<void> {
   const side = {
     vm,
     instance,
-    host: config.host ?? hostname(),
+    host,
     program: {
       machine: config.identity,
       build: buildIdentity(),
@@ -196,6 +200,7 @@ async function start(config: VmProcessConfig): Promise<void> {
       snapshotFormat: SNAPSHOT_FORMAT_VERSION,
     },
     disks: config.diskMode,
+    copy: disks.value.copy,
     timing: config.timing,
     limits: config.limits,
   };
@@ -223,7 +228,7 @@ async function start(config: VmProcessConfig): Promise<void> {
       ),
     snapshot: (folder: string, file: unknown) => {
       const { vm: name, machine } = config;
-      void takeSnapshot(driver, disks.value, folder, { vm: name, machine, file }).then((taken) =>
+      void takeSnapshot(driver, disks.value.port, folder, { vm: name, machine, file }).then((taken) =>
         report({ kind: 'snapshot', folder, ...(taken.ok ? taken.value : { error: taken.error }) }),
       );
     },

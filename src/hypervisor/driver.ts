@@ -190,6 +190,11 @@ export class Driver {
       completed: (completion) => this.#event({ kind: 'disk-completed', completion }),
       fenced: () => this.#event({ kind: 'fenced' }),
       read: (disk, request, data) => this.#event({ kind: 'disk-read', disk, request, data }),
+      blockRead: (copy, extent, data, failed) =>
+        this.#event({ kind: 'block-read', copy, extent, data, failed }),
+      blockStored: () => this.#event({ kind: 'block-stored' }),
+      secured: (number) => this.#event({ kind: 'copy-secured', number }),
+      copyFailed: (reason) => this.#event({ kind: 'copy-failed', reason }),
     });
     network.listen({
       frame: (nic, { frame, offload }) =>
@@ -320,6 +325,21 @@ export class Driver {
       case 'issue-again':
         disks.issue(action.request);
         break;
+      case 'issue':
+        disks.issue(action.request);
+        break;
+      case 'read-block':
+        disks.copies?.read(action.copy, action.extent);
+        break;
+      case 'begin-copy':
+        disks.copies?.begin(action.whole);
+        break;
+      case 'store-block':
+        disks.copies?.store(action.extent, action.data);
+        break;
+      case 'secure-copy':
+        disks.copies?.secure(action.number, action.follows);
+        break;
       case 'replay-disk':
         disks.replay(action.request);
         break;
@@ -432,6 +452,7 @@ export class Driver {
     const primary = this.#cores.primary(side, { kind: 'takeover', takeover }, now);
     this.#core = primary;
     this.#role = 'primary';
+    this.#ports.disks.copies?.live();
     this.#perform(primary.start(now));
     this.#entropyAt = 0;
     if (takeover.stoodMs !== undefined)

@@ -1,7 +1,9 @@
 import type { Packet } from '../base/packet/offload.ts';
 import type { HostMilliseconds, InstructionCount } from '../base/units.ts';
 import type { ArbiterAnswer, ArbiterRequest } from '../ft/arbiter.ts';
+import type { Following } from '../ft/copy-name.ts';
 import type { MachineSnapshot } from '../ft/event.ts';
+import type { Extent } from '../ft/extent.ts';
 import type { Epoch, InstanceId } from '../ft/identity.ts';
 import type { Link } from '../ft/link.ts';
 import type { Heartbeat, Message } from '../ft/message.ts';
@@ -36,11 +38,38 @@ export interface DiskPort {
    * answered by `read`.
    */
   replay(request: DiskRequestOutput): void;
+  /** Where each side has disks of its own. Then `replay` carries out changes too, on this side's copy. */
+  readonly copies?: DiskCopies;
   /** Ends the session. No event follows. */
   close(): void;
 }
 
+/**
+ * One side's own copies of the disks [FT 4.1]. All that is asked of them, here or as a disk operation, takes effect in the
+ * order in which it was asked where it overlaps, and flushes cover all changes that were asked before.
+ */
+export interface DiskCopies {
+  /** Reads a block for the copy with this number; answered by `blockRead`. */
+  read(copy: number, extent: Extent): void;
+  /** A copy begins to come here. `whole`: until it is secured as whole, what is here is nobody's. */
+  begin(whole: boolean): void;
+  /**
+   * Stores a block of it, without data zeroes, but for what `replay` has changed since it began: that is newer, or comes
+   * again. Answered by `blockStored`.
+   */
+  store(extent: Extent, data: Uint8Array | undefined): void;
+  /** Answered by `secured` when all that was asked before is on stable storage; `follows`: and is a whole copy of this pair. */
+  secure(number: number, follows: Following | undefined): void;
+  /** A backup that has opened its disks has replayed everything: from now on its copy is the VM's, and whole. */
+  live(): void;
+}
+
 export interface DiskEvents {
+  blockRead?(copy: number, extent: Extent, data: Uint8Array | undefined, failed: boolean): void;
+  blockStored?(): void;
+  secured?(number: number): void;
+  /** What this side's copy should hold it does not. */
+  copyFailed?(reason: string): void;
   /** What `replay` has read; without data it failed, and may be asked for again. Absent: this side is no backup. */
   read?(disk: number, request: number, data: Uint8Array | undefined): void;
   /** `refused`: a newer generation has the disks, or another instance has this one. The instance halts. */

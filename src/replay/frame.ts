@@ -58,6 +58,12 @@ export const FRAME_TAG = {
   pages: 139,
   staged: 140,
   'take-over': 141,
+  'disks-begin': 142,
+  'disk-block': 143,
+  'disks-end': 144,
+  'blocks-stored': 145,
+  'disks-whole': 146,
+  'disks-secured': 147,
 } as const;
 
 export interface Frame {

@@ -174,7 +174,8 @@ export class ServedDiskPort implements DiskPort {
   }
 }
 
-function operationOf({ operation, offset, length, data }: DiskRequestOutput): DiskOperation {
+/** A guest's request as an operation of storage. */
+export function operationOf({ operation, offset, length, data }: DiskRequestOutput): DiskOperation {
   switch (operation) {
     case 'read':
       return { kind: 'read', offset, length };
