@@ -38,9 +38,11 @@ describe.skipIf(missing !== undefined)(
       'lockstep run --net tap:NAME: the guest and another host ping each other, up to the MTU',
       async () => {
         const { kernel, initrd } = await image('boot');
+        await a.addTap('t9');
         const guest = new LockstepProcess(
           [
             ...['run', '--kernel', kernel, '--initrd', initrd, '--memory', '128M', '--net', 'tap:t0'],
+            ...['--net', 'tap:t9'],
             ...['--append', 'console=ttyS0 lockstep.shell=1', '--no-reboot'],
           ],
           { place: a },
@@ -53,6 +55,9 @@ describe.skipIf(missing !== undefined)(
         for (const bytes of [0, 56, 1472]) expect(await ping(client, '10.0.2.15', 5, { bytes })).toBe(5);
         type('ping -c 3 -s 1400 10.0.2.77 && echo pinged-$((6*7))');
         await guest.says('pinged-42');
+        // Two interfaces, each with an address of its own.
+        type('echo nics-$(cat /sys/class/net/*/address | sort -u | grep -c ^52:54:00)');
+        await guest.says('nics-2');
         type('poweroff -f');
         expect((await guest.ended).code).toBe(0);
       },

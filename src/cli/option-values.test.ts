@@ -5,6 +5,7 @@ import {
   parseForward,
   parseMemory,
   parseNetwork,
+  parseNetworks,
   parsePort,
   parseServedDisk,
 } from './option-values.ts';
@@ -72,6 +73,21 @@ describe('option values', () => {
       expect(value(parseNetwork(text))).toMatch(/--net tap:.* is no name for a TAP/);
     expect(value(parseNetwork('tap:a-name-too-long-'))).toMatch(/too long: 15 characters at most/);
     expect(value(parseNetwork('bridge'))).toMatch(/is unknown/);
+  });
+
+  test('every --net is an interface; none said is one where ports are forwarded', () => {
+    expect(value(parseNetworks([], false))).toEqual([]);
+    expect(value(parseNetworks([], true))).toEqual(['user']);
+    expect(value(parseNetworks(['none'], false))).toEqual([]);
+    expect(value(parseNetworks(['tap:a', 'user', 'tap:b'], false))).toEqual([
+      { tap: 'a' },
+      'user',
+      { tap: 'b' },
+    ]);
+    expect(value(parseNetworks(['user', 'none'], false))).toMatch(/none stands alone/);
+    expect(value(parseNetworks(['tap:a', 'tap:a'], false))).toMatch(/a TAP of its own/);
+    expect(value(parseNetworks(new Array(9).fill('user'), false))).toMatch(/8 interfaces at most/);
+    expect(value(parseNetworks(['user', 'bridge'], false))).toMatch(/is unknown/);
   });
 
   test('served disks are named by the user or in order', () => {
