@@ -30,6 +30,8 @@ interface Done {
   readonly cpuSeconds: number;
   readonly logMbitPerSecond: number;
   readonly wireMbitPerSecond: number;
+  /** The share of its time that a lagging backup left to host A's vCPU. */
+  readonly vcpuShare: number;
 }
 
 interface Compared {
@@ -37,6 +39,7 @@ interface Compared {
   readonly cpuRatio: number;
   readonly logMbitPerSecond: number;
   readonly wireMbitPerSecond: number;
+  readonly vcpuShare: number;
   readonly secondsOff: number;
   readonly cpuSecondsOff: number;
 }
@@ -71,7 +74,7 @@ async function runPaper({ say, rounds, settings }: BenchOptions): Promise<BenchR
     }
   }
   const figures: Record<string, number> = {};
-  const table = [row('', 'speed', 'paper', 'CPU', 'Mbit/s', 'paper', 'wire', 's off', 'CPU s off')];
+  const table = [row('', 'speed', 'paper', 'CPU', 'Mbit/s', 'paper', 'wire', 'share', 's off', 'CPU s off')];
   for (const [{ name, paper: then }, measured] of all) {
     const of = (figure: keyof Compared) => rounded(median(measured.map((each) => each[figure])));
     figures[`${name}Ratio`] = of('ratio');
@@ -82,7 +85,7 @@ async function runPaper({ say, rounds, settings }: BenchOptions): Promise<BenchR
       row(
         `${name} (${then.name})`,
         ...[of('ratio'), then.ratio, of('cpuRatio'), of('logMbitPerSecond'), then.mbitPerSecond],
-        ...[of('wireMbitPerSecond'), of('secondsOff'), of('cpuSecondsOff')],
+        ...[of('wireMbitPerSecond'), of('vcpuShare'), of('secondsOff'), of('cpuSecondsOff')],
       ),
     );
   }
@@ -146,6 +149,7 @@ function compared(
     cpuRatio: rounded(mean(off, 'cpuSeconds') / mean(on, 'cpuSeconds')),
     logMbitPerSecond: rounded(mean(on, 'logMbitPerSecond')),
     wireMbitPerSecond: rounded(mean(on, 'wireMbitPerSecond')),
+    vcpuShare: rounded(mean(on, 'vcpuShare')),
     secondsOff: rounded(mean(off, 'seconds')),
     cpuSecondsOff: rounded(mean(off, 'cpuSeconds')),
   };
@@ -181,6 +185,7 @@ async function measured(
   const { pid } = a.process;
   const amount = Math.max(1, Math.round(workload.amount * share));
   const first = watch.samples.at(-1);
+  const before = watch.samples.length;
   const cpuBefore = await cpuSecondsOf(pid);
   const since = performance.now();
   await workload.run(guest, amount);
@@ -191,6 +196,7 @@ async function measured(
   const cpuSeconds = (await cpuSecondsOf(pid)) - cpuBefore;
   const last = watch.samples.at(-1);
   if (first === undefined || last === undefined || last === first) throw new Error('host A reports nothing');
+  const shares = watch.samples.slice(before).map((sample) => sample.share);
   const mbit = (figure: 'logBytes' | 'wireBytes') =>
     ((last[figure] - first[figure]) * 8) / 1000 / (last.ms - first.ms);
   return {
@@ -198,5 +204,6 @@ async function measured(
     cpuSeconds,
     logMbitPerSecond: mbit('logBytes'),
     wireMbitPerSecond: mbit('wireBytes'),
+    vcpuShare: shares.reduce((sum, share) => sum + share, 0) / shares.length,
   };
 }
