@@ -19,7 +19,10 @@ export const paper: Bench = {
   name: 'paper',
   summary: "the paper's Table 1: a build, a database and a server, without and with fault tolerance",
   rounds: 3,
-  settings: { work: 'PERCENT of the usual amount of work, to try it' },
+  settings: {
+    work: 'PERCENT of the usual amount of work, to try it',
+    only: `NAME,... of ${WORKLOADS.map(({ name }) => name).join(', ')}`,
+  },
   run: runPaper,
 };
 
@@ -32,6 +35,12 @@ interface Done {
   readonly wireMbitPerSecond: number;
   /** The share of its time that a lagging backup left to host A's vCPU. */
   readonly vcpuShare: number;
+}
+
+interface Load {
+  readonly workloads: readonly Workload[];
+  /** Of the usual amount of each. */
+  readonly share: number;
 }
 
 interface Compared {
@@ -56,16 +65,24 @@ async function runPaper({ say, rounds, settings }: BenchOptions): Promise<BenchR
     complaints: [complaint],
   });
   if (!(percent > 0 && percent <= 1000)) return failed('--work takes a percentage from 1 to 1000');
+  const names = settings.only?.split(',') ?? WORKLOADS.map(({ name }) => name);
+  const chosen = WORKLOADS.filter(({ name }) => names.includes(name));
+  if (chosen.length !== names.length) return failed(`--only ${names.join()} names what there is not`);
   const ground = await prepare(say, undefined, 'paper');
   if (!ground.ok) return failed(ground.error);
   complaints.push(...ground.value.complaints);
+  if (chosen.length < WORKLOADS.length) complaints.push(`only ${names.join(' and ')}: a trial`);
   if (percent !== 100) complaints.push(`only ${percent} % of the work: a trial`);
 
-  const all = new Map<Workload, Compared[]>(WORKLOADS.map((workload) => [workload, []]));
+  const all = new Map<Workload, Compared[]>(chosen.map((workload) => [workload, []]));
   for (let round = 1; round <= rounds; round++) {
     try {
       const told = (line: string) => say(`round ${round} of ${rounds}: ${line}`);
-      for (const [workload, compared] of await oneRound(ground.value, percent / 100, told)) {
+      for (const [workload, compared] of await oneRound(
+        ground.value,
+        { workloads: chosen, share: percent / 100 },
+        told,
+      )) {
         all.get(workload)!.push(compared);
         rows.push({ round, workload: workload.name, ...compared });
       }
@@ -99,7 +116,7 @@ function row(name: string, ...cells: (string | number)[]): string {
 
 async function oneRound(
   { image, from, cores }: Ground,
-  share: number,
+  load: Load,
   say: (line: string) => void,
 ): Promise<Map<Workload, Compared>> {
   return withPair(image, { from, protectAtStart: false, ...cores }, async (guest) => {
@@ -108,32 +125,36 @@ async function oneRound(
     // Whoever leaves a pair says why, once.
     const told: string[] = [];
     for (const { name, process } of guest.hosts)
-      process.listen(({ kind, state, reason, detail }) => {
-        if (['state', 'halted', 'failed'].includes(kind))
-          told.push(`${name} ${[state ?? kind, reason, detail].filter(Boolean).join(' ')}`);
+      process.listen(({ kind, state, what, reason, detail }) => {
+        if (['state', 'halted', 'failed', 'event'].includes(kind))
+          told.push(`${name} ${[state ?? what ?? kind, reason, detail].filter(Boolean).join(' ')}`);
       });
+    const alone = () => {
+      if (guest.primary !== guest.hosts[0])
+        throw new Error(`host A lost the guest: ${told.slice(-8).join('; ')}`);
+    };
     const inPair = () => {
-      if (guest.hosts[0].state === 'PAIR') return;
-      throw new Error(`host A left the pair: ${told.slice(-8).join('; ')}`);
+      if (guest.hosts[0].state !== 'PAIR')
+        throw new Error(`host A left the pair: ${told.slice(-8).join('; ')}`);
     };
     const off: Map<Workload, Done>[] = [];
     const on: Map<Workload, Done>[] = [];
     say('warming up alone');
-    await allWork(guest, watch, share, say);
+    await allWork(guest, watch, load, say, alone);
     say('without fault tolerance');
-    off.push(await allWork(guest, watch, share, say));
+    off.push(await allWork(guest, watch, load, say, alone));
     guest.protect();
     await reaches(guest, 'PAIR');
     say('warming up with a backup');
-    await allWork(guest, watch, share, say, inPair);
+    await allWork(guest, watch, load, say, inPair);
     say('with fault tolerance, twice');
-    for (const _ of ['once', 'twice']) on.push(await allWork(guest, watch, share, say, inPair));
+    for (const _ of ['once', 'twice']) on.push(await allWork(guest, watch, load, say, inPair));
     guest.unprotect();
     await reaches(guest, 'SOLE');
     await pause(SETTLE_MS);
     say('without fault tolerance again');
-    off.push(await allWork(guest, watch, share, say));
-    return new Map(WORKLOADS.map((workload) => [workload, compared(workload, off, on)]));
+    off.push(await allWork(guest, watch, load, say, alone));
+    return new Map(load.workloads.map((workload) => [workload, compared(workload, off, on)]));
   });
 }
 
@@ -158,15 +179,14 @@ function compared(
 async function allWork(
   guest: ProtectedGuest,
   watch: PrimaryWatch,
-  share: number,
+  { workloads, share }: Load,
   say: (line: string) => void,
-  check: () => void = () => undefined,
+  check: () => void,
 ): Promise<Map<Workload, Done>> {
   const done = new Map<Workload, Done>();
-  for (const workload of WORKLOADS) {
+  for (const workload of workloads) {
     await pause(FIGURES_MS);
-    done.set(workload, await measured(guest, watch, workload, share));
-    check();
+    done.set(workload, await measured(guest, watch, workload, share, check));
   }
   const times = [...done].map(
     ([{ name }, { seconds, cpuSeconds }]) => `${name} ${rounded(seconds, 1)} (${rounded(cpuSeconds, 1)})`,
@@ -180,6 +200,7 @@ async function measured(
   watch: PrimaryWatch,
   workload: Workload,
   share: number,
+  check: () => void,
 ): Promise<Done> {
   const [a] = guest.hosts;
   const { pid } = a.process;
@@ -190,8 +211,7 @@ async function measured(
   const since = performance.now();
   await workload.run(guest, amount);
   // Host B may have taken over: what it did is no figure.
-  if (guest.primary !== a)
-    throw new Error(`host A lost the guest in ${workload.name}: ${a.state}, ${a.reason}`);
+  check();
   const seconds = (performance.now() - since) / 1000;
   const cpuSeconds = (await cpuSecondsOf(pid)) - cpuBefore;
   const last = watch.samples.at(-1);
