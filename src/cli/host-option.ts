@@ -28,8 +28,9 @@ export async function ask<Answer>(
   method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE',
   path: string,
   body?: object,
+  timeoutMs = 600_000,
 ): Promise<Answer> {
-  return accepted(await callApi<Answer>(addressOf(options), method, path, body, 600_000));
+  return accepted(await callApi<Answer>(addressOf(options), method, path, body, timeoutMs));
 }
 
 /** One JSON line, or what `text` makes of it for people. */

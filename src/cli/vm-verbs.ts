@@ -1,7 +1,14 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { FT_VERBS, type FtVerb, POWER_VERBS, type SnapshotView, type VmView } from '../host/api.ts';
+import {
+  FT_VERBS,
+  type FtVerb,
+  POWER_VERBS,
+  SNAPSHOT_MS_MAX,
+  type SnapshotView,
+  type VmView,
+} from '../host/api.ts';
 import { callApi, followApi, followBytes } from '../host/daemon/api-client.ts';
 import { accepted, VerbError } from './ending.ts';
 import { addressOf, ask, type HostOption, print, withHost } from './host-option.ts';
@@ -116,7 +123,8 @@ export function addVmVerbs(program: Command): void {
     .requiredOption('--out <folder>', 'a new folder, on the host that runs the guest')
     .action(async (name: string, options: HostOption & { out: string }) => {
       const folder = resolve(options.out);
-      const taken = await ask<SnapshotView>(options, 'POST', path(name, 'snapshot'), { folder });
+      const wait = SNAPSHOT_MS_MAX + 60_000;
+      const taken = await ask<SnapshotView>(options, 'POST', path(name, 'snapshot'), { folder }, wait);
       print(options, taken, (view) => `${name} is in ${view.folder} on ${view.host}`);
     });
   withHost(vm.command('restore'))

@@ -63,6 +63,9 @@ export type ArbiterDefinition =
   | { readonly kind: 'etcd'; readonly endpoints: readonly string[] }
   | { readonly kind: 'directory'; readonly path: string };
 
+/** So long a snapshot may take: a large disk on a slow one. Who asks for it waits longer than the daemon. */
+export const SNAPSHOT_MS_MAX = 3_600_000;
+
 /** A guest at one instant, in a folder of a host. */
 export interface SnapshotView {
   readonly folder: string;

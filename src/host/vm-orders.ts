@@ -17,8 +17,8 @@ export interface OrderTargets {
   save(file: string): void;
   /** What passes this interface goes to whoever listens on the unix socket. */
   capture(nic: number, socket: string): void;
-  /** `file`: the VM's file, to be kept with it. */
-  snapshot(folder: string, file: unknown): void;
+  /** `file`: the VM's file, to be kept with it. `id`: what the line that tells how it has ended carries. */
+  snapshot(folder: string, file: unknown, id: unknown): void;
 }
 
 interface Order {
@@ -31,13 +31,14 @@ interface Order {
   readonly nic?: unknown;
   readonly socket?: unknown;
   readonly folder?: unknown;
+  readonly id?: unknown;
 }
 
 /**
  * Does what a line says, one JSON object:
  *
  *   {"order":"protect","address":"host:port"} or without an address; {"order":"unprotect"} {"order":"save","file":"..."}
- *   {"order":"snapshot","folder":"..."}: the guest at one instant, memory and disks, while it runs on
+ *   {"order":"snapshot","folder":"...","id":"..."}: the guest at one instant, memory and disks, while it runs on
  *   {"order":"candidate","address":"host:port","host":"..."} answers a line {"kind":"find-host","except":[...]}
  *   {"order":"migrate-backup","address":"host:port"} {"order":"switch-over"}
  *   {"order":"move","address":"host:port"}: a guest without a backup goes to the instance that waits there
@@ -59,7 +60,7 @@ export function obey(line: string, targets: OrderTargets): void {
     toAddress(order, targets, (address) => driver.migrateBackup(address));
   else if (order.order === 'switch-over') driver.switchOver();
   else if (isControlOrder(order.order)) control(order, targets);
-  else if (order.order === 'snapshot') targets.snapshot(String(order.folder), order.file);
+  else if (order.order === 'snapshot') targets.snapshot(String(order.folder), order.file, order.id);
   else if (order.order === 'save') targets.save(String(order.file));
   else if (order.order === 'capture') capture(order, targets);
   else if (order.order === 'console') type(order.port ?? 0, String(order.text ?? ''), targets);

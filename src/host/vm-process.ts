@@ -226,10 +226,10 @@ async function start(config: VmProcessConfig): Promise<void> {
         nic,
         PcapWriter.toSocket(socket, (detail) => report({ kind: 'event', what: 'capture', detail })),
       ),
-    snapshot: (folder: string, file: unknown) => {
+    snapshot: (folder: string, file: unknown, id: unknown) => {
       const { vm: name, machine } = config;
       void takeSnapshot(driver, disks.value.port, folder, { vm: name, machine, file }).then((taken) =>
-        report({ kind: 'snapshot', folder, ...(taken.ok ? taken.value : { error: taken.error }) }),
+        report({ kind: 'snapshot', folder, id, ...(taken.ok ? taken.value : { error: taken.error }) }),
       );
     },
   };

@@ -222,8 +222,8 @@ export class HostDaemon implements HostOperations {
   async detail(id: string): Promise<Result<InstanceDetail>> {
     const instance = this.instances.get(id);
     if (!instance) return failed(`the VM process ${id} is not on ${this.name} any more`);
-    const { view, figures, snapshot, config } = instance;
-    return ok({ view, figures, snapshot, shared: sharedOf(config) });
+    const { view, figures, snapshots, config } = instance;
+    return ok({ view, figures, snapshots, shared: sharedOf(config) });
   }
 
   /** The VM processes live on. */

@@ -15,8 +15,8 @@ export type InstanceRequest =
 export interface InstanceDetail {
   readonly view: InstanceView;
   readonly figures: ReportLine | undefined;
-  /** How the last snapshot that was ordered of it has ended. */
-  readonly snapshot?: ReportLine | undefined;
+  /** How the last snapshots that were ordered of it have ended, the newest last. */
+  readonly snapshots?: readonly ReportLine[] | undefined;
   /** What its partner must have alike. */
   readonly shared: SharedConfig;
 }

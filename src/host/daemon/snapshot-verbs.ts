@@ -1,16 +1,17 @@
+import { randomUUID } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
-import { isDeepStrictEqual } from 'node:util';
 import { failed, ok, type Result } from '../../base/result.ts';
 import { hasEnded } from '../../cluster/instance-state.ts';
-import type { SnapshotView } from '../api.ts';
+import { SNAPSHOT_MS_MAX, type SnapshotView } from '../api.ts';
 import { runCommand } from '../image/command.ts';
 import { readVmSnapshot, snapshotDisk } from '../vm-snapshot.ts';
 import type { HostDaemon } from './host-daemon.ts';
 import type { VmVerbs } from './vm-verbs.ts';
 
-/** A large disk on a slow one. */
-const SNAPSHOT_MS_MAX = 3_600_000;
 const SNAPSHOT_AGAIN_MS = 200;
+/** A host that does not answer for so long is not waited for; the snapshot may come to its end there. */
+const SILENCE_MS_MAX = 15_000;
+
 export interface RestoreOptions {
   /** Without the network that the old one had. */
   readonly alone?: boolean | undefined;
@@ -34,18 +35,20 @@ export class SnapshotVerbs {
     if (!primary.ok) return primary;
     const { instance, host } = primary.value;
     const file = this.#daemon.member.reading.vms.get(name)?.value.definition;
-    const before = await host.detail(instance.id);
-    if (!before.ok) return before;
-    const ordered = await host.order(instance.id, { order: 'snapshot', folder, file });
+    // Another one may be under way, or have been refused for the same folder.
+    const id = randomUUID();
+    const ordered = await host.order(instance.id, { order: 'snapshot', folder, file, id });
     if (!ordered.ok) return ordered;
-    const deadline = performance.now() + SNAPSHOT_MS_MAX;
-    while (performance.now() < deadline) {
+    const end = performance.now() + SNAPSHOT_MS_MAX;
+    let silentSince: number | undefined;
+    while (performance.now() < end) {
       const now = await host.detail(instance.id);
-      if (!now.ok) return now;
-      const { snapshot } = now.value;
-      const told = snapshot !== undefined && !isDeepStrictEqual(snapshot, before.value.snapshot);
-      if (told && snapshot.error !== undefined) return failed(String(snapshot.error));
-      if (told) return ok({ folder, host: instance.host, bytes: Number(snapshot.bytes) });
+      if (now.ok) {
+        silentSince = undefined;
+        const told = now.value.snapshots?.find((each) => each.id === id);
+        if (told?.error !== undefined) return failed(String(told.error));
+        if (told !== undefined) return ok({ folder, host: instance.host, bytes: Number(told.bytes) });
+      } else if (performance.now() - (silentSince ??= performance.now()) > SILENCE_MS_MAX) return now;
       await new Promise((resolve) => setTimeout(resolve, SNAPSHOT_AGAIN_MS));
     }
     return failed(`the snapshot of ${name} does not come to an end`);

@@ -15,6 +15,8 @@ const INTRODUCTION_MS_MAX = 3_000;
 const ASK_AGAIN_MS = 1_000;
 const START_MS_MAX = 60_000;
 const ORDER_END_MS_MAX = 3_000;
+/** As many may be taken at once before the daemon that asked has heard of its own. */
+const SNAPSHOTS_KEPT = 16;
 
 export type ReportLine = Readonly<Record<string, unknown>> & { readonly kind: string };
 
@@ -54,8 +56,8 @@ export class VmInstance {
   /** Where it takes a logging channel. */
   address: string | undefined;
   figures: ReportLine | undefined;
-  /** How the last snapshot of it has ended. */
-  snapshot: ReportLine | undefined;
+  /** How the last snapshots of it have ended, the newest last. */
+  snapshots: readonly ReportLine[] = [];
   /** It said goodbye for this reason. */
   halted: string | undefined;
 
@@ -214,7 +216,7 @@ export class VmInstance {
       this.detail = String(line.detail);
       this.protection = String(line.protection);
     } else if (line.kind === 'figures') this.figures = line;
-    else if (line.kind === 'snapshot') this.snapshot = line;
+    else if (line.kind === 'snapshot') this.snapshots = [...this.snapshots, line].slice(-SNAPSHOTS_KEPT);
     else if (line.kind === 'halted') this.halted = String(line.reason);
     if (quietly === undefined) this.#events.report(this, line);
   }
