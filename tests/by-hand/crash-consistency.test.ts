@@ -45,10 +45,10 @@ function acknowledged(guest: ProtectedGuest): number {
   return acks.length === 0 ? 0 : Math.max(...acks);
 }
 
-async function until(what: string, holds: () => boolean): Promise<void> {
+async function until(what: () => string, holds: () => boolean): Promise<void> {
   const deadline = performance.now() + 2 * MINUTES;
   while (!holds()) {
-    if (performance.now() > deadline) throw new Error(`not within two minutes: ${what}`);
+    if (performance.now() > deadline) throw new Error(`not within two minutes: ${what()}`);
     await pause(10);
   }
 }
@@ -95,14 +95,17 @@ describe.skipIf(missing.length > 0)(
               const [a, b] = guest.hosts;
               await reaches(guest, 'PAIR');
               guest.type('sh /load\n');
-              await until('a transaction', () => acknowledged(guest) > 0);
+              await until(
+                () => `a transaction (${a.state}: ${a.reason}; ${guest.consoleText.slice(-300)})`,
+                () => acknowledged(guest) > 0,
+              );
               await pause(afterMs);
               a.process.kill();
               if (!both) {
                 await a.process.ended;
                 const before = acknowledged(guest);
                 await until(
-                  `host B goes on (${b.state}: ${b.reason})`,
+                  () => `host B goes on (${b.state}: ${b.reason})`,
                   () => acknowledged(guest) > before + 2,
                 );
                 await pause(dice.below(1000));

@@ -11,7 +11,7 @@ import { PRUNED } from '../../src/host/image/recipes.ts';
 import { cacheFolder } from '../../src/host/image/repository.ts';
 
 /** Raise when the same sources give another guest. */
-const BUILDER_VERSION = 1;
+const BUILDER_VERSION = 2;
 const PACKAGES = ['busybox-static', 'sqlite3'];
 const DISK_BYTES = 64 * 2 ** 20;
 
@@ -32,7 +32,7 @@ exec setsid cttyhack sh
  */
 const LOAD = `#!/bin/sh
 i=0
-while :; do i=$((i + 1)); head -c $((i % 40 * 4096)) /dev/urandom >/data/f$((i % 16)); rm -f /data/f$((i * 7 % 16)); sync; done &
+while :; do i=$((i + 1)); head -c $((i % 40 * 4096)) /dev/urandom >/data/f$((i % 16)); rm -f /data/f$((i * 7 % 16)); sleep 0.05; done &
 i=$(sqlite3 -batch /data/load.db 'select coalesce(max(n), 0) from t;')
 echo "LOAD FROM $i"
 { echo 'pragma synchronous=EXTRA;'
