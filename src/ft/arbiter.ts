@@ -17,6 +17,8 @@ export type ArbiterRequest =
       readonly instance: InstanceId;
       readonly lowest: Epoch;
       readonly highest: Epoch;
+      /** The caller's own copy of the disks, "HOST/id", where it has one: from then on the VM's. */
+      readonly copy?: string;
     }
   /** Succeeds when epoch = expected and primary = caller. Then epoch + 1, mode pair(caller, backup). */
   | {
@@ -37,7 +39,7 @@ export type ArbiterRequest =
     }
   /**
    * Power-on and HA restart: succeeds when epoch = expected and nobody may run any more (no record yet, which is
-   * epoch 0; mode off; or the lease has expired). Then epoch + 1, mode lone, primary = caller.
+   * epoch 0; mode off; or the lease has expired), and the record names no other copy of the disks. Then epoch + 1, mode lone, primary = caller.
    */
   | {
       readonly kind: 'restart';
@@ -45,6 +47,7 @@ export type ArbiterRequest =
       readonly nonce: Nonce;
       readonly instance: InstanceId;
       readonly expected: Epoch;
+      readonly copy?: string;
     };
 
 export interface ArbiterAnswer {
@@ -52,4 +55,6 @@ export interface ArbiterAnswer {
   readonly verdict: 'won' | 'superseded';
   /** The record's epoch after the request: the caller's own when it won. */
   readonly epoch: Epoch;
+  /** Superseded for want of this copy of the disks. */
+  readonly copy?: string;
 }

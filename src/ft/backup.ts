@@ -18,7 +18,7 @@ import type { Link } from './link.ts';
 import { type Heartbeat, type Message, PROTOCOL_VERSION } from './message.ts';
 import { mismatch, otherVersion, type Purpose } from './program.ts';
 import { ReplayBuffer } from './replay-buffer.ts';
-import type { Side } from './side.ts';
+import { namedCopy, type Side } from './side.ts';
 import { SnapshotReception } from './snapshot-reception.ts';
 import { SuppressedOutputs } from './suppressed-outputs.ts';
 
@@ -545,7 +545,8 @@ export class Backup {
     this.#enter('ASK', reason);
     this.#closing = true;
     this.#give();
-    this.#questions.ask({ kind: 'claim', lowest: pair.generation, highest: pair.generation }, this.#now);
+    const range = { lowest: pair.generation, highest: pair.generation };
+    this.#questions.ask({ kind: 'claim', ...range, ...namedCopy(this.#side) }, this.#now);
   }
 
   #answered(answer: ArbiterAnswer): void {

@@ -17,11 +17,13 @@ import {
 import { INTRODUCED } from '../../tests/greetings.ts';
 import { QUICK } from '../../tests/toy-world.ts';
 import type { DiskRequestOutput } from '../machine/door.ts';
+import { decide, NO_RECORD } from '../storage/vm-record.ts';
+import { decodeRecord, encodeRecord } from '../storage/vm-record-text.ts';
 import type { FtAction } from './action.ts';
 import { Backup } from './backup.ts';
 import type { CopyName } from './copy-name.ts';
 import type { FtEvent } from './event.ts';
-import { epoch, instanceId } from './identity.ts';
+import { epoch, instanceId, nonce } from './identity.ts';
 import type { Message } from './message.ts';
 import { Primary } from './primary.ts';
 
@@ -237,4 +239,47 @@ test('a copy that cannot be written is none: this side never goes live', () => {
   core.step(loaded());
   core.step({ kind: 'copy-failed', reason: 'the disk is broken' });
   expect(core.state).toBe('HALT');
+});
+
+test('a VM is started from the copy that its record names, and from no other', () => {
+  const of = (host: string) => ({
+    vm,
+    instance: instanceId(host),
+    nonce: nonce(`on ${host}`),
+    copy: `${host}/id-${host}`,
+  });
+  const on = decide(NO_RECORD, { kind: 'restart', ...of('a'), expected: epoch(0) }, false);
+  const backup = instanceId('b');
+  const pair = decide(
+    on.record,
+    { kind: 'commit', ...of('a'), nonce: nonce('pair'), expected: epoch(1), backup },
+    false,
+  );
+  expect(pair.record).toMatchObject({ mode: 'pair', copy: 'a/id-a' });
+  const claim = { kind: 'claim', ...of('b'), lowest: epoch(2), highest: epoch(2) } as const;
+  const survivor = decide(pair.record, claim, false);
+  expect(survivor.record).toMatchObject({ mode: 'lone', copy: 'b/id-b' });
+  // Both are gone, and the old primary's host is first there: what it has is older, and not all of it ever happened.
+  const start = (host: string, copy = `${host}/id-b`) =>
+    decide(
+      survivor.record,
+      { kind: 'restart', ...of(host), nonce: nonce('again'), copy, expected: epoch(3) },
+      true,
+    );
+  expect(start('a', 'a/id-a').answer).toMatchObject({ verdict: 'superseded', copy: 'b/id-b' });
+  expect(start('b').answer.verdict).toBe('won');
+  expect(start('renamed').answer.verdict).toBe('won');
+  expect(decodeRecord(encodeRecord(survivor.record))).toEqual(survivor.record);
+
+  const core = new CoreUnderTest(
+    new Primary(side('a', MODE), { kind: 'power-on', expected: epoch(3), waitForBackup: false }, at(0)),
+  );
+  const halted = core.step({
+    kind: 'answered',
+    answer: { ...start('a', 'a/id-a').answer, nonce: core.asked().nonce },
+  });
+  expect(halted).toContainEqual({
+    kind: 'halt',
+    reason: "the copy of a is not whole: the VM's disks are those of b; start it there",
+  });
 });

@@ -23,7 +23,7 @@ import type { Partner } from './partner.ts';
 import { Partners } from './partners.ts';
 import type { PrimaryFigures, PrimaryStart, PrimaryState } from './primary-state.ts';
 import { ReadReferences } from './read-references.ts';
-import type { Side } from './side.ts';
+import { namedCopy, type Side } from './side.ts';
 import { VcpuPace } from './vcpu-pace.ts';
 
 /**
@@ -132,7 +132,7 @@ export class Primary {
   start(now: HostMilliseconds): readonly FtAction[] {
     this.#now = now;
     if (this.#state === 'START') {
-      this.#questions.ask({ kind: 'restart', expected: this.#epoch }, now);
+      this.#questions.ask({ kind: 'restart', expected: this.#epoch, ...namedCopy(this.#side) }, now);
     } else {
       this.#enter('SOLE', 'took over');
       this.#do({ kind: 'open-network', epoch: this.#epoch });
@@ -344,7 +344,14 @@ export class Primary {
     this.#enter('SOLE', `won the test-and-set${this.#stays()}`);
   }
 
-  #superseded({ epoch: reached }: ArbiterAnswer): void {
+  #superseded({ epoch: reached, copy }: ArbiterAnswer): void {
+    if (copy !== undefined) {
+      const [where] = copy.split('/');
+      this.#halt(
+        `the copy of ${this.#side.host} is not whole: the VM's disks are those of ${where}; start it there`,
+      );
+      return;
+    }
     this.#halt(`superseded: the VM's record stands at epoch ${reached}`);
   }
 
@@ -365,7 +372,7 @@ export class Primary {
     this.#partBy = undefined;
     this.#migrating = false;
     this.#enter('ASK', reason);
-    this.#questions.ask({ kind: 'claim', lowest, highest }, this.#now);
+    this.#questions.ask({ kind: 'claim', lowest, highest, ...namedCopy(this.#side) }, this.#now);
   }
 
   /**

@@ -5,6 +5,11 @@ import type { Program } from './program.ts';
 import type { Limits, Timing } from './timing.ts';
 
 /** What a side of the protocol knows of itself. */
+/** Its copy of the disks as the arbiter's record names it; nothing where disks are shared. */
+export function namedCopy({ host, disks, copy }: Side): { readonly copy?: string } {
+  return disks.own ? { copy: `${host}/${copy.id}` } : {};
+}
+
 export interface Side {
   readonly vm: VmId;
   readonly instance: InstanceId;

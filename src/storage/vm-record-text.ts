@@ -32,5 +32,6 @@ export function recordFrom(value: unknown): VmRecord | undefined {
     primary,
     backup,
     nonce: typeof record.nonce === 'string' ? nonce(record.nonce) : undefined,
+    ...(typeof record.copy === 'string' && { copy: record.copy }),
   };
 }

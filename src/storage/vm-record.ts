@@ -12,6 +12,8 @@ export interface VmRecord {
   readonly backup: InstanceId | undefined;
   /** The request that made this epoch: repeating it gets the same verdict. */
   readonly nonce: Nonce | undefined;
+  /** Where each side has disks of its own: the copy that is the VM's (freshDisks of protocol 3). */
+  readonly copy?: string;
 }
 
 export const NO_RECORD: VmRecord = {
@@ -69,19 +71,31 @@ export function decide(record: VmRecord, request: ArbiterRequest, leaseExpired: 
     case 'restart': {
       if (repeated) return won(record, request);
       const free = record.mode === 'off' || leaseExpired;
+      if (record.epoch === request.expected && free && !sameCopy(record.copy, request.copy)) {
+        const { answer, ...refused } = superseded(record, request);
+        return { ...refused, answer: { ...answer, copy: record.copy! } };
+      }
       const allowed = record.epoch === request.expected && free;
       return allowed ? won(moved(record, request, undefined), request) : superseded(record, request);
     }
   }
 }
 
+/** A host may be called otherwise by now: the id counts. */
+function sameCopy(vms: string | undefined, callers: string | undefined): boolean {
+  return vms === undefined || vms.split('/').at(-1) === callers?.split('/').at(-1);
+}
+
 function moved(record: VmRecord, request: ArbiterRequest, backup: InstanceId | undefined): VmRecord {
+  // Who takes the VM takes it with the disks that it has.
+  const copy = 'copy' in request ? request.copy : record.copy;
   return {
     epoch: epoch(record.epoch + 1),
     mode: backup === undefined ? 'lone' : 'pair',
     primary: request.instance,
     backup,
     nonce: request.nonce,
+    ...(copy !== undefined && { copy }),
   };
 }
 
