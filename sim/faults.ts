@@ -209,6 +209,11 @@ const ALL = [
     name: 'disk-slow',
     weight: 2,
     strike: (world: World) => {
+      // Where disks are of one host alone, one that is slow is often on its way out.
+      if (world.copies.length > 0) {
+        world.restartDisk();
+        return;
+      }
       world.disk.slowMs = world.random.between(5, 120);
       windowOf(world, 20, 250, () => {
         world.disk.slowMs = 0;

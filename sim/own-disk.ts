@@ -200,7 +200,8 @@ export class SimOwnDiskPort implements DiskPort {
           done();
         });
       };
-      world.schedule(world.random.between(0.2, 1.2) + world.random.unit() * world.disk.slowMs, end);
+      const usual = world.random.chance(0.15) ? world.random.between(4, 25) : world.random.between(0.2, 1.2);
+      world.schedule(usual + world.random.unit() * world.disk.slowMs, end);
     });
   }
 }

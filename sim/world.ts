@@ -61,6 +61,8 @@ export class World {
   violation: Violation | undefined;
   /** A guest that was switched off has said so. */
   poweredOff = false;
+  /** Switched by a mutant: whatever copy of the disks a host has, the VM is started from it. */
+  anyCopy = false;
   /** Clients ask nothing more. */
   silent = false;
   /** Faults have stopped. */
@@ -167,7 +169,8 @@ export class World {
 
   /** Where disks are of one host alone: where the VM ran last, once nothing runs there. */
   #hostToRestart(): number | undefined {
-    if (this.copies.length === 0) return this.#freeHost() ?? this.random.below(this.profile.hosts);
+    if (this.copies.length === 0 || this.anyCopy)
+      return this.#freeHost() ?? this.random.below(this.profile.hosts);
     const host = this.processOf(this.arbiter.record.primary)?.host;
     return host !== undefined && this.copies[host]?.usable && this.#mayStart(host) ? host : undefined;
   }

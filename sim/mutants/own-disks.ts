@@ -1,5 +1,6 @@
 import type { Link } from '../../src/ft/link.ts';
 import type { Message } from '../../src/ft/message.ts';
+import { decide } from '../../src/storage/vm-record.ts';
 import type { Instance } from '../instance.ts';
 import { SimOwnDiskPort } from '../own-disk.ts';
 import { breakCores } from './broken-core.ts';
@@ -26,6 +27,7 @@ export const OWN_DISKS: readonly Mutant[] = [
   {
     name: 'commit before the last block',
     rule: 'own disks',
+    model: 'DX2',
     broken: 'the pair is committed when the last block has been sent, not when it is stored',
     property: 'only a whole copy is used',
     apply: (world) =>
@@ -65,6 +67,17 @@ export const OWN_DISKS: readonly Mutant[] = [
           },
         };
       }),
+  },
+  {
+    name: 'restart from any copy',
+    rule: 'own disks',
+    model: 'DX1',
+    broken: 'a VM is started again from whichever copy of its disks a host has',
+    apply: (world) => {
+      const { arbiter } = world;
+      world.anyCopy = world.copies.length > 0;
+      arbiter.decide = ({ copy: _, ...record }, request, expired) => decide(record, request, expired);
+    },
   },
   {
     name: 'disk requests are not replayed',
