@@ -47,7 +47,6 @@ const CLIENTS = 3;
 const ROOMY: Limits = { streamBytes: 64_000, holdBytes: 64_000, backupBytes: 64_000 };
 const TINY: Limits = { streamBytes: 3_000, holdBytes: 2_000, backupBytes: 1_500 };
 
-/** `others` draws what came later, so that the seeds of before stay what they were. */
 /** Each client has one block. */
 function disksOf(random: Random): DiskMode {
   const backupReads = random.chance(0.3);
@@ -55,6 +54,7 @@ function disksOf(random: Random): DiskMode {
   return { own: true, backupReads, bytes: [CLIENTS * BLOCK_BYTES], blockBytes: BLOCK_BYTES };
 }
 
+/** `others` draws what came later, so that the seeds of before stay what they were. */
 export function profileOf(random: Random, others: Random): Profile {
   const tinyBuffers = random.chance(0.2);
   const restarts = random.chance(0.3);
@@ -70,6 +70,7 @@ export function profileOf(random: Random, others: Random): Profile {
     faultMs: random.between(500, 1100),
     reckless: restarts ? 0.4 : random.chance(0.15) ? 0.2 : 0,
     restarts,
-    disks: disksOf(others),
+    // Full buffers are rare enough: most of those seeds have nothing else that is new.
+    disks: tinyBuffers && !others.chance(0.25) ? SHARED_DISKS : disksOf(others),
   };
 }
