@@ -63,6 +63,11 @@ export class SimVcpu implements VcpuPort {
     return this.#mode === 'live' && this.#running && !this.#stopped;
   }
 
+  /** The guest was switched off: it gets no further. */
+  get off(): boolean {
+    return this.#guest.off;
+  }
+
   get life(): number {
     return this.#guest.life;
   }

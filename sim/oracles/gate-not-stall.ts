@@ -29,7 +29,7 @@ export class GateNotStall {
     const waiting = this.#waiting.get(instance);
     while (waiting?.[0] && waiting[0].number <= number) {
       const { number: own, since, count } = waiting.shift()!;
-      if (own !== number || instance.vcpu.count > count) continue;
+      if (own !== number || instance.vcpu.count > count || instance.vcpu.off) continue;
       // A stopped process and a full buffer stop the guest too, and a move lets nothing out while it stands still.
       if (
         this.#world.now - since < LONG_WAIT_MS ||
