@@ -62,7 +62,10 @@ export const OUTPUT_RULE: readonly Mutant[] = [
         let stalled = false;
         return {
           hears: (event, side) => {
-            if (event.kind === 'output' && side.role === 'primary') waiting.add(event.output.number);
+            // Requests to disks of one's own do not wait.
+            const waits = event.kind === 'output' && event.output.output.kind !== 'disk-request';
+            const output = event.kind === 'output' && (waits || !world.profile.disks.own);
+            if (output && side.role === 'primary') waiting.add(event.output.number);
             return event;
           },
           does: (action) => {
