@@ -64,10 +64,18 @@ async function openDisk(
   { vm, say, lease, reading = false }: GuestDisksOptions,
 ): Promise<Result<{ disk: PortDisk; lock?: InodeLock }>> {
   if (source.kind !== 'file') {
-    // Who only reads needs no generation, and there may be many of them.
-    const generations = source.kind === 'served' && !source.readOnly;
-    const leased = source.kind === 'nbd' && !source.readOnly && !reading ? lease : undefined;
-    const disk = new DiskClient({ address: source.address, vm, generations, reading, lease: leased, say });
+    const { address, readOnly } = source;
+    const leased = source.kind === 'nbd' && !readOnly && !reading ? lease : undefined;
+    const disk = new DiskClient({
+      address,
+      vm,
+      generations: source.kind === 'served',
+      // Who only reads needs no generation, and there may be many of them, of many VMs.
+      reading: readOnly ? 'of-any-vm' : reading,
+      capacity,
+      lease: leased,
+      say,
+    });
     return ok({ disk: leased === undefined ? disk : new LeasedDisk(disk, leased, say) });
   }
   const { path } = source;

@@ -82,9 +82,13 @@ export function arbiterDisk(storage: Pick<StorageConfig, 'disks'> | undefined): 
 
 /** Why these disks cannot be another host's after this one; what to do stands in the same line. */
 export function unfenced({ disks, lease }: StorageConfig): string | undefined {
-  const foreign = disks.find((each) => !isFenced(each) && !(each.kind === 'nbd' && lease !== undefined));
+  const foreign = disks.find(
+    (each) => !isFenced(each) && !(each.kind === 'nbd' && lease !== undefined && !('socket' in each.address)),
+  );
   if (foreign === undefined) return undefined;
   const where = formatDiskSource(foreign);
+  if (foreign.kind === 'nbd' && 'socket' in foreign.address)
+    return `disk ${where} is behind a socket of this host, and another host's is another server: serve it by nbd://host:port or lockstep disk serve, or give it as readonly`;
   return foreign.kind === 'file'
     ? `disk ${where} is a file that only this host has: serve it by lockstep disk serve, or give it as readonly`
     : `the NBD server of disk ${where} fences nobody: use lockstep disk serve, or storage.fencing "lease" (docs/STORAGE.md), or give it as readonly`;

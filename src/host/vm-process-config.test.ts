@@ -178,4 +178,9 @@ test('a lease fences a foreign server, within its times, where the arbiter gives
   const parsed = parse({ ...config, timing: { leaseMs: 4000 } });
   expect(parsed.ok && parsed.value.storage?.lease).toEqual({ driftMs: 100, lateMs: 2000 });
   expect(parse(config)).toMatchObject({ error: expect.stringContaining('needs timing.leaseMs') });
+  // The other host's socket of that name is another server's.
+  const local = { ...leased, disks: [{ nbd: 'nbd+unix:///x?socket=/s' }] };
+  expect(parse({ ...config, storage: local, timing: { leaseMs: 4000 } })).toMatchObject({
+    error: expect.stringContaining('is behind a socket of this host'),
+  });
 });

@@ -40,11 +40,18 @@ export function parseOpen(bytes: Uint8Array): OpenMessage | undefined {
   return { disk: fields.disk, vm: fields.vm, epoch: at, instance: fields.instance };
 }
 
+export interface ReadingMessage {
+  readonly disk: string;
+  readonly vm: string;
+  /** Whosever the disk is. */
+  readonly ofAnyVm: boolean;
+}
+
 /** A session that only reads: it needs no generation. */
-export function parseReading(bytes: Uint8Array): Pick<OpenMessage, 'disk' | 'vm'> | undefined {
+export function parseReading(bytes: Uint8Array): ReadingMessage | undefined {
   const fields = parseJson(bytes);
   if (fields?.reading !== true || !isName(fields.disk) || !isName(fields.vm)) return undefined;
-  return { disk: fields.disk, vm: fields.vm };
+  return { disk: fields.disk, vm: fields.vm, ofAnyVm: fields.ofAnyVm === true };
 }
 
 export function parseArbiter(bytes: Uint8Array): ArbiterMessage | undefined {

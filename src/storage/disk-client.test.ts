@@ -2,10 +2,11 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { epoch, instanceId, vmId } from '../ft/identity.ts';
 import { DiskClient } from './disk-client.ts';
 import { DiskServer } from './disk-server.ts';
+import { RawFile } from './raw-file.ts';
 
 let folder: string;
 const closing: (() => unknown)[] = [];
@@ -56,4 +57,23 @@ test('a newer epoch is open when the server says so, not because the older one w
   void client.open(epoch(3), instanceId('a')).then(heard);
   await new Promise((resolve) => setTimeout(resolve, 100));
   expect(verdict).toBeUndefined();
+});
+
+test('an operation that takes longer than a silence is answered all the same, once connections are given longer', async () => {
+  const disks = [{ name: 'vda', path: join(folder, 'disk.img') }];
+  const server = await DiskServer.start({ port: 0, disks });
+  if (!server.ok) throw new Error(server.error);
+  closing.push(() => server.value.close());
+  const silenceMs = 100;
+  const clear = vi.spyOn(RawFile.prototype, 'clear').mockImplementation(async () => {
+    await new Promise((resolve) => setTimeout(resolve, 5 * silenceMs));
+  });
+  closing.push(() => clear.mockRestore());
+  const address = { host: '127.0.0.1', port: server.value.port, disk: 'vda' };
+  const client = new DiskClient({ address, vm: vmId('vm'), generations: true, silenceMs });
+  closing.push(() => client.close());
+  expect(await client.open(epoch(1), instanceId('a'))).toBe('ok');
+  const operation = { kind: 'write-zeroes', offset: 0, length: 4096, durable: false } as const;
+  expect(await client.execute(operation)).toMatchObject({ status: 'ok' });
+  expect(clear.mock.calls.length).toBeGreaterThan(1);
 });

@@ -11,10 +11,17 @@ export interface DiskClientOptions {
   readonly vm: VmId;
   /** False for a foreign NBD server: no fencing, so only for a disk that one host alone uses. */
   readonly generations: boolean;
-  /** A backup's: it reads beside whatever generation has the disk, and is never fenced. */
-  readonly reading?: boolean;
+  /**
+   * It reads beside whatever generation has the disk, and is never fenced: a backup, what is its own VM's; `of-any-vm`,
+   * who has the disk read-only, whosever it is.
+   */
+  readonly reading?: boolean | 'of-any-vm';
+  /** Bytes that the guest was promised; a disk of another size is refused. */
+  readonly capacity?: number | undefined;
   /** Of a foreign server: nothing is changed without it. */
   readonly lease?: DiskLease | undefined;
+  /** For tests: milliseconds without an answer after which a connection is first given up. */
+  readonly silenceMs?: number;
   /** Told when the disk cannot be reached, and when it can again; operations wait meanwhile. */
   readonly say?: (line: string) => void;
 }
@@ -34,6 +41,8 @@ const RECONNECT_MS_MIN = 20;
 const RECONNECT_MS_MAX = 1_000;
 /** After so long without an answer the connection is given up, where the server drains it before the next one. */
 const SILENCE_MS_MAX = 15_000;
+/** As long as TCP itself waits for a peer that has vanished. */
+const SILENCE_MS_LIMIT = 16 * 60_000;
 /** An opening may take its time: older operations have to end first. So may an operation. */
 const OPENING_MS_TOLD = 2_000;
 const SILENCE_MS_TOLD = 5_000;
@@ -51,6 +60,9 @@ export class DiskClient {
   #connection: NbdClientConnection | undefined;
   #ready = false;
   #state: 'closed' | 'open' | 'fenced' = 'closed';
+  #silenceMs: number;
+  /** Operations that a connection was given up over: each next one is given longer, until they have an answer. */
+  readonly #slow = new Set<Waiting>();
   /** Counts openings: what an earlier one still does is ignored. */
   #era = 0;
   readonly #waiting = new Set<Waiting>();
@@ -63,7 +75,8 @@ export class DiskClient {
 
   constructor(options: DiskClientOptions) {
     this.#options = options;
-    const { address } = options;
+    const { address, silenceMs = SILENCE_MS_MAX } = options;
+    this.#silenceMs = silenceMs;
     this.#name = options.generations ? address.disk : formatNbdAddress(address);
   }
 
@@ -97,6 +110,7 @@ export class DiskClient {
     this.#era += 1;
     this.#state = 'closed';
     this.#waiting.clear();
+    this.#slow.clear();
     this.#connection?.close();
     this.#ready = false;
     clearTimeout(this.#watchdog);
@@ -120,11 +134,11 @@ export class DiskClient {
         const admitted = !generations
           ? true
           : reading
-            ? await connection.openForReading(address.disk, vm)
+            ? await connection.openForReading(address.disk, vm, reading === 'of-any-vm')
             : await connection.openGeneration(address.disk, vm, opening.epoch, opening.instance);
         if (!admitted) {
           connection.close();
-          if (era === this.#era) this.#refused(opening);
+          if (era === this.#era) this.#refused(opening, 'a newer generation or another VM has it');
           return;
         }
         const disk = await connection.attach(address.disk, this.#options.lease);
@@ -145,9 +159,10 @@ export class DiskClient {
         const { code, message } = error as NodeJS.ErrnoException;
         reason = code ?? message;
         // Whoever lost a disk that was there waits for it; where there are generations, no is a verdict.
-        const final = this.#options.generations || this.#disk === undefined;
+        const { generations, reading } = this.#options;
+        const final = (generations && reading !== 'of-any-vm') || this.#disk === undefined;
         if (error instanceof NbdRefusedError && final) {
-          if (era === this.#era) this.#refused(opening);
+          if (era === this.#era) this.#refused(opening, reason);
           return;
         }
         const wrong = error instanceof NbdRefusedError || error instanceof NbdBrokenError;
@@ -170,7 +185,11 @@ export class DiskClient {
     const unfit = unfitness(disk);
     if (unfit !== undefined) return `it ${unfit}`;
     const before = this.#disk;
-    if (before === undefined) return undefined;
+    const { capacity } = this.#options;
+    if (before === undefined)
+      return capacity === undefined || disk.size === capacity
+        ? undefined
+        : `it has ${disk.size} bytes, the guest's disk has ${capacity}: serve the disk that the guest had`;
     if (disk.size !== before.size) return `it has ${disk.size} bytes now, and had ${before.size}`;
     return disk.readOnly && !before.readOnly ? 'it is read-only now' : undefined;
   }
@@ -191,11 +210,13 @@ export class DiskClient {
     this.#complaint = undefined;
   }
 
-  #refused(opening: Opening): void {
+  #refused(opening: Opening, reason: string): void {
+    this.#options.say?.(`disk ${this.#name} cannot be used: ${reason}`);
     this.#state = 'fenced';
     opening.answered('refused');
     for (const { resolve } of this.#waiting) resolve({ status: 'fenced' });
     this.#waiting.clear();
+    this.#slow.clear();
   }
 
   #send(waiting: Waiting): void {
@@ -206,6 +227,8 @@ export class DiskClient {
       (answer) => {
         this.#answered();
         if (this.#waiting.delete(waiting)) waiting.resolve(answer);
+        if (this.#slow.delete(waiting) && this.#slow.size === 0)
+          this.#silenceMs = this.#options.silenceMs ?? SILENCE_MS_MAX;
         this.#watch(connection);
       },
       // Stays in the set and is sent again on the next connection.
@@ -219,8 +242,11 @@ export class DiskClient {
     clearTimeout(this.#silence);
     if (this.#options.generations) {
       this.#watchdog = setTimeout(() => {
-        if (this.#waiting.size > 0 && connection === this.#connection) connection.close();
-      }, SILENCE_MS_MAX);
+        if (this.#waiting.size === 0 || connection !== this.#connection) return;
+        for (const waiting of this.#waiting) this.#slow.add(waiting);
+        this.#silenceMs = Math.min(2 * this.#silenceMs, SILENCE_MS_LIMIT);
+        connection.close();
+      }, this.#silenceMs);
       this.#watchdog.unref();
     }
     if (this.#waiting.size === 0) return;

@@ -70,9 +70,9 @@ export class DiskExport {
     return this.disk.open(epoch, instance);
   }
 
-  /** Undefined: this disk belongs to another VM. */
-  async openForReading(vm: VmId): Promise<DiskSession | undefined> {
-    return (await this.#belongsTo(vm)) ? this.disk.openForReading() : undefined;
+  /** Undefined: this disk belongs to another VM. Who names none reads it whosever it is, and does not make it its own. */
+  async openForReading(vm: VmId | undefined): Promise<DiskSession | undefined> {
+    return vm === undefined || (await this.#belongsTo(vm)) ? this.disk.openForReading() : undefined;
   }
 
   /**

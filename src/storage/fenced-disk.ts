@@ -77,15 +77,17 @@ export class FencedDisk {
 
   /**
    * A session that reads, at any time and beside any generation: a backup's, whose primary keeps what it reads from being
-   * written over [FT 4.2].
+   * written over [FT 4.2], or of who has the disk read-only.
    */
   openForReading(): DiskSession {
     return {
       fenced: false,
-      execute: (operation) =>
-        operation.kind === 'read'
-          ? this.#execute(operation)
-          : Promise.resolve({ status: 'read-only' } as const),
+      execute: (operation) => {
+        if (operation.kind === 'read') return this.#execute(operation);
+        // A guest flushes what it has read-only, too: it has changed nothing.
+        if (operation.kind === 'flush') return Promise.resolve({ status: 'ok', data: EMPTY } as const);
+        return Promise.resolve({ status: 'read-only' } as const);
+      },
     };
   }
 

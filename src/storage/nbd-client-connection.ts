@@ -82,11 +82,11 @@ export class NbdClientConnection {
     return this.#generation;
   }
 
-  /** Opens a session that only reads, beside any generation; false: refused. */
-  async openForReading(disk: string, vm: VmId): Promise<boolean> {
+  /** Opens a session that only reads, beside any generation; false: refused. `ofAnyVm`: whosever the disk is. */
+  async openForReading(disk: string, vm: VmId, ofAnyVm = false): Promise<boolean> {
     const answer = await this.#lockstepOption(
       NBD_OPTION.lockstepOpen,
-      JSON.stringify({ disk, vm, reading: true }),
+      JSON.stringify({ disk, vm, reading: true, ofAnyVm }),
       disk,
     );
     return parseJson(answer)?.verdict === 'ok';

@@ -140,7 +140,7 @@ async function haggle(
         const target = exports.find((each) => each.name === (reading ?? message)?.disk);
         if (reading !== undefined && target !== undefined) {
           stays();
-          const session = await target.openForReading(vmId(reading.vm));
+          const session = await target.openForReading(reading.ofAnyVm ? undefined : vmId(reading.vm));
           opened = session === undefined ? undefined : { target, session };
           const verdict = { verdict: session === undefined ? 'refused' : 'ok' };
           reply(NBD_REPLY.lockstep, Buffer.from(JSON.stringify(verdict)));
