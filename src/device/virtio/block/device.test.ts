@@ -21,13 +21,13 @@ let requests: BlockRequest[];
 let block: BlockDevice;
 let driver: Driver;
 
-function make(options: { readOnly?: boolean; queueSize?: number } = {}): void {
+function make(options: { readOnly?: boolean; queueSize?: number; capacity?: number } = {}): void {
   ram = new GuestRam(0x80000);
   requests = [];
   block = new BlockDevice(
     {
       name: 'block',
-      capacity: CAPACITY,
+      capacity: options.capacity ?? CAPACITY,
       readOnly: options.readOnly ?? false,
       serial: 'disk-0',
       onRequest: (request) => requests.push(request),
@@ -362,6 +362,16 @@ describe('bounds', () => {
     write(0, data(1, 1));
     expect(driver.queues[0]!.availableIndex).toBe(9);
     for (let request = 1; request <= 9; request += 1) expect(block.complete(request, 'ok', NONE)).toBe(true);
+  });
+
+  it('leaves all but a few of the longest clears in the ring: storage that writes zeroes has to come to an end', () => {
+    const sectors = 128 * 2 ** 11;
+    make({ capacity: 8 * 512 * sectors });
+    driver.start();
+    for (let index = 0; index < 8; index += 1) clear(DISCARD, segment(index * sectors, sectors, 0));
+    expect(requests).toHaveLength(4);
+    for (let request = 1; request <= 8; request += 1) expect(block.complete(request, 'ok', NONE)).toBe(true);
+    expect(requests).toHaveLength(8);
   });
 
   it('leaves requests in the ring beyond a number under way, and takes them up later', () => {
