@@ -1,5 +1,5 @@
 import { assert } from '../base/assert.ts';
-import type { Output } from '../machine/door.ts';
+import { outputBytes } from '../machine/door.ts';
 import type { NumberedOutput } from '../replay/numbered-output.ts';
 
 interface Held {
@@ -63,19 +63,5 @@ export class HoldQueue {
     assert(head?.output.number === number, `output ${number} leaves out of turn`);
     this.#bytes -= outputBytes(head.output.output);
     this.#released = number;
-  }
-}
-
-/** What an output weighs in a buffer. */
-export function outputBytes(output: Output): number {
-  switch (output.kind) {
-    case 'frame':
-      return 64 + output.frame.length;
-    case 'disk-request':
-      return 64 + output.data.length;
-    case 'console':
-      return 64 + output.bytes.length;
-    case 'power':
-      return 64;
   }
 }

@@ -1,7 +1,7 @@
 import { failed, ok, type Result } from '../base/result.ts';
+import { outputBytes } from '../machine/door.ts';
 import type { NumberedOutput } from '../replay/numbered-output.ts';
 import type { MachineSnapshot } from './event.ts';
-import { outputBytes } from './hold-queue.ts';
 import type { Message } from './message.ts';
 
 /** More than any guest with 3.5 GiB of RAM can need: a length above it is refused before memory is taken. */

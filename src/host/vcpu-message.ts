@@ -63,7 +63,12 @@ export interface VcpuWorkerData {
   readonly bell: Int32Array;
   /** One word: the longest time, in microseconds, for which the guest could run and did not. Whoever reads clears it. */
   readonly standstill: Int32Array;
+  /** One word: bytes of outputs that were told and not heard yet. Whoever makes them waits when there are too many. */
+  readonly untaken: Int32Array;
 }
+
+/** So far the guest may run ahead of the thread that takes its outputs. */
+export const UNTAKEN_BYTES_MAX = 16 * 1024 * 1024;
 
 /** Below it a copy costs no more than to hand over. */
 const MOVED_BYTES_MIN = 4096;

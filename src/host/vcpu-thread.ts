@@ -2,29 +2,37 @@ import { MessageChannel, Worker } from 'node:worker_threads';
 import { unreachable } from '../base/assert.ts';
 import type { MachineSnapshot } from '../ft/event.ts';
 import type { VcpuEvents, VcpuPort } from '../hypervisor/ports.ts';
-import type { Input } from '../machine/door.ts';
+import { type Input, outputBytes } from '../machine/door.ts';
 import type { LogEntry } from '../replay/log-entry.ts';
 import { startRegionCompiler } from './region-compiler.ts';
-import { ownBuffer, type VcpuNews, type VcpuOrder, type VcpuWorkerData } from './vcpu-message.ts';
+import {
+  ownBuffer,
+  UNTAKEN_BYTES_MAX,
+  type VcpuNews,
+  type VcpuOrder,
+  type VcpuWorkerData,
+} from './vcpu-message.ts';
 
 /** The vCPU in its own thread [hypervisor/ports.ts VcpuPort]: the I/O thread's side. */
 export class VcpuThread implements VcpuPort {
   readonly #worker: Worker;
   readonly #bell = new Int32Array(new SharedArrayBuffer(4));
   readonly #standstill = new Int32Array(new SharedArrayBuffer(4));
+  readonly #untaken = new Int32Array(new SharedArrayBuffer(4));
   #stopWord: Int32Array | undefined;
   #events: VcpuEvents | undefined;
   #stopped = false;
   /** Inputs that came in this turn: they cross together. */
   #inputs: VcpuOrder[] = [];
 
-  constructor(data: Omit<VcpuWorkerData, 'bell' | 'standstill' | 'modules'>) {
+  constructor(data: Omit<VcpuWorkerData, 'bell' | 'standstill' | 'untaken' | 'modules'>) {
     const { port1, port2 } = new MessageChannel();
     startRegionCompiler(port2, (reason) => this.#died(reason));
     const workerData: VcpuWorkerData = {
       ...data,
       bell: this.#bell,
       standstill: this.#standstill,
+      untaken: this.#untaken,
       modules: port1,
     };
     this.#worker = new Worker(new URL('./vcpu-worker.js', import.meta.url), {
@@ -132,9 +140,13 @@ export class VcpuThread implements VcpuPort {
       case 'entry':
         events.entry(news.at, news.payload);
         break;
-      case 'output':
+      case 'output': {
+        // First: the frame's memory may move on.
+        const bytes = outputBytes(news.output.output);
         events.output(news.output);
+        this.#taken(bytes);
         break;
+      }
       case 'flush':
         events.flush();
         break;
@@ -165,6 +177,11 @@ export class VcpuThread implements VcpuPort {
       default:
         unreachable(news);
     }
+  }
+
+  #taken(bytes: number): void {
+    const before = Atomics.sub(this.#untaken, 0, bytes);
+    if (before > UNTAKEN_BYTES_MAX && before - bytes <= UNTAKEN_BYTES_MAX) Atomics.notify(this.#untaken, 0);
   }
 
   #died(reason: string): void {

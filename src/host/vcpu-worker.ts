@@ -4,10 +4,18 @@ import { failed } from '../base/result.ts';
 import { hostMilliseconds } from '../base/units.ts';
 import { VcpuLoop } from '../hypervisor/vcpu.ts';
 import { CopyTarget } from '../machine/copy-target.ts';
+import { outputBytes } from '../machine/door.ts';
 import { OrderedMachine } from '../machine/ordered-machine.ts';
+import type { NumberedOutput } from '../replay/numbered-output.ts';
 import { modulesFrom } from './region-compiler.ts';
 import { compileInterpreterEagerly, compileWhereMade } from './v8-flags.ts';
-import { ownBuffer, type VcpuNews, type VcpuOrder, type VcpuWorkerData } from './vcpu-message.ts';
+import {
+  ownBuffer,
+  UNTAKEN_BYTES_MAX,
+  type VcpuNews,
+  type VcpuOrder,
+  type VcpuWorkerData,
+} from './vcpu-message.ts';
 
 /**
  * The vCPU's thread: orders in, slices, news out. It never returns to the event loop; it sleeps on the bell, and
@@ -15,7 +23,7 @@ import { ownBuffer, type VcpuNews, type VcpuOrder, type VcpuWorkerData } from '.
  */
 const port = parentPort;
 assert(port !== null, 'this file runs as a worker');
-const { config, boot, digestEveryMs, tellsDiskRequests, bell, standstill, ...data } =
+const { config, boot, digestEveryMs, tellsDiskRequests, bell, standstill, untaken, ...data } =
   workerData as VcpuWorkerData;
 const options = { ...data.options, jit: { modules: modulesFrom(data.modules) } };
 
@@ -44,6 +52,14 @@ function post(news: VcpuNews, transfer: ArrayBuffer[] = []): void {
   batch = [];
 }
 
+/** A guest that makes outputs faster than they are taken stands still here: what lies between would grow without bound. */
+function tellOutput(output: NumberedOutput): void {
+  const bytes = outputBytes(output.output);
+  post({ kind: 'output', output });
+  let behind = Atomics.add(untaken, 0, bytes) + bytes;
+  for (; behind > UNTAKEN_BYTES_MAX; behind = Atomics.load(untaken, 0)) Atomics.wait(untaken, 0, behind);
+}
+
 /** Frames move over: the machine has taken what it needs of those that came, and made the others for whoever is outside. */
 function movedBy(news: VcpuNews): [ArrayBuffer] | [] {
   if (news.kind === 'output' && news.output.output.kind === 'frame')
@@ -57,7 +73,7 @@ loop.listen({
   entry: (at, payload) => {
     batch.push({ kind: 'entry', at, payload });
   },
-  output: (output) => post({ kind: 'output', output }),
+  output: tellOutput,
   flush: () => post({ kind: 'flush' }),
   replayed: (sequence, at) => post({ kind: 'replayed', sequence, at }),
   replayedToEnd: (at, pending) => post({ kind: 'replayed-to-end', at, pending }),

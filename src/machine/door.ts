@@ -171,3 +171,17 @@ export interface Machine {
 export interface OutputSink {
   output(output: Output): void;
 }
+
+/** What an output weighs in a buffer: small ones weigh too. */
+export function outputBytes(output: Output): number {
+  switch (output.kind) {
+    case 'frame':
+      return 64 + output.frame.length;
+    case 'disk-request':
+      return 64 + output.data.length;
+    case 'console':
+      return 64 + output.bytes.length;
+    case 'power':
+      return 64;
+  }
+}

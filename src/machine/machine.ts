@@ -43,6 +43,7 @@ import { type CopiedPages, encodePages, isZero } from './copied-pages.ts';
 import { differingParts, encodeParts, type StatePart } from './digest-parts.ts';
 import type { Digest, DiskRequestOutput, Input, Machine, OutputSink, StopReason } from './door.ts';
 import { GuestTime } from './guest-time.ts';
+import { MeteredSink } from './metered-sink.ts';
 import { PortSpace } from './ports.ts';
 import { Processor } from './processor.ts';
 import { Ram } from './ram.ts';
@@ -78,8 +79,9 @@ export class LockstepMachine implements Machine {
   readonly #ramDigest: RamDigest;
   readonly #jit: Jit | undefined;
 
-  constructor(config: MachineConfig, sink: OutputSink, options: EngineOptions = {}) {
+  constructor(config: MachineConfig, outputs: OutputSink, options: EngineOptions = {}) {
     this.config = config;
+    const sink = new MeteredSink(outputs, () => this.#processor.notice());
     this.#layout = engineLayout(config.memoryBytes, options.tlbEntries ?? TLB_ENTRIES_DEFAULT);
     const memory = sharedMemory(this.#layout.pages);
     const map = new PhysicalMap(config.memoryBytes);

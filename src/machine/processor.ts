@@ -82,7 +82,7 @@ export class Processor {
     this.#parts.onPower(output);
   }
 
-  /** A timer's deadline moved: the engine must stop and look. */
+  /** A timer's deadline moved, or much was put out: the engine must stop and look, at the stop word too. */
   notice(): void {
     this.#attention = true;
   }
