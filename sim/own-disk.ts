@@ -57,7 +57,7 @@ export class SimOwnDiskPort implements DiskPort {
   open(epoch: Epoch): void {
     const { world } = this.#instance;
     this.#instance.act(() => {
-      if (!this.#copy.whole && !(this.#followed && this.#opened))
+      if (!this.#copy.whole && !this.#opened)
         world.violated('only a whole copy is used', `${this.#instance.name} opens a copy that is not whole`);
       this.#copy.name = { ...this.#copy.name, follows: undefined };
       if (this.#followed) this.#copy.whole = false;
