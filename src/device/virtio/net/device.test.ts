@@ -1,8 +1,8 @@
-import { beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { offloadHeader, type Packet } from '../../../base/packet/offload.ts';
 import { wireFrames } from '../../../base/packet/segmentation.ts';
 import { loadBytes, savedBytes } from '../../fake-machine.ts';
-import { Driver } from '../testing/driver.ts';
+import { Driver, INDIRECT, NEXT, WRITE, writeDescriptor } from '../testing/driver.ts';
 import { GuestRam } from '../testing/guest-ram.ts';
 import { NetDevice, WAITING_FRAMES_MAX } from './device.ts';
 import { NET_FEATURE } from './features.ts';
@@ -166,6 +166,45 @@ describe('merged buffers [virtio 5.1.6.4]', () => {
     expect(driver.queues[RECEIVE]!.takeUsed()).toEqual([]);
     net.receive({ frame: frame(14) });
     expect(driver.queues[RECEIVE]!.takeUsed().map(({ written }) => written)).toEqual([12, 12, 2]);
+  });
+
+  it('looks at the whole ring once for all packets that it does not hold', () => {
+    const size = 1024;
+    ram = new GuestRam(0x40000);
+    net = new NetDevice({ name: 'net', mac: MAC, onPacket: () => {} }, ram);
+    driver = new Driver(ram, net, size);
+    driver.start();
+    for (let index = 0; index < 600; index++) expect(net.receive({ frame: frame(13_000) })).toBe(true);
+    net.receive({ frame: frame(14) });
+    for (let index = 0; index < size; index++) driver.add(RECEIVE, [12]);
+    const reads = vi.spyOn(ram, 'readU32');
+    net.ring(RECEIVE);
+    // The first time, and for the short one that fits.
+    expect(reads.mock.calls.length).toBeLessThanOrEqual(4 * (size + 3));
+    expect(driver.queues[RECEIVE]!.takeUsed().map(({ written }) => written)).toEqual([12, 12, 2]);
+  });
+
+  it('asks for a reset when the buffers of one packet are cut into too many pieces', () => {
+    const size = 1024;
+    ram = new GuestRam(0x40000);
+    net = new NetDevice({ name: 'net', mac: MAC, onPacket: () => {} }, ram);
+    driver = new Driver(ram, net, size);
+    driver.start();
+    const table = driver.allocate(16 * size);
+    for (let index = 0; index < size; index++) {
+      const last = index === size - 1;
+      writeDescriptor(ram, table + 16 * index, 0, last ? 12 : 1, last ? WRITE : NEXT, index + 1);
+    }
+    const queue = driver.queues[RECEIVE]!;
+    for (let index = 0; index < size; index++) {
+      queue.describe(index, table, 16 * size, INDIRECT);
+      queue.offer(index);
+    }
+    const reads = vi.spyOn(ram, 'readU32');
+    net.receive({ frame: frame(60) });
+    expect(driver.needsReset).toBe(true);
+    expect(net.faultReason).toContain('too many descriptors');
+    expect(reads.mock.calls.length).toBeLessThanOrEqual(4 * 3 * (size + 1));
   });
 
   it('asks for a reset when a buffer does not even hold the header', () => {

@@ -30,6 +30,17 @@ export const FRAME_BYTES_MAX = 65_535 + 40 + ETHERNET_HEADER_BYTES + 4;
 /** Frames that wait for receive buffers; what comes beyond is dropped, as on a wire. */
 export const WAITING_FRAMES_MAX = 1024;
 export const WAITING_BYTES_MAX = 8 * 1024 * 1024;
+/** Of the buffers of one packet, together. Twice what a driver without indirect tables can offer in a whole ring. */
+export const PACKET_DESCRIPTORS_MAX = 2 * RECEIVE_QUEUE_SIZE;
+
+/** What a packet meets in the receive queue. `room`: the bytes that all of it holds, header included. */
+type Buffers =
+  | { readonly kind: 'chains'; readonly chains: readonly Chain[] }
+  | { readonly kind: 'wait' }
+  | { readonly kind: 'lost'; readonly room: number };
+
+const WAIT: Buffers = { kind: 'wait' };
+const LOST: Buffers = { kind: 'lost', room: Number.POSITIVE_INFINITY };
 
 export interface NetOptions {
   readonly name: string;
@@ -193,13 +204,16 @@ export class NetDevice extends VirtioDevice {
 
   #deliver(): void {
     let delivered = 0;
+    // What the buffers have room for, once a packet was lost because of it: the next one meets the same buffers.
+    let room = Number.POSITIVE_INFINITY;
     for (const packet of this.#waiting) {
       const length = HEADER_BYTES + packet.frame.length;
-      const chains = this.#buffersFor(length);
-      if (chains === 'wait') break;
+      const buffers = length > room ? LOST : this.#buffersFor(length);
+      if (buffers.kind === 'wait') break;
       delivered += 1;
-      if (chains === 'lost') continue;
-      if (!this.#fill(chains, packet, length)) break;
+      if (buffers.kind === 'lost') room = Math.min(room, buffers.room);
+      else if (!this.#fill(buffers.chains, packet, length)) break;
+      else room = Number.POSITIVE_INFINITY;
     }
     if (delivered > 0) this.#waitingBytes -= bytesOf(this.#waiting.splice(0, delivered));
     this.signal(RECEIVE_QUEUE);
@@ -209,28 +223,35 @@ export class NetDevice extends VirtioDevice {
    * As many chains as a packet of this length needs; one unless buffers may be merged. `wait`: the driver has to add some.
    * `lost`: it will never fit, and the buffers wait for one that does.
    */
-  #buffersFor(length: number): readonly Chain[] | 'wait' | 'lost' {
+  #buffersFor(length: number): Buffers {
     const queue = this.queues[RECEIVE_QUEUE]!;
     const merged = this.hasFeature(NET_FEATURE.mergedBuffers);
     const chains: Chain[] = [];
     let room = 0;
+    let descriptors = 0;
     do {
       const chain = chains.length < queue.size ? this.take(RECEIVE_QUEUE) : undefined;
       if (chain === undefined) {
         const full = chains.length === queue.size;
         if (this.live) queue.untake(chains.length);
-        return full ? 'lost' : 'wait';
+        return full ? { kind: 'lost', room } : WAIT;
       }
       chains.push(chain);
       room += chain.writableLength;
       if (merged && chain.writableLength < HEADER_BYTES) {
         this.fail('receive buffer is shorter than its header');
-        return 'wait';
+        return WAIT;
+      }
+      descriptors += chain.readable.length + chain.writable.length;
+      // Every packet that waits would walk them all, with the vCPU standing.
+      if (descriptors > PACKET_DESCRIPTORS_MAX) {
+        this.fail('receive buffers have too many descriptors for one packet');
+        return WAIT;
       }
     } while (merged && room < length);
-    if (room >= length) return chains;
+    if (room >= length) return { kind: 'chains', chains };
     queue.untake();
-    return 'lost';
+    return { kind: 'lost', room };
   }
 
   /** False when the device has failed. */
