@@ -30,6 +30,11 @@ const ECN = 0x80;
 const TCP_CHECKSUM_AT = 16;
 /** A packet is cut into no more: Linux cuts into 46 usually, 1,365 for a peer that takes 48 bytes at once. */
 export const SEGMENTS_MAX = 2048;
+/**
+ * Headers of a packet that is cut, which each of its segments has again. 138 is the longest without extensions of IPv6;
+ * with them one packet of 64 KiB could become 17 MB.
+ */
+export const SEGMENT_HEADERS_MAX = 256;
 
 export type OffloadReading =
   /** `offload` undefined: the frame is an ordinary one. */
@@ -64,6 +69,7 @@ export function readOffload(header: Uint8Array, frame: Uint8Array): OffloadReadi
   const version = segments === 'tcp4' ? 4 : 6;
   const wellPlaced = checksumStart === layout.tcp && checksumOffset === TCP_CHECKSUM_AT;
   if (layout.version !== version || layout.end !== frame.length || !wellPlaced) return UNFIT;
+  if (layout.payload > SEGMENT_HEADERS_MAX) return UNFIT;
   if (layout.end - layout.payload > SEGMENTS_MAX * segmentBytes) return UNFIT;
   return { fits: true, offload: { checksumStart, checksumOffset, segmentBytes, segments, ecn } };
 }

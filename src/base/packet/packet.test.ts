@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { onesSum } from './checksum.ts';
 import { coalesced } from './coalescing.ts';
-import { type Offload, offloadHeader, readOffload, SEGMENTS_MAX } from './offload.ts';
+import { type Offload, offloadHeader, readOffload, SEGMENT_HEADERS_MAX, SEGMENTS_MAX } from './offload.ts';
 import { wholeFrame, wireFrames } from './segmentation.ts';
 
 /** The sum as RFC 1071 writes it down, byte by byte: what the fast one is compared with. */
@@ -226,6 +226,24 @@ describe('the ten bytes of an offload', () => {
   test('say the same when they are read again', () => {
     expect(readOffload(header, packet.frame)).toEqual({ fits: true, offload: packet.offload });
     expect(readOffload(new Uint8Array(10), packet.frame)).toEqual({ fits: true, offload: undefined });
+  });
+
+  test('are refused when each segment would repeat long headers', () => {
+    // Destination options of so many bytes in front of TCP [RFC 8200 4.6].
+    const extended = (bytes: number) => {
+      const { frame, offload } = long(6, 3000);
+      const options = new Uint8Array(bytes);
+      options.set([6, bytes / 8 - 1]);
+      const longer = Uint8Array.of(...frame.subarray(0, 54), ...options, ...frame.subarray(54));
+      longer[20] = 60;
+      new DataView(longer.buffer).setUint16(18, longer.length - 54);
+      const whole = { frame: longer, offload: { ...offload, checksumStart: 54 + bytes } };
+      return readOffload(offloadHeader(whole), longer).fits;
+    };
+    const room = SEGMENT_HEADERS_MAX - 54 - 32;
+    expect(extended(room - (room % 8))).toBe(true);
+    expect(extended(room - (room % 8) + 8)).toBe(false);
+    expect(extended(2048)).toBe(false);
   });
 
   test('are refused for every frame they do not fit', () => {
