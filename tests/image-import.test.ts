@@ -1,15 +1,18 @@
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { importImage } from '../src/host/image/import-image.ts';
+import { repositoryRoot } from '../src/host/image/repository.ts';
 import { lockstep } from './lockstep-process.ts';
 
 const run = promisify(execFile);
 const qemuImg = (...words: string[]) => run('qemu-img', words);
+const IMPORT_IMAGE = join(repositoryRoot(), 'dist/src/host/image/import-image.js');
 const SIZE = 8 * 2 ** 20;
 
 let folder: string;
@@ -47,6 +50,43 @@ describe.skipIf(!existsSync('/usr/bin/qemu-img'))('lockstep image import (needs 
       expect((await stat(cached.disk)).blocks * 512).toBeLessThan(SIZE / 2);
     },
   );
+
+  test('an image that names another file as a part of itself is refused', async () => {
+    const secret = join(folder, 'secret');
+    await writeFile(secret, Buffer.alloc(4096, 's'));
+    const source = join(folder, 'names-another.vmdk');
+    await writeFile(
+      source,
+      `# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=ffffffff\ncreateType="monolithicFlat"\nRW 8 FLAT "${secret}" 0\nddb.virtualHWVersion = "4"\nddb.geometry.cylinders = "1"\nddb.geometry.heads = "16"\nddb.geometry.sectors = "63"\nddb.adapterType = "ide"\n`,
+    );
+    await expect(imported(source)).rejects.toThrow(`is not whole: the rest of it is in ${secret}`);
+  });
+
+  test('Ctrl-C in the middle leaves nothing', async () => {
+    // Something to convert for a while: a pipe as the program that never ends.
+    const program = join(folder, 'slow');
+    await mkdir(program);
+    await writeFile(
+      join(program, 'qemu-img'),
+      '#!/bin/sh\nif [ "$1" = info ]; then exec /usr/bin/qemu-img "$@"; fi\nfor last; do :; done\n: > "$last"\nexec sleep 60\n',
+      { mode: 0o755 },
+    );
+    const cache = join(folder, 'interrupted');
+    const child = spawn(
+      process.execPath,
+      [
+        '--input-type=module',
+        '-e',
+        `const { importImage } = await import(${JSON.stringify(IMPORT_IMAGE)}); await importImage(${JSON.stringify(raw)}, { cache: ${JSON.stringify(cache)}, progress() {} });`,
+      ],
+      { env: { PATH: `${program}:${process.env.PATH}` }, stdio: 'ignore', detached: true },
+    );
+    const files = () => readdir(cache).catch((): string[] => []);
+    while ((await files()).length === 0) await new Promise((resolve) => setTimeout(resolve, 20));
+    process.kill(-child.pid!, 'SIGINT');
+    const [, signal] = (await once(child, 'exit')) as [number | null, string | null];
+    expect([signal, await files()]).toEqual(['SIGINT', []]);
+  });
 
   test('what cannot be imported is an error of one line', async () => {
     const base = join(folder, 'base.qcow2');

@@ -74,6 +74,7 @@ export function addImageVerbs(program: Command): void {
     .requiredOption('--out <disk>', 'where to write it')
     .option('--json', 'one JSON line')
     .action(async (files: string, options: { out: string; json?: true }) => {
+      if (existsSync(options.out)) accepted(failed(`${options.out} exists: take another name, or remove it`));
       const seed = accepted(await makeSeed(accepted(parseSeed(files)), options.out));
       console.log(options.json ? JSON.stringify({ seed }) : `--disk ${seed}`);
     });

@@ -27,7 +27,7 @@ export type BootDefinition =
   /** `NAME@DIGEST` of an image of the cluster's hosts; `append` instead of the image's own. */
   | { readonly image: string; readonly append?: string | undefined };
 
-/** A boot image that a host owns. The digest is of all its content. */
+/** A boot image that a host owns. The digest is of its name and all its content. */
 export interface ImageView {
   readonly name: string;
   readonly digest: string;

@@ -117,7 +117,7 @@ export class HostImages {
         const filled = await fill(part, join(work, part));
         if (!filled.ok) return filled;
       }
-      const digest = await contentDigest(work, description.append);
+      const digest = await contentDigest(work, description);
       if (expected !== undefined && digest !== expected)
         return failed(`what came of image ${description.name} is not what its digest says`);
       await writeFile(join(work, DESCRIPTION), JSON.stringify(description));
@@ -148,8 +148,9 @@ export class HostImages {
   }
 }
 
-async function contentDigest(folder: string, append: string): Promise<string> {
-  const whole = createHash('sha256');
+/** Of its name too: one content under two names is two images. */
+async function contentDigest(folder: string, { name, append }: Description): Promise<string> {
+  const whole = createHash('sha256').update(`${name}\n`);
   for (const part of IMAGE_PARTS) {
     const path = join(folder, part);
     whole.update(`${part} ${existsSync(path) ? await fileDigest(path) : 'none'}\n`);

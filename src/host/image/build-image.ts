@@ -1,4 +1,4 @@
-import { existsSync, rmSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import {
   chmod,
   copyFile,
@@ -19,6 +19,7 @@ import { diskOfFolder, diskOfTar } from './ext4-disk.ts';
 import { type GuestImage, guestFile, type ImageDescription, imageFolder, readImage } from './image-folder.ts';
 import { addFolder, newInitramfs } from './initramfs.ts';
 import { makeInstalledRoot, packagesOfRoot } from './installed-root.ts';
+import { partialWork } from './partial-work.ts';
 import {
   BOOT_MODULES,
   FURTHER_MODULES,
@@ -55,9 +56,7 @@ export async function buildRecipe(recipe: Recipe, options: BuildOptions): Promis
     if (cached !== undefined) return ok(cached);
   }
   const work = `${folder}.partial-${process.pid}`;
-  // Ctrl-C ends the process without coming back here.
-  const removeWork = () => rmSync(work, { recursive: true, force: true });
-  process.once('exit', removeWork);
+  const removeWork = partialWork(work);
   try {
     await mkdir(work, { recursive: true });
     const packages = await assemble(recipe, work, options.progress);
@@ -78,7 +77,6 @@ export async function buildRecipe(recipe: Recipe, options: BuildOptions): Promis
   } catch (error) {
     return failed(`image ${name}: ${(error as Error).message}`);
   } finally {
-    process.off('exit', removeWork);
     removeWork();
   }
   const built = await readImage(folder);

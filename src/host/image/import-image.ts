@@ -1,10 +1,11 @@
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, rmSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { mkdir, realpath, rename, stat, truncate } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { failed, ok, type Result } from '../../base/result.ts';
 import { runCommand } from './command.ts';
+import { partialWork } from './partial-work.ts';
 import { cacheFolder } from './repository.ts';
 
 export interface ImportOptions {
@@ -76,7 +77,11 @@ async function describe(source: string, format: string | undefined): Promise<Res
   const info = JSON.parse(told.value) as Readonly<Record<string, unknown>>;
   const { data } = (info['format-specific'] ?? {}) as { data?: Readonly<Record<string, unknown>> };
   // An image may name any other file of this host as a part of itself.
-  const other = info['backing-filename'] ?? info['full-backing-filename'] ?? data?.['data-file'];
+  const other =
+    info['backing-filename'] ??
+    info['full-backing-filename'] ??
+    data?.['data-file'] ??
+    (await otherExtent(source, data?.extents));
   if (other !== undefined)
     return failed(
       `image ${source} is not whole: the rest of it is in ${other}; make one of both first (qemu-img convert)`,
@@ -88,6 +93,18 @@ async function describe(source: string, format: string | undefined): Promise<Res
   return ok({ format: String(info.format), size });
 }
 
+/** Of a VMDK: the first file that is a part of it and not itself. */
+async function otherExtent(source: string, extents: unknown): Promise<string | undefined> {
+  const own = await realpath(source);
+  for (const extent of Array.isArray(extents) ? extents : []) {
+    const { filename } = extent as { filename?: unknown };
+    if (typeof filename !== 'string') continue;
+    const path = resolve(dirname(own), filename);
+    if ((await realpath(path).catch(() => path)) !== own && resolve(filename) !== own) return filename;
+  }
+  return undefined;
+}
+
 async function convert(
   source: string,
   { format, size }: ImageInfo,
@@ -95,9 +112,7 @@ async function convert(
   progress: (line: string) => void,
 ): Promise<Result<void>> {
   const work = `${disk}.partial-${process.pid}`;
-  // Ctrl-C ends the process without coming back here.
-  const removeWork = () => rmSync(work, { force: true });
-  process.once('exit', removeWork);
+  const removeWork = partialWork(work);
   try {
     progress(`converting ${format}, ${Math.round(size / 2 ** 20)} MiB`);
     let next = TOLD_PERCENT;
@@ -117,7 +132,6 @@ async function convert(
     await rename(work, disk);
     return ok(undefined);
   } finally {
-    process.off('exit', removeWork);
     removeWork();
   }
 }
