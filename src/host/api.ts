@@ -42,7 +42,12 @@ export interface ImageView {
 /** A name alone is that of a disk on `server`. Only what is fenced, or only read, can be another host's after this one. */
 export interface StorageDefinition {
   readonly server?: string | undefined;
-  readonly disks: readonly DiskDefinition[];
+  readonly disks?: readonly DiskDefinition[] | undefined;
+  /** `non-shared`: each host has copies of its own, `files`, raw images; `{host}` in a path is its name. */
+  readonly mode?: 'shared' | 'non-shared' | undefined;
+  readonly files?: readonly string[] | undefined;
+  /** `backup`: the log refers to what was read, and the backup reads it itself. */
+  readonly reads?: 'log' | 'backup' | undefined;
   /** Foreign NBD servers are written under the arbiter's lease, with these assumptions in milliseconds. */
   readonly fencing?: 'lease' | undefined;
   readonly driftMs?: number | undefined;

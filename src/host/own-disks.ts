@@ -6,6 +6,7 @@ import { lockDisk } from '../storage/disk-lock.ts';
 import { LocalDisk } from '../storage/local-disk.ts';
 import { OwnDiskPort } from '../storage/own-disk-port.ts';
 import { RawFile } from '../storage/raw-file.ts';
+import { fileOn } from './storage-config.ts';
 import type { VmProcessConfig } from './vm-process-config.ts';
 
 export interface OwnDisks {
@@ -21,7 +22,7 @@ export async function ownDisks(
 ): Promise<Result<OwnDisks>> {
   const disks: LocalDisk[] = [];
   for (const [index, { capacity, readOnly }] of machine.disks.entries()) {
-    const path = diskFiles[index]!;
+    const path = fileOn(host, diskFiles[index]!);
     const file = await RawFile.open(path, { readOnly });
     if (!file.ok) return file;
     if (file.value.size !== capacity)
@@ -30,7 +31,9 @@ export async function ownDisks(
     if (!lock.ok) return lock;
     disks.push(new LocalDisk(file.value));
   }
-  const writable = diskFiles.filter((_, index) => machine.disks[index]?.readOnly === false);
+  const writable = diskFiles
+    .map((file) => fileOn(host, file))
+    .filter((_, index) => machine.disks[index]?.readOnly === false);
   const files = new CopyIdentityFiles(writable);
   const identity = await files.load();
   if (!identity.ok) return identity;

@@ -69,8 +69,18 @@ function sourceOf(value: unknown, server: HostPort | undefined): DiskSource | st
   return 'is no disk: a name, or {name}, {nbd} or {file}';
 }
 
-/** The sources of a VM file's disks; a name without a server has been found before. */
-export function sourcesOf({ server, ...rest }: StorageDefinition): readonly DiskSource[] {
+/** A non-shared disk's file on this host: `{host}` in its path stands for the host's name. */
+export function fileOn(host: string, file: string): string {
+  return file.replaceAll('{host}', host);
+}
+
+/** The sources of a VM file's disks as a host sees them; a name without a server has been found before. */
+export function sourcesOf(
+  { server, mode, files = [], ...rest }: StorageDefinition,
+  host: string,
+): readonly DiskSource[] {
+  if (mode === 'non-shared')
+    return files.map((file) => ({ kind: 'file', path: fileOn(host, file), readOnly: false }));
   return parseStorage({ ...rest, address: server }, [])?.disks ?? [];
 }
 

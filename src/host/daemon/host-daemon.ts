@@ -14,7 +14,7 @@ import { ClusterMember } from './cluster-member.ts';
 import type { EventLog } from './event-log.ts';
 import { HostImages } from './host-images.ts';
 import { authorityOf, Instances } from './instances.ts';
-import { backupConfig, type Place, primaryConfig, sharedConfig, sharedOf } from './launch.ts';
+import { backupConfig, makeCopies, type Place, primaryConfig, sharedConfig, sharedOf } from './launch.ts';
 import { type HostOperations, type InstanceDetail, type InstanceRequest, Peer } from './peers.ts';
 import type { StateFolder } from './state-folder.ts';
 import { definitionOf } from './vm-file.ts';
@@ -173,6 +173,8 @@ export class HostDaemon implements HostOperations {
     const authority = await authorityOf(vm.name, secrets);
     if (!authority.ok) return authority;
     if (request.kind === 'backup') {
+      const copies = await makeCopies(request.shared, this.name);
+      if (!copies.ok) return copies;
       const config = (place: Place) => backupConfig(request.shared, place);
       const started = await this.instances.start(authority.value, config, async () =>
         ok(this.member.tellSoon()),
@@ -183,7 +185,7 @@ export class HostDaemon implements HostOperations {
     if (!parsed.ok) return parsed;
     const boot = await this.images.filesOf(parsed.value.boot);
     if (!boot.ok) return boot;
-    const shared = await sharedConfig(parsed.value, boot.value);
+    const shared = await sharedConfig(parsed.value, boot.value, this.name);
     if (!shared.ok) return shared;
     const saved = request.snapshot === undefined ? undefined : await readVmSnapshot(request.snapshot);
     if (saved?.ok === false) return saved;

@@ -1,12 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
-import { access } from 'node:fs/promises';
+import { access, open } from 'node:fs/promises';
 import { failed, ok, type Result } from '../../base/result.ts';
 import type { MachineConfig } from '../../machine/config.ts';
 import type { StorageDefinition, VmDefinition } from '../api.ts';
 import { describeDisks } from '../guest-disks.ts';
-import type { GuestFiles } from '../guest-files.ts';
-import { sourcesOf } from '../storage-config.ts';
+import { fileProblem, type GuestFiles } from '../guest-files.ts';
+import { fileOn, sourcesOf } from '../storage-config.ts';
 import type { InstanceFolder } from './state-folder.ts';
 import type { InstanceConfig } from './vm-instance.ts';
 
@@ -47,6 +47,7 @@ export function processBytes({ memoryBytes }: VmDefinition): number {
 export async function sharedConfig(
   definition: VmDefinition,
   boot: GuestFiles,
+  host: string,
 ): Promise<Result<SharedConfig>> {
   const { name, storage, network, memoryBytes } = definition;
   for (const file of [boot.kernel, boot.initrd]) {
@@ -58,7 +59,7 @@ export async function sharedConfig(
       ));
     if (!readable) return failed(`${file} cannot be read here: every host that starts ${name} needs it`);
   }
-  const disks = await describeDisks(storage === undefined ? [] : sourcesOf(storage));
+  const disks = await describeDisks(storage === undefined ? [] : sourcesOf(storage, host));
   if (!disks.ok) return disks;
   return ok({
     vm: name,
@@ -78,6 +79,24 @@ export async function sharedConfig(
     limits: definition.limits,
     processBytes: processBytes(definition),
   });
+}
+
+/** Non-shared disks that this host has no copy of: empty ones, which the primary fills. One that is there stays. */
+export async function makeCopies({ storage, machine }: SharedConfig, host: string): Promise<Result<void>> {
+  const { mode, files = [] } = (storage ?? {}) as Pick<StorageDefinition, 'mode' | 'files'>;
+  if (mode !== 'non-shared') return ok(undefined);
+  for (const [index, path] of files.entries()) {
+    const file = fileOn(host, path);
+    try {
+      const created = await open(file, 'wx', 0o600);
+      await created.truncate(machine.disks[index]?.capacity ?? 0);
+      await created.close();
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code !== 'EEXIST') return failed(`disk ${file} ${fileProblem(error as NodeJS.ErrnoException)}`);
+    }
+  }
+  return ok(undefined);
 }
 
 /** As a VM process is told it [../storage-config.ts]. */

@@ -38,6 +38,13 @@ test('disks are on the server, on any NBD server or files, and a lease fences wh
   expect(checked).toMatchObject({ ok: true, value: { storage, timing: { leaseMs: 10_000 } } });
 });
 
+test('disks of each host are raw files, and an arbiter decides that is neither', () => {
+  const arbiter = { kind: 'directory', path: '/srv/arbiter' };
+  const storage = { mode: 'non-shared', files: ['/srv/web.img'], reads: 'backup' };
+  const file = { ...SMALLEST, faultTolerance: 'on', storage, arbiter };
+  expect(checkVmFile(file, 'web.yaml')).toMatchObject({ ok: true, value: { storage } });
+});
+
 test('MAC addresses are written with colons or without', () => {
   const network = { taps: ['t0', 't1'], macs: ['52:54:00:AB:cd:01', '525400abcd02'] };
   const checked = checkVmFile({ ...SMALLEST, network }, 'web.yaml');
@@ -49,6 +56,27 @@ test('MAC addresses are written with colons or without', () => {
 
 test.each([
   [{ ...SMALLEST, kernel: undefined }, '1 mistake: kernel is missing'],
+  [
+    {
+      ...SMALLEST,
+      faultTolerance: 'on',
+      storage: { mode: 'non-shared', server: 'h:1', disks: ['vda'], reads: 'never' },
+    },
+    '5 mistakes: storage.reads is "log" or "backup"; faultTolerance needs an arbiter: a disk server (storage), or arbiter; storage.server is not for non-shared disks; storage.disks is not for non-shared disks; storage.files is missing',
+  ],
+  [
+    { ...SMALLEST, storage: { files: ['/a.img'] } },
+    '2 mistakes: storage.disks is missing; storage.files is for disks of mode "non-shared"',
+  ],
+  [
+    {
+      ...SMALLEST,
+      arbiter: { kind: 'directory', path: '/srv/arbiter' },
+      storage: { disks: [{ nbd: 'nbd://h/x' }], fencing: 'lease' },
+      timing: { leaseMs: 400 },
+    },
+    '1 mistake: storage.fencing "lease" needs timing.leaseMs, longer than storage.driftMs',
+  ],
   [{ ...SMALLEST, memory: '5G' }, '1 mistake: memory 5G is too much: a guest has at most 3584M'],
   [{ ...SMALLEST, network: { taps: ['t0', 't1'] } }, '1 mistake: network needs a TAP for each MAC address'],
   [

@@ -35,6 +35,8 @@ function numbersOf(defaults: object) {
   );
 }
 
+type Json = Readonly<Record<string, unknown>>;
+
 const DEFAULT_APPEND = 'console=ttyS0';
 const DEFAULT_MACS = ['52:54:00:12:34:56'] as const;
 const tap = z.string().regex(/^[^/\s]{1,15}$/, 'is no name of an interface: at most 15 characters');
@@ -72,7 +74,10 @@ export const VM_FILE = z.strictObject({
   storage: z
     .strictObject({
       server: address.optional(),
-      disks: z.array(disk).min(1, 'names no disk'),
+      disks: z.array(disk).min(1, 'names no disk').optional(),
+      mode: z.enum(['shared', 'non-shared'], { error: 'is "shared" or "non-shared"' }).optional(),
+      files: z.array(path).min(1, 'names no file').optional(),
+      reads: z.enum(['log', 'backup'], { error: 'is "log" or "backup"' }).optional(),
       fencing: z.literal('lease', { error: 'is "lease", or absent' }).optional(),
       driftMs: milliseconds.optional(),
       lateMs: milliseconds.optional(),
@@ -169,22 +174,22 @@ function given(numbers: Readonly<Record<string, number | undefined>>): Record<st
 /** What does not go together, whatever else is wrong. */
 function contradictions(content: unknown): string[] {
   if (typeof content !== 'object' || content === null || Array.isArray(content)) return [];
-  const { faultTolerance, restart, storage, arbiter, network, image, kernel, initrd } = content as Readonly<
-    Record<string, unknown>
-  >;
+  const { faultTolerance, restart, storage, arbiter, network, image, kernel, initrd } = content as Json;
   const found: string[] = [];
   if (image === undefined && kernel === undefined) found.push('kernel is missing (or image)');
   if (image !== undefined && (kernel ?? initrd) !== undefined)
     found.push('image brings its kernel and initrd: name one or the other');
   const needsArbiter = 'needs an arbiter: a disk server (storage), or arbiter';
-  const arbitrated = arbiter !== undefined || arbiterDisk(storageOf(storage)) !== undefined;
+  const own = isNonShared(storage);
+  const arbitrated = arbiter !== undefined || arbiterDisk(own ? undefined : storageOf(storage)) !== undefined;
   if (faultTolerance === 'on' && !arbitrated) found.push(`faultTolerance ${needsArbiter}`);
   if (restart === true && !arbitrated) found.push(`restart ${needsArbiter}`);
   found.push(
-    ...storageContradictions(
+    ...(own ? nonSharedContradictions : storageContradictions)(
       storage,
       faultTolerance === 'on' ? 'faultTolerance' : restart === true ? 'restart' : undefined,
     ),
+    ...leaseContradictions(content as Json),
   );
   const { taps, macs = DEFAULT_MACS } = (network ?? {}) as { taps?: unknown; macs?: unknown };
   if (Array.isArray(taps) && Array.isArray(macs) && taps.length !== macs.length)
@@ -197,10 +202,36 @@ function storageOf(storage: unknown): StorageConfig | undefined {
   return parseStorage({ ...rest, address: server }, []);
 }
 
+function isNonShared(storage: unknown): boolean {
+  return (storage as Json | undefined | null)?.mode === 'non-shared';
+}
+
+/** Disks of each host's own [FT 4.1]. */
+function nonSharedContradictions(storage: unknown): string[] {
+  const { files, ...rest } = storage as Json;
+  const found = ['server', 'disks', 'fencing', 'driftMs', 'lateMs']
+    .filter((name) => rest[name] !== undefined)
+    .map((name) => `storage.${name} is not for non-shared disks`);
+  if (files === undefined)
+    found.push('storage.files is missing: non-shared disks are raw files of each host');
+  return found;
+}
+
+/** A lease that ends before clocks may have drifted apart is none. */
+function leaseContradictions({ storage, timing }: Json): string[] {
+  const lease = isNonShared(storage) ? undefined : storageOf(storage)?.lease;
+  const { leaseMs = RESTART_LEASE_MS } = (timing ?? {}) as Json;
+  return lease !== undefined && typeof leaseMs === 'number' && leaseMs <= lease.driftMs
+    ? ['storage.fencing "lease" needs timing.leaseMs, longer than storage.driftMs']
+    : [];
+}
+
 /** `movesFor`: what makes another host go on with these disks. */
 function storageContradictions(storage: unknown, movesFor: string | undefined): string[] {
-  const { server, disks } = (storage ?? {}) as { server?: unknown; disks?: unknown };
+  const { server, disks, files } = (storage ?? {}) as Json;
   const found: string[] = [];
+  if (storage !== undefined && disks === undefined) found.push('storage.disks is missing');
+  if (files !== undefined) found.push('storage.files is for disks of mode "non-shared"');
   const isNamed = (each: unknown) =>
     typeof each === 'string' || (typeof each === 'object' && each !== null && 'name' in each);
   if (server === undefined && Array.isArray(disks) && disks.some(isNamed))
