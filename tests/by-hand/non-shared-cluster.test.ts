@@ -92,7 +92,7 @@ describe('hosts with disks of their own', () => {
       // The journal is played; anything that is wrong besides ends with another code.
       await run('/sbin/e2fsck', ['-fp', copyOf(third)]).catch(({ code }) => expect(code).toBe(1));
       const stale = await cluster.host(third).lockstep('vm', 'start', 'web', '--on', 'a');
-      expect(stale.error).toMatch(/^lockstep: web cannot start on a: /);
+      expect(stale.error).toMatch(/^lockstep: web cannot start on a: the copy of a is not whole: /);
       await cluster.host(third).do('vm', 'start', 'web', '--on', third);
       await cluster.serving();
     },

@@ -208,7 +208,7 @@ export class HostDaemon implements HostOperations {
 
   async order(id: string, order: object): Promise<Result<void>> {
     const instance = this.instances.get(id);
-    if (!instance) return failed(`the VM process ${id} is not on ${this.name} any more`);
+    if (!instance) return failed(this.instances.whyGone(id));
     return instance.order(order)
       ? ok(undefined)
       : failed(`the VM process of ${instance.vm} on ${this.name} does not answer`);
@@ -216,14 +216,14 @@ export class HostDaemon implements HostOperations {
 
   async kill(id: string, signal: 'SIGKILL' | 'SIGTERM'): Promise<Result<void>> {
     const instance = this.instances.get(id);
-    if (!instance) return failed(`the VM process ${id} is not on ${this.name} any more`);
+    if (!instance) return failed(this.instances.whyGone(id));
     instance.kill(signal);
     return ok(undefined);
   }
 
   async detail(id: string): Promise<Result<InstanceDetail>> {
     const instance = this.instances.get(id);
-    if (!instance) return failed(`the VM process ${id} is not on ${this.name} any more`);
+    if (!instance) return failed(this.instances.whyGone(id));
     const { view, figures, snapshots, config } = instance;
     return ok({ view, figures, snapshots, shared: sharedOf(config) });
   }

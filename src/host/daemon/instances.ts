@@ -7,6 +7,7 @@ import type { InstanceFolder, StateFolder } from './state-folder.ts';
 import { type InstanceConfig, type ReportLine, VmInstance } from './vm-instance.ts';
 
 /** A process that was made for a copy which never came. */
+const LAST_WORDS_MAX = 64;
 const IDLE_BACKUP_MS = 90_000;
 /** For so long a VM that could not be started here is placed elsewhere. */
 const FAILED_MS = 30_000;
@@ -27,6 +28,8 @@ export class Instances {
   readonly #state: StateFolder;
   readonly #log: EventLog;
   readonly #events: InstancesEvents;
+  /** How the processes that ended last said goodbye, by their names. */
+  readonly #lastWords = new Map<string, string>();
   readonly #running = new Map<string, VmInstance>();
   /** Processes that are being started, or could not be. */
   readonly #unborn = new Map<string, { readonly instance: Instance; readonly until: number }>();
@@ -64,6 +67,12 @@ export class Instances {
 
   get(id: string): VmInstance | undefined {
     return this.#running.get(id);
+  }
+
+  /** One line for whoever asks after a process that is not there any more, with its last words if it had any. */
+  whyGone(id: string): string {
+    const reason = this.#lastWords.get(id);
+    return `the VM process ${id} is not on ${this.#host} any more${reason === undefined ? '' : `: ${reason}`}`;
   }
 
   of(vm: string): readonly VmInstance[] {
@@ -158,12 +167,19 @@ export class Instances {
       report: (instance: VmInstance, line: ReportLine) => this.#report(instance, line),
       ended: (instance: VmInstance, reason: string) => {
         this.#running.delete(instance.folder.id);
+        this.#keepLastWords(instance.folder.id, reason);
         this.#log.add('ended', `${instance.role}: ${reason}`, instance.vm);
         instance.folder.remove().catch(() => undefined);
         this.#events.changed();
         this.#events.ended(instance.vm, instance.role, reason);
       },
     };
+  }
+
+  #keepLastWords(id: string, reason: string): void {
+    this.#lastWords.set(id, reason);
+    const [oldest] = this.#lastWords.keys();
+    if (this.#lastWords.size > LAST_WORDS_MAX && oldest !== undefined) this.#lastWords.delete(oldest);
   }
 
   #report(instance: VmInstance, line: ReportLine): void {

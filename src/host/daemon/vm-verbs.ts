@@ -333,6 +333,9 @@ export class VmVerbs {
         isGone,
       );
       if (up.ok || !isGone(this.#daemon.member.reading.content)) return up;
+      const why = await host.detail(started.value.id);
+      const [, reason = 'superseded'] = why.ok ? [] : (/ any more: (.*)$/.exec(why.error) ?? []);
+      if (!reason.startsWith('superseded')) return failed(`${name} cannot start on ${at}: ${reason}`);
       if (performance.now() > deadline)
         return failed(`${name} cannot start on ${at}: its arbiter says that somebody else may run it`);
       await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
