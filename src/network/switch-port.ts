@@ -69,8 +69,13 @@ class Cable {
   readonly #received: (packet: Packet) => void;
   #epoch: Epoch | undefined;
   #socket: Socket | undefined;
-  /** The switch takes packets that are not finished; an older one does not say so. */
+  /** The switch has answered. */
+  #opened = false;
+  /** It takes packets that are not finished; an older one does not say so. */
   #offloads = false;
+  /** What waits for its answer: a packet must be the same bytes for the switch as those the primary before sent. */
+  #early: { readonly packet: Packet; readonly output: bigint }[] = [];
+  #earlyBytes = 0;
   #closed = false;
 
   constructor(options: SwitchPortOptions, nic: number, received: (packet: Packet) => void) {
@@ -86,9 +91,15 @@ class Cable {
     else if (this.#socket !== undefined) this.#open(this.#socket, epoch);
   }
 
-  /** Sent while the connection is being made too: the socket keeps it. Dropped when there is none. */
+  /** Taken while the connection is being made too. Dropped when there is none. */
   send(packet: Packet, output: bigint): void {
     const { frame, offload } = packet;
+    if (!this.#opened) {
+      if (this.#socket === undefined || this.#earlyBytes > QUEUED_BYTES_MAX) return;
+      this.#early.push({ packet, output });
+      this.#earlyBytes += frame.length;
+      return;
+    }
     if (this.#offloads || offload === undefined) this.#say({ kind: 'frame', output, frame, offload });
     else for (const each of wireFrames(packet)) this.#say({ kind: 'frame', output, frame: each });
   }
@@ -107,6 +118,14 @@ class Cable {
     this.#closed = true;
     this.#socket?.destroy();
     this.#socket = undefined;
+    this.#takeEarly();
+  }
+
+  #takeEarly(): readonly { readonly packet: Packet; readonly output: bigint }[] {
+    const early = this.#early;
+    this.#early = [];
+    this.#earlyBytes = 0;
+    return early;
   }
 
   #connect(): void {
@@ -115,6 +134,7 @@ class Cable {
     const socket = connect({ host, port, noDelay: true });
     const decoder = new FrameDecoder(SWITCH_MESSAGE_LENGTH_MAX);
     this.#socket = socket;
+    this.#opened = false;
     this.#offloads = false;
     // What is written before the connection stands goes out in order once it does.
     socket.write(SWITCH_MAGIC);
@@ -130,7 +150,7 @@ class Cable {
         // A copy: the frame outlives the chunk that it was cut from.
         if (message.kind === 'delivered')
           this.#received({ frame: new Uint8Array(message.frame), offload: message.offload });
-        else if (message.kind === 'opened') this.#opened(socket, message.offloads);
+        else if (message.kind === 'opened') this.#answered(socket, message.offloads);
         else if (message.kind === 'refused') this.#refused(message.epoch);
       }
     });
@@ -138,6 +158,8 @@ class Cable {
     socket.on('close', () => {
       if (this.#socket !== socket) return;
       this.#socket = undefined;
+      this.#opened = false;
+      this.#takeEarly();
       if (!this.#closed) setTimeout(() => this.#connect(), RECONNECT_MS).unref();
     });
   }
@@ -153,9 +175,11 @@ class Cable {
     );
   }
 
-  #opened(socket: Socket, offloads: boolean): void {
+  #answered(socket: Socket, offloads: boolean): void {
     if (offloads && !this.#offloads) this.#write(socket, { kind: 'takes-offloads' });
     this.#offloads = offloads;
+    this.#opened = true;
+    for (const { packet, output } of this.#takeEarly()) this.send(packet, output);
   }
 
   #open(socket: Socket, epoch: Epoch): void {

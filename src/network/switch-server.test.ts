@@ -1,6 +1,7 @@
 import { connect, type Socket } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
 import { plainFrame, tcpFrame, textOf } from '../../tests/data/test-frames.ts';
+import { wireFrames } from '../base/packet/segmentation.ts';
 import { epoch, vmId } from '../ft/identity.ts';
 import { encodeFrame, FrameDecoder } from './frame-stream.ts';
 import { SwitchNetworkPort } from './switch-port.ts';
@@ -120,6 +121,29 @@ describe('user switch', () => {
     expect((await backup.inbox.next()).subarray(54)).toEqual(new Uint8Array(Buffer.from('six')));
     backup.port.send(0, { frame: reply(4, 10, 'TWOSIX') }, 3n);
     expect(Buffer.from((await client.inbox.next()).subarray(54)).toString()).toBe('TWOSIX');
+  });
+
+  test('what the survivor sends again before the switch has answered is a repeat, finished or not', async () => {
+    const server = await start();
+    const client = peer(server);
+    const [primary, backup] = [host(server), host(server)];
+    primary.port.open(epoch(1));
+    await greet(client, 2, primary.inbox);
+    const frame = plainFrame(2, 15, 'a datagram whose checksum is left to the network');
+    const offload = {
+      checksumStart: 14,
+      checksumOffset: 6,
+      segmentBytes: 0,
+      segments: 'none',
+      ecn: false,
+    } as const;
+    primary.port.send(0, { frame, offload }, 1n);
+    const [finished] = wireFrames({ frame, offload });
+    expect([...(await client.inbox.next())]).toEqual([...finished!]);
+    backup.port.open(epoch(2));
+    backup.port.send(0, { frame, offload }, 1n);
+    backup.port.send(0, { frame: plainFrame(2, 15, 'the next one') }, 2n);
+    expect(textOf(await client.inbox.next())).toBe('the next one');
   });
 
   test('an older generation is refused, whatever it sends', async () => {
