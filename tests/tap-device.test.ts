@@ -76,6 +76,30 @@ describe.skipIf(missing !== undefined)(`attaching a TAP${missing ? `: skipped, $
     expect(isThere('made')).toBe(false);
   });
 
+  it('throws away what was queued before the cable was plugged in', async () => {
+    expect(attach('queued', 'root')).toBeUndefined();
+    const said: string[] = [];
+    const run = ([program = '', ...args]: string[]) => execFileSync(program, args);
+    const send = (text: string) => run(host.command(['bash', '-c', `echo -n ${text} >/dev/udp/10.77.1.2/9`]));
+    await host.namespace.ip('addr add 10.77.1.1/24 dev queued');
+    await host.namespace.ip('link set queued carrier on');
+    await host.namespace.ip('neigh add 10.77.1.2 lladdr 02:00:00:00:00:02 dev queued nud permanent');
+    for (const text of ['old-1', 'old-2']) send(text);
+    const [device] = attached;
+    await new Promise<void>((resolve, reject) => {
+      device!.plugIn({
+        packet: ({ frame }) => {
+          const text = /(old|new)-\d$/.exec(Buffer.from(frame).toString('latin1'))?.[0];
+          if (text !== undefined) said.push(text);
+          if (text === 'new-1') resolve();
+        },
+        ended: (reason) => reject(new Error(reason)),
+      });
+      send('new-1');
+    });
+    expect(said).toEqual(['new-1']);
+  });
+
   it('takes one that was made for this user, and leaves it there', async () => {
     await host.addTap('mine', 'nobody');
     expect(attach('mine', 'nobody')).toBeUndefined();

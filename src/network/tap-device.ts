@@ -3,6 +3,7 @@ import { userInfo } from 'node:os';
 import { OFFLOAD_BYTES, type Packet, writeOffload } from '../base/packet/offload.ts';
 import { failed, ok, type Result } from '../base/result.ts';
 import { ETHERNET_HEADER_LENGTH } from './ethernet.ts';
+import { FRAME_LENGTH_MAX } from './frame-stream.ts';
 import {
   attachTap,
   controlSocket,
@@ -78,7 +79,8 @@ export class TapDevice {
 
   /** From now on frames come and go. */
   plugIn(events: TapReaderEvents): void {
-    const old = new Uint8Array(1);
+    // A TAP with offloads gives nothing into less room than its header.
+    const old = new Uint8Array(OFFLOAD_BYTES + FRAME_LENGTH_MAX);
     for (let frames = 0; frames < QUEUED_FRAMES_MAX && readInto(this.#fd, old) >= 0; frames++);
     setCarrier(this.#fd, true);
     this.#reader = new TapReader(this.#fd, events);
