@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import type { DiskLease } from './disk-lease.ts';
 import type { DiskAnswer, DiskOperation } from './fenced-disk.ts';
+import { LeasedChanges } from './leased-changes.ts';
 import { NbdBrokenError, type NbdDisk } from './nbd-disk.ts';
 import {
   encodeRequest,
@@ -24,6 +25,7 @@ interface Request {
 interface Pending {
   /** Bytes that a good answer is followed by. */
   readonly expected: number;
+  readonly leased: LeasedChanges | undefined;
   resolve(answer: DiskAnswer): void;
   reject(error: Error): void;
 }
@@ -43,14 +45,14 @@ export class NbdRequests {
   readonly #generations: boolean;
   readonly #pending = new Map<bigint, Pending>();
   /** Nothing changes the disk without it. */
-  readonly #lease: DiskLease | undefined;
+  readonly #leased: LeasedChanges | undefined;
   #nextHandle = 1n;
 
   constructor(socket: Socket, reader: SocketReader, generations: boolean, lease: DiskLease | undefined) {
     this.#socket = socket;
     this.#reader = reader;
     this.#generations = generations;
-    this.#lease = lease;
+    this.#leased = lease && new LeasedChanges(socket, lease);
   }
 
   /** Rejects when the connection ends first. */
@@ -85,6 +87,7 @@ export class NbdRequests {
         throw new ConnectionClosedError('the server is ending');
       const data = error === 0 && pending.expected > 0 ? await this.#reader.read(pending.expected) : EMPTY;
       this.#pending.delete(handle);
+      pending.leased?.answered();
       pending.resolve(error === 0 ? { status: 'ok', data } : { status: refusal(error) });
     }
   }
@@ -92,6 +95,7 @@ export class NbdRequests {
   fail(error: Error): void {
     const pending = [...this.#pending.values()];
     this.#pending.clear();
+    this.#leased?.end();
     for (const each of pending) each.reject(error);
   }
 
@@ -145,16 +149,19 @@ export class NbdRequests {
 
   async #send({ command, flags, offset, length, data }: Request): Promise<DiskAnswer> {
     const changes = command === NBD_COMMAND.write || command === NBD_COMMAND.writeZeroes;
+    const leased = changes ? this.#leased : undefined;
     // Between the last look at the clock and the system call lies no other turn.
-    while (changes && this.#lease !== undefined && !this.#lease.held()) await this.#lease.renewed();
+    while (leased?.mayLeave === false && !this.#socket.destroyed) await leased.changed();
     return new Promise((resolve, reject) => {
       if (this.#socket.destroyed) return reject(new ConnectionClosedError('the connection was closed'));
       const handle = this.#nextHandle++;
       const expected = command === NBD_COMMAND.read ? length : 0;
-      this.#pending.set(handle, { expected, resolve, reject });
+      this.#pending.set(handle, { expected, leased, resolve, reject });
       this.#socket.cork();
-      this.#socket.write(encodeRequest({ flags, command, handle, offset: BigInt(offset), length }));
-      if (data !== undefined) this.#socket.write(data);
+      const left = leased?.leaves();
+      const head = encodeRequest({ flags, command, handle, offset: BigInt(offset), length });
+      this.#socket.write(head, data === undefined ? left : undefined);
+      if (data !== undefined) this.#socket.write(data, left);
       this.#socket.uncork();
     });
   }
