@@ -1,4 +1,15 @@
-import { type FileHandle, mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import {
+  type FileHandle,
+  lstat,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  rmdir,
+  writeFile,
+} from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { failed, ok, type Result } from '../base/result.ts';
 import type { MachineSnapshot } from '../ft/event.ts';
@@ -7,6 +18,7 @@ import type { DiskPort } from '../hypervisor/ports.ts';
 import { checkConfig, type MachineConfig } from '../machine/config.ts';
 import type { StoreChunk } from '../storage/disk-copy.ts';
 import type { ServedDiskPort } from '../storage/disk-port.ts';
+import { InodeLock } from '../storage/inode-lock.ts';
 import { fileProblem } from './guest-files.ts';
 import { writeSnapshotFile } from './snapshot-file.ts';
 
@@ -23,42 +35,67 @@ export interface VmSnapshot {
 
 const VERSION = 1;
 const DESCRIPTION = 'snapshot.json';
+/** The files that a snapshot has, and what one of them is while it is written. */
+const PART = /^(memory(\..*)?|disk-\d+\.img|snapshot\.json)$/;
 
 export const snapshotMemory = (folder: string): string => join(folder, 'memory');
 export const snapshotDisk = (folder: string, disk: number): string => join(folder, `disk-${disk}.img`);
 
-/** A snapshot that is being written, in a folder that has its name only when it is whole. */
+/**
+ * A snapshot that is being written. It grows in a work folder beside its own, which stays empty until it is whole, and is
+ * there from the beginning so that nobody else takes the name. Of what a process that ended in between has left, only
+ * files that a snapshot has are removed: whatever somebody put there stays, and is in the way.
+ */
 export class SnapshotFolder {
   readonly #folder: string;
   readonly #work: string;
   readonly #disks: readonly FileHandle[];
+  readonly #lock: InodeLock;
 
-  private constructor(folder: string, work: string, disks: readonly FileHandle[]) {
+  private constructor(folder: string, work: string, disks: readonly FileHandle[], lock: InodeLock) {
     this.#folder = folder;
     this.#work = work;
     this.#disks = disks;
+    this.#lock = lock;
   }
 
   /** Only ever a new folder: no snapshot and nothing else is written over. */
   static async create(folder: string, { disks }: MachineConfig): Promise<Result<SnapshotFolder>> {
     if (!folder.startsWith('/')) return failed(`${folder} is no path from / on`);
     const work = `${folder}.partial`;
-    const files: FileHandle[] = [];
+    const wrong = (error: unknown) =>
+      failed(`snapshot ${folder} ${fileProblem(error as NodeJS.ErrnoException)}`);
+    let lock: InodeLock;
     try {
-      await mkdir(folder, { mode: 0o700 });
-      await mkdir(work, { mode: 0o700 });
+      const taken = await emptyWork(work, folder);
+      if (!taken.ok) return taken;
+      lock = taken.value.lock;
+      // Empty, it is what the same process has left.
+      if (taken.value.stale) await rmdir(folder).catch(() => undefined);
+    } catch (error) {
+      return wrong(error);
+    }
+    const files: FileHandle[] = [];
+    const made = new SnapshotFolder(folder, work, files, lock);
+    try {
+      if (!(await madeFolder(folder))) {
+        await made.#leaveWork();
+        return failed(`${folder} is there already: a snapshot needs a new folder`);
+      }
+    } catch (error) {
+      await made.#leaveWork();
+      return wrong(error);
+    }
+    try {
       for (const [index, { capacity }] of disks.entries()) {
         const file = await open(snapshotDisk(work, index), 'wx', 0o600);
         files.push(file);
         await file.truncate(capacity);
       }
-      return ok(new SnapshotFolder(folder, work, files));
+      return ok(made);
     } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      for (const file of files) await file.close();
-      if (code === 'EEXIST') return failed(`${folder} is there already: a snapshot needs a new folder`);
-      await rm(folder, { recursive: true, force: true });
-      return failed(`snapshot ${folder} ${fileProblem(error as NodeJS.ErrnoException)}`);
+      await made.abandon();
+      return wrong(error);
     }
   }
 
@@ -91,6 +128,7 @@ export class SnapshotFolder {
       await rename(this.#work, this.#folder);
       const parent = await open(dirname(this.#folder), 'r');
       await parent.sync().finally(() => parent.close());
+      this.#lock.release();
       return ok(undefined);
     } catch (error) {
       return this.#abandoned(`snapshot ${this.#folder} ${fileProblem(error as NodeJS.ErrnoException)}`);
@@ -99,13 +137,56 @@ export class SnapshotFolder {
 
   async abandon(): Promise<void> {
     for (const file of this.#disks) await file.close().catch(() => undefined);
-    for (const each of [this.#work, this.#folder]) await rm(each, { recursive: true, force: true });
+    await this.#leaveWork();
+    await rmdir(this.#folder).catch(() => undefined);
+  }
+
+  async #leaveWork(): Promise<void> {
+    await removeParts(this.#work).catch(() => undefined);
+    await rmdir(this.#work).catch(() => undefined);
+    this.#lock.release();
   }
 
   async #abandoned(reason: string): Promise<Result<void>> {
     await this.abandon();
     return failed(reason);
   }
+}
+
+/** False: something has this name. */
+async function madeFolder(path: string): Promise<boolean> {
+  try {
+    await mkdir(path, { mode: 0o700 });
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
+    throw error;
+  }
+}
+
+/** A work folder of one's own, without what an earlier process has left in it; `stale`: one had. */
+async function emptyWork(
+  work: string,
+  folder: string,
+): Promise<Result<{ readonly lock: InodeLock; readonly stale: boolean }>> {
+  const stale = !(await madeFolder(work));
+  const inTheWay = failed(`${work} is no work folder of a snapshot: remove it, or name another folder`);
+  if (!(await lstat(work)).isDirectory()) return inTheWay;
+  const lock = await InodeLock.take(work, 'snapshot', `${folder} is being written by another snapshot`);
+  if (!lock.ok) return lock;
+  try {
+    if (stale) await removeParts(work);
+    if ((await readdir(work)).length === 0) return ok({ lock: lock.value, stale });
+  } catch (error) {
+    lock.value.release();
+    throw error;
+  }
+  lock.value.release();
+  return inTheWay;
+}
+
+async function removeParts(work: string): Promise<void> {
+  for (const name of await readdir(work)) if (PART.test(name)) await rm(join(work, name), { force: true });
 }
 
 export async function readVmSnapshot(folder: string): Promise<Result<VmSnapshot>> {

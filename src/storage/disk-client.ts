@@ -51,7 +51,7 @@ const SILENCE_MS_TOLD = 5_000;
  * One disk on a disk server, over connections that come and go. Operations without an answer are sent again on
  * the next connection of the same generation: the server has drained the earlier one by then, so none of them
  * takes effect late. A server that knows no generations is trusted to have ended the operations of a connection
- * soon after it broke; so a connection to one is never given up by this side (docs/STORAGE.md).
+ * soon after it broke; so a connection to one is given up by this side only when a lease ends (docs/STORAGE.md).
  */
 export class DiskClient {
   readonly #options: DiskClientOptions;
