@@ -71,7 +71,7 @@ export function addGuestVerbs(program: Command): void {
     .option('--no-reboot', 'end when the guest resets')
     .option('--debug-exit', 'a write of v to port 0xf4 ends with exit code (v << 1) | 1')
     .option('--record <file>', 'record the run for `replay`, up to its first reset')
-    .option('--capture <file>', 'packets of the first interface, for tcpdump -r')
+    .option('--capture <file>', 'packets of the first interface into a new file, for tcpdump -r')
     .option('--engine <name>', 'auto, interpreter or jit', 'auto')
     .option('--json', 'end with figures as JSON on standard error')
     .action(async (options: RunCommandOptions) => {

@@ -1,4 +1,3 @@
-import { closeSync, openSync, writeSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import {
@@ -9,7 +8,8 @@ import {
   type SnapshotView,
   type VmView,
 } from '../host/api.ts';
-import { callApi, followApi, followBytes } from '../host/daemon/api-client.ts';
+import { callApi, followApi } from '../host/daemon/api-client.ts';
+import { captureInto } from '../host/daemon/capture-client.ts';
 import { accepted, VerbError } from './ending.ts';
 import { addressOf, ask, type HostOption, print, withHost } from './host-option.ts';
 import { vmTable } from './host-verbs.ts';
@@ -114,7 +114,7 @@ export function addVmVerbs(program: Command): void {
     .description("packets of one of the guest's interfaces, for tcpdump -r; Ctrl-C ends it")
     .argument('<name>')
     .option('--nic <number>', 'which interface, from 0', '0')
-    .requiredOption('--out <file>', 'where they go')
+    .requiredOption('--out <file>', 'where they go: a new file')
     .option('--seconds <number>', 'end by itself after so long')
     .action(capture);
   withHost(vm.command('snapshot'))
@@ -207,39 +207,13 @@ async function capture(
     throw new VerbError(`--nic ${options.nic} is no number of an interface`);
   const seconds = Number(options.seconds ?? Number.POSITIVE_INFINITY);
   if (!(seconds > 0)) throw new VerbError(`--seconds ${options.seconds} is no number above 0`);
-  const file = openedFor(options.out);
   const over = new AbortController();
   process.once('SIGINT', () => over.abort());
   process.once('SIGTERM', () => over.abort());
   const timer = Number.isFinite(seconds) ? setTimeout(() => over.abort(), seconds * 1000) : undefined;
-  let bytes = 0;
-  let wrong: string | undefined;
-  const write = (chunk: Buffer): void => {
-    try {
-      writeSync(file, chunk);
-      bytes += chunk.length;
-    } catch (error) {
-      wrong ??= `${options.out} cannot be written: ${(error as Error).message}`;
-      over.abort();
-    }
-  };
-  const path = `/v1/vms/${encodeURIComponent(name)}/capture?nic=${options.nic}`;
-  const followed = await followBytes(addressOf(options), path, write, over.signal);
+  const captured = await captureInto(addressOf(options), name, Number(options.nic), options.out, over.signal);
   clearTimeout(timer);
-  closeSync(file);
-  if (wrong === undefined && !followed.ok) wrong = followed.error;
-  if (wrong === undefined && !over.signal.aborted)
-    wrong = `the primary of ${name} has ended, and with it the capture; ${options.out} holds what came before`;
-  if (wrong !== undefined) throw new VerbError(wrong);
-  done(options, `${bytes} bytes are in ${options.out}`);
-}
-
-function openedFor(path: string): number {
-  try {
-    return openSync(path, 'w', 0o600);
-  } catch (error) {
-    throw new VerbError(`${path} cannot be written: ${(error as Error).message}`);
-  }
+  done(options, `${accepted(captured)} bytes are in ${options.out}`);
 }
 
 const LEAVE = 0x1d;

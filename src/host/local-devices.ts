@@ -3,6 +3,7 @@ import { failed, ok, type Result } from '../base/result.ts';
 import { epoch, instanceId, vmId } from '../ft/identity.ts';
 import type { DiskConfig, NicConfig } from '../machine/config.ts';
 import type { DiskCompletedInput, DiskRequestOutput } from '../machine/door.ts';
+import { captureFlags } from '../network/capture-file.ts';
 import type { Forward } from '../network/passt-uplink.ts';
 import { PcapWriter } from '../network/pcap-writer.ts';
 import { ServedDiskPort } from '../storage/disk-port.ts';
@@ -61,6 +62,8 @@ export class LocalDevices {
     if ((await devices.#openDisks()) === 'refused')
       return giveUp(`the server of ${sources.map(formatDiskSource).join(', ')} refuses its disk`);
     const { nets, forwards, capture } = options;
+    const free = capture === undefined ? undefined : captureFlags(capture);
+    if (free?.ok === false) return giveUp(free.error);
     if (capture !== undefined) devices.#capture = PcapWriter.toFile(capture, say);
     for (const [nic, net] of nets.entries()) {
       const own = nic === nets.indexOf('user') ? forwards : [];

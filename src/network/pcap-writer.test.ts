@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -6,6 +6,7 @@ import { Writable } from 'node:stream';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { readPcap } from '../../tests/data/pcap-reader.ts';
 import { plainFrame } from '../../tests/data/test-frames.ts';
+import { captureFlags } from './capture-file.ts';
 import { PcapWriter } from './pcap-writer.ts';
 
 let folder: string;
@@ -100,4 +101,19 @@ test('a listener on a socket gets the same, and its leaving ends the capture', a
   while (!writer.over) await new Promise((resolve) => setTimeout(resolve, 5));
   expect(readPcap(Buffer.concat(chunks))[0]?.frame).toEqual(frame);
   await new Promise((resolve) => server.close(resolve));
+});
+
+test('a file that is there stays as it is', async () => {
+  const path = join(folder, 'keep.pcap');
+  await writeFile(path, 'kept');
+  const said: string[] = [];
+  const writer = PcapWriter.toFile(path, (each) => said.push(each));
+  await expect.poll(() => said.length).toBe(1);
+  expect(said[0]).toContain('file already exists');
+  await writer.close();
+  expect(await readFile(path, 'utf8')).toBe('kept');
+  expect(captureFlags(path)).toEqual({
+    ok: false,
+    error: `${path} is there already: name another file for the capture`,
+  });
 });

@@ -3,6 +3,7 @@ import { connect } from 'node:net';
 import type { Writable } from 'node:stream';
 import type { Packet } from '../base/packet/offload.ts';
 import { wholeFrame } from '../base/packet/segmentation.ts';
+import { CAPTURE_MODE, captureFlags } from './capture-file.ts';
 
 /** A capture with nanoseconds, of Ethernet [draft-ietf-opsawg-pcap]: what tcpdump -r and Wireshark read. */
 const MAGIC_NANOSECONDS = 0xa1b23c4d;
@@ -39,9 +40,11 @@ export class PcapWriter {
     to.write(fileHeader());
   }
 
-  /** Into a file, which holds what the guest sent and got: it is for its owner's eyes alone. */
+  /** Into a new file [capture-file.ts], which holds what the guest sent and got. */
   static toFile(path: string, say: (line: string) => void): PcapWriter {
-    return new PcapWriter(createWriteStream(path, { mode: 0o600 }), path, say);
+    const found = captureFlags(path);
+    const flags = found.ok ? found.value : 'wx';
+    return new PcapWriter(createWriteStream(path, { flags, mode: CAPTURE_MODE }), path, say);
   }
 
   /** To whoever listens on this unix socket. */
