@@ -1,11 +1,13 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, rm, rmdir } from 'node:fs/promises';
 import { failed, ok, type Result } from '../../base/result.ts';
+import { type Instance, isName } from '../../cluster/content.ts';
 import { hasEnded } from '../../cluster/instance-state.ts';
 import { SNAPSHOT_MS_MAX, type SnapshotView } from '../api.ts';
 import { runCommand } from '../image/command.ts';
-import { readVmSnapshot, snapshotDisk } from '../vm-snapshot.ts';
+import { readVmSnapshot, snapshotDisk, type VmSnapshot } from '../vm-snapshot.ts';
 import type { HostDaemon } from './host-daemon.ts';
+import { definitionOf } from './vm-file.ts';
 import type { VmVerbs } from './vm-verbs.ts';
 
 const SNAPSHOT_AGAIN_MS = 200;
@@ -59,9 +61,10 @@ export class SnapshotVerbs {
    * connected to is what the old one was, unless it is to stand alone.
    */
   async restore(folder: string, name: string, options: RestoreOptions = {}): Promise<Result<void>> {
+    if (!isName(name)) return failed(`${name} is no name of a VM: letters, digits, ".", "_" and "-"`);
     const snapshot = await readVmSnapshot(folder);
     if (!snapshot.ok) return snapshot;
-    const { vm, machine, file } = snapshot.value;
+    const { machine, file } = snapshot.value;
     const {
       network,
       storage: _,
@@ -69,50 +72,74 @@ export class SnapshotVerbs {
       arbiter: ___,
       ...rest
     } = (file ?? {}) as Record<string, unknown>;
-    const running = this.#daemon.member.reading.content.instances.find(
-      (each) => each.vm === vm && !hasEnded(each),
-    );
-    if (running !== undefined && network !== undefined && options.alone !== true)
+    const connected = network !== undefined && options.alone !== true;
+    const other = connected ? this.#withItsAddresses(snapshot.value) : undefined;
+    if (other !== undefined)
       return failed(
-        `${vm} runs on ${running.host}, and the restored guest has its MAC addresses: add --without-network, or stop ${vm} first`,
+        `${other.vm} runs on ${other.host}, and the restored guest has its MAC addresses: add --without-network, or stop ${other.vm} first`,
       );
     const own = options.disks ?? `${folder}.${name}`;
-    const disks = machine.disks.map((_disk, index) => snapshotDisk(own, index));
-    const copied = await copyDisks(folder, own, disks);
-    if (!copied.ok) return copied;
-    const storage = disks.length === 0 ? {} : { storage: { disks: disks.map((path) => ({ file: path })) } };
-    const definition = {
+    const paths = machine.disks.map((_disk, index) => snapshotDisk(own, index));
+    const disks = machine.disks.map(({ readOnly }, index) => ({
+      file: paths[index],
+      ...(readOnly && { readonly: true }),
+    }));
+    // What is wrong with it is told before its disks are copied.
+    const created = await this.#verbs.create({
       ...rest,
       name,
-      ...(network !== undefined && options.alone !== true && { network }),
-      ...storage,
+      ...(connected && { network }),
+      ...(disks.length > 0 && { storage: { disks } }),
       faultTolerance: 'off',
       restart: false,
-    };
-    const created = await this.#verbs.create(definition);
+    });
     if (!created.ok) return created;
+    const copied = await copyDisks(folder, own, paths);
+    if (!copied.ok) {
+      await this.#verbs.destroy(name);
+      return copied;
+    }
     const host = this.#daemon.host(this.#daemon.name);
-    return host.ok ? this.#verbs.startOn(host.value, this.#daemon.name, name, folder) : host;
+    const started = host.ok ? await this.#verbs.startOn(host.value, this.#daemon.name, name, folder) : host;
+    // What may run after all keeps its disks.
+    if (!started.ok && (await this.#verbs.destroy(name)).ok) await removeDisks(own, paths);
+    return started;
+  }
+
+  /** A VM that runs with MAC addresses of this guest's. */
+  #withItsAddresses({ vm, machine }: VmSnapshot): Instance | undefined {
+    const { content, vms } = this.#daemon.member.reading;
+    const has = new Set(machine.nics.map(({ mac }) => mac));
+    return content.instances.find((each) => {
+      if (hasEnded(each)) return false;
+      if (each.vm === vm) return true;
+      const definition = definitionOf(vms.get(each.vm)?.value.definition);
+      return definition.ok && definition.value.network?.macs.some((mac) => has.has(mac)) === true;
+    });
   }
 }
 
-/** Shares its blocks with the snapshot where the file system can. */
-async function copyDisks(folder: string, own: string, disks: readonly string[]): Promise<Result<void>> {
+/** Shares its blocks with the snapshot where the file system can; what fails leaves nothing behind. */
+async function copyDisks(folder: string, own: string, paths: readonly string[]): Promise<Result<void>> {
   try {
     await mkdir(own, { mode: 0o700 });
-    for (const [index, path] of disks.entries()) {
-      const copied = await runCommand('cp', [
-        '--sparse=always',
-        '--reflink=auto',
-        snapshotDisk(folder, index),
-        path,
-      ]);
-      if (!copied.ok) return copied;
-    }
-    return ok(undefined);
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     if (code === 'EEXIST') return failed(`${own} is there already: name another folder with --disks`);
     return failed(`the disks of the snapshot cannot be copied: ${message}`);
   }
+  for (const [index, path] of paths.entries()) {
+    const from = snapshotDisk(folder, index);
+    const copied = await runCommand('cp', ['--sparse=always', '--reflink=auto', from, path]);
+    if (copied.ok) continue;
+    await removeDisks(own, paths);
+    return failed(`the disks of the snapshot cannot be copied: ${copied.error}`);
+  }
+  return ok(undefined);
+}
+
+/** What somebody else put there stays. */
+async function removeDisks(own: string, paths: readonly string[]): Promise<void> {
+  for (const path of paths) await rm(path, { force: true }).catch(() => undefined);
+  await rmdir(own).catch(() => undefined);
 }
