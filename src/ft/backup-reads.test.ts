@@ -135,6 +135,25 @@ test('a read that fails, or does not match, is retried until it succeeds', () =>
   expect(asked(core.tickFor(5 * QUICK.heartbeatMs))).toEqual([]);
 });
 
+test('a read that is refused here, or does not match, is told once', () => {
+  const core = loadedBackup({}, MODE);
+  core.step(made(1n, request(7, 'read')));
+  core.receive(reference(1n, 7));
+  const told: string[] = [];
+  for (const data of [undefined, undefined, new Uint8Array(512), undefined, new Uint8Array(512)]) {
+    for (const actions of [
+      core.step({ kind: 'disk-read', disk: 0, request: 7, data }),
+      core.tickFor(QUICK.heartbeatMs),
+    ])
+      for (const action of actions)
+        if (action.kind === 'state' && action.state === 'disk-read') told.push(action.detail);
+  }
+  expect(told).toEqual([
+    'disk 0 at 0 cannot be read here, and the primary has read it; trying again until it can',
+    'disk 0 at 0 is not read here as the primary has read it; reading again until it is',
+  ]);
+});
+
 test('what the log completes in full is not read here, in whichever order the guest gets there', () => {
   const core = loadedBackup({}, MODE);
   const full: Message = {

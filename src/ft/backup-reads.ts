@@ -7,6 +7,8 @@ interface Asked {
   readonly request: DiskRequestOutput;
   /** What the disk answered; undefined while it has not, or answered what it cannot have been. */
   data: Uint8Array | undefined;
+  /** What it answered last was not what the primary had read. */
+  unlike: boolean;
   underWay: boolean;
 }
 
@@ -25,7 +27,7 @@ export class BackupReads {
   #waiting: LogEntry[] = [];
   /** Of the last entry that was completed here. */
   #lastSequence = 0n;
-  #told = false;
+  readonly #told = new Set<string>();
 
   constructor(perform: (action: FtAction) => void) {
     this.#do = perform;
@@ -39,7 +41,7 @@ export class BackupReads {
   /** The replaying guest asks for this. */
   made(request: DiskRequestOutput): void {
     if (this.#known.delete(keyOf(request))) return;
-    const asked = { request, data: undefined, underWay: false };
+    const asked = { request, data: undefined, unlike: false, underWay: false };
     this.#asked.set(keyOf(request), asked);
     this.#read(asked);
   }
@@ -81,7 +83,14 @@ export class BackupReads {
     const [first] = this.#waiting;
     if (first?.kind !== 'read-reference') return;
     const asked = this.#asked.get(keyOf(first));
-    if (asked && !asked.underWay) this.#read(asked);
+    if (!asked || asked.underWay) return;
+    // The primary could read it: this backup stands still over it.
+    if (asked.data === undefined && !asked.unlike)
+      this.#tell(
+        asked.request,
+        'cannot be read here, and the primary has read it; trying again until it can',
+      );
+    this.#read(asked);
   }
 
   /** Of what neither failed nor brings data nobody knows that it was a read. */
@@ -96,7 +105,8 @@ export class BackupReads {
     if (!asked || !data) return undefined;
     if (data.length !== length || hash128(data) !== hash) {
       asked.data = undefined;
-      this.#tell(asked.request);
+      asked.unlike = true;
+      this.#tell(asked.request, 'is not read here as the primary has read it; reading again until it is');
       return undefined;
     }
     const input = { kind: 'disk-completed', disk, request, status: 'ok', data } as const;
@@ -105,16 +115,15 @@ export class BackupReads {
 
   #read(asked: Asked): void {
     asked.underWay = true;
+    asked.unlike = false;
     this.#do({ kind: 'replay-disk', request: asked.request });
   }
 
-  /** Once: what the disk holds here is not what the primary has read. */
-  #tell({ disk, offset }: DiskRequestOutput): void {
-    if (this.#told) return;
-    this.#told = true;
-    const where = `disk ${disk}, at ${offset}`;
-    const detail = `what is read here of ${where} is not what the primary has read; reading again until it is`;
-    this.#do({ kind: 'state', state: 'disk-read', detail });
+  /** Each of what can be wrong once. */
+  #tell({ disk, offset }: DiskRequestOutput, what: string): void {
+    if (this.#told.has(what)) return;
+    this.#told.add(what);
+    this.#do({ kind: 'state', state: 'disk-read', detail: `disk ${disk} at ${offset} ${what}` });
   }
 }
 
