@@ -1,8 +1,10 @@
+import { type Packet, SEGMENT_HEADERS_MAX, SEGMENTS_MAX } from '../../src/base/packet/offload.ts';
+import { wireFrames } from '../../src/base/packet/segmentation.ts';
 import { FakeClock, loadBytes, savedBytes } from '../../src/device/fake-machine.ts';
 import { createPlatform, type Platform } from '../../src/device/platform.ts';
 import { BlockDevice } from '../../src/device/virtio/block/device.ts';
 import { ConsoleDevice } from '../../src/device/virtio/console/device.ts';
-import { NetDevice } from '../../src/device/virtio/net/device.ts';
+import { FRAME_BYTES_MAX, NetDevice } from '../../src/device/virtio/net/device.ts';
 import { RngDevice } from '../../src/device/virtio/rng/device.ts';
 import { DriverQueue, INDIRECT, WRITE } from '../../src/device/virtio/testing/driver.ts';
 import { GuestRam } from '../../src/device/virtio/testing/guest-ram.ts';
@@ -49,6 +51,19 @@ interface Range {
   readonly end: number;
 }
 
+/** Of four bytes each, in one bell: an honest one of 16 chains takes some hundred. */
+export const BELL_READS_MAX = 400_000;
+
+/** Counts what its devices read. */
+class CountingRam extends Ram {
+  reads = 0;
+
+  override readU32(address: number): number | undefined {
+    this.reads += 1;
+    return super.readU32(address);
+  }
+}
+
 export class VirtioBoard {
   readonly guest = new GuestRam(RAM_BYTES);
   readonly map = new PhysicalMap(RAM_BYTES);
@@ -62,6 +77,9 @@ export class VirtioBoard {
   /** Stores by devices to what no ring gave them. */
   readonly strayStores: string[] = [];
   stores = 0;
+  /** What costs the host more than it may. */
+  readonly excesses: string[] = [];
+  readonly #ram: CountingRam;
   readonly #allowed = new Map<number, Range>();
   #random = new Random(0);
   /** The state of each device at first: a disk numbers its requests through all resets. */
@@ -79,7 +97,8 @@ export class VirtioBoard {
       onPower: () => {},
       onSerialOutput: () => {},
     });
-    const ram = new Ram(this.guest.bytes, this.map, (offset, bytes) => this.#stored(offset, bytes));
+    const ram = new CountingRam(this.guest.bytes, this.map, (offset, bytes) => this.#stored(offset, bytes));
+    this.#ram = ram;
     const output = () => {
       this.outputs += 1;
     };
@@ -99,7 +118,14 @@ export class VirtioBoard {
       },
       ram,
     );
-    this.net = new NetDevice({ name: 'net', mac, onPacket: output }, ram);
+    const onPacket = (packet: Packet) => {
+      output();
+      const { length } = packet.frame;
+      const wire = wireFrames(packet).reduce((sum, frame) => sum + frame.length, 0);
+      if (length > FRAME_BYTES_MAX || wire > length + SEGMENTS_MAX * SEGMENT_HEADERS_MAX)
+        this.excesses.push(`a packet of ${length} bytes takes ${wire} on a wire`);
+    };
+    this.net = new NetDevice({ name: 'net', mac, onPacket }, ram);
     this.console = new ConsoleDevice({ name: 'console', onBytes: output }, ram);
     const rng = new RngDevice(
       { name: 'rng', entropy: { next: (length) => this.#random.bytes(length) } },
@@ -125,6 +151,7 @@ export class VirtioBoard {
     this.outputs = 0;
     this.stores = 0;
     this.strayStores.length = 0;
+    this.excesses.length = 0;
     this.#allowed.clear();
   }
 
@@ -146,6 +173,14 @@ export class VirtioBoard {
     if (value === undefined) return this.ports.read(0xcfc + (offset & 3), size);
     this.ports.write(0xcfc + (offset & 3), size, value);
     return value;
+  }
+
+  /** Does what a bell, or the network, makes a device do. */
+  bounded(what: string, act: () => void): void {
+    const before = this.#ram.reads;
+    act();
+    const reads = this.#ram.reads - before;
+    if (reads > BELL_READS_MAX) this.excesses.push(`${what} makes a device read ${reads} times`);
   }
 
   bar(kind: Kind, index: number): number {
@@ -231,7 +266,7 @@ export class BoardDriver {
   }
 
   ring(queue: number): void {
-    this.write(REGISTER.bell + 4 * queue, 2, queue);
+    this.board.bounded('a bell', () => this.write(REGISTER.bell + 4 * queue, 2, queue));
   }
 
   /** From reset to DRIVER_OK [virtio 3.1.1]; undefined features: all that are offered. */

@@ -75,7 +75,7 @@ function make(kind: Kind, ram: GuestRam, output: () => void): Subject {
 /** A chain that means something, so that corruption reaches deep code. */
 function honestChain(driver: Driver, random: TestRandom, queue: number): void {
   const header = new Uint8Array(16);
-  header[0] = random.pick([0, 1, 4, 8, 99]);
+  header[0] = random.pick([0, 1, 4, 8, 11, 13, 99]);
   header[8] = random.below(4);
   driver.add(queue, [header, random.pick([new Uint8Array(512), 512, 60]), random.pick([1, 513])]);
 }
