@@ -77,6 +77,10 @@ test.each([
     },
     '1 mistake: storage.fencing "lease" needs timing.leaseMs, longer than storage.driftMs',
   ],
+  [
+    { ...SMALLEST, faultTolerance: 'on', storage: { server: 'nowhere', disks: ['vda'] } },
+    '1 mistake: storage.server is no address: write host:port',
+  ],
   [{ ...SMALLEST, memory: '5G' }, '1 mistake: memory 5G is too much: a guest has at most 3584M'],
   [{ ...SMALLEST, network: { taps: ['t0', 't1'] } }, '1 mistake: network needs a TAP for each MAC address'],
   [

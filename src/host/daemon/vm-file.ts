@@ -181,7 +181,11 @@ function contradictions(content: unknown): string[] {
     found.push('image brings its kernel and initrd: name one or the other');
   const needsArbiter = 'needs an arbiter: a disk server (storage), or arbiter';
   const own = isNonShared(storage);
-  const arbitrated = arbiter !== undefined || arbiterDisk(own ? undefined : storageOf(storage)) !== undefined;
+  const server = own ? undefined : (storage as Json | undefined)?.server;
+  // A server that cannot be read is one mistake, not two.
+  const meant = typeof server === 'string' && !parseHostPort(server).ok;
+  const arbitrated =
+    arbiter !== undefined || meant || arbiterDisk(own ? undefined : storageOf(storage)) !== undefined;
   if (faultTolerance === 'on' && !arbitrated) found.push(`faultTolerance ${needsArbiter}`);
   if (restart === true && !arbitrated) found.push(`restart ${needsArbiter}`);
   found.push(
