@@ -6,6 +6,7 @@ import { expect, test } from 'vitest';
 import { RedisClients } from '../../bench/chaos/redis-clients.ts';
 import { judge } from '../../bench/chaos/redis-history.ts';
 import { buildImage } from '../../src/host/image/build-image.ts';
+import { LOG_FORMAT_VERSION } from '../../src/replay/frame.ts';
 import type { StatusLine } from '../../tools/pair/json-process.ts';
 import type { HostView, WaitingHost } from '../../tools/pair/protected-guest.ts';
 import { RedisConnection } from '../../tools/pair/redis-connection.ts';
@@ -74,7 +75,7 @@ test.skipIf(missing.length > 0)(
     const from = await savedGuest(image.value, () => undefined);
     const folder = await mkdtemp(join(tmpdir(), 'lockstep-build-'));
     closing.push(() => rm(folder, { recursive: true, force: true }));
-    const next = await otherBuild(folder, 3);
+    const next = await otherBuild(folder, LOG_FORMAT_VERSION + 1);
     await withPair(image.value, { from, protectAtStart: false }, async (guest) => {
       const [a, b] = guest.hosts;
       const [toldA, toldB] = [new Told(a), new Told(b)];
@@ -124,7 +125,8 @@ test.skipIf(missing.length > 0)(
           /runs build ([0-9a-f]{12}) \(log format (\d)\), this side ([0-9a-f]{12}) \(log format (\d)\): they cannot pair; move the VM (there|here) first$/;
         const ours = formats.exec(String((await toldB.until(is('refused'), 'refused it')).detail));
         const theirs = formats.exec(String((await toldC.until(is('refused'), 'refused it')).detail));
-        expect(ours?.slice(1)).toEqual([theirs?.[3], '3', theirs?.[1], '2', 'there']);
+        const [older, newer] = [LOG_FORMAT_VERSION, LOG_FORMAT_VERSION + 1].map(String);
+        expect(ours?.slice(1)).toEqual([theirs?.[3], newer, theirs?.[1], older, 'there']);
         expect(ours?.[1]).not.toBe(ours?.[3]);
         b.process.order({ order: 'unprotect' });
         await answers(100);
