@@ -66,7 +66,10 @@ export class HostCopy {
   /** Some of what was not flushed is gone. */
   losePower(): void {
     for (const [offset, before] of this.#volatile)
-      if (this.#world.random.chance(0.5)) this.#blocks.set(offset, before);
+      if (this.#world.random.chance(0.5)) {
+        this.#blocks.set(offset, before);
+        this.#history.get(offset)?.push({ at: this.#world.now, data: before });
+      }
     this.#volatile.clear();
   }
 

@@ -172,7 +172,12 @@ export class World {
     if (this.copies.length === 0 || this.anyCopy)
       return this.#freeHost() ?? this.random.below(this.profile.hosts);
     const host = this.processOf(this.arbiter.record.primary)?.host;
-    return host !== undefined && this.copies[host]?.usable && this.#mayStart(host) ? host : undefined;
+    if (host === undefined || !this.copies[host]?.usable) return undefined;
+    // A backup that waits there for nobody has the copy's lock until its daemon ends it.
+    for (const instance of [...this.instances.values()])
+      if (instance.running && instance.host === host && instance.driver.state === 'WAIT')
+        this.crash(instance, false);
+    return this.#mayStart(host) ? host : undefined;
   }
 
   /** A copy of the disks is locked by the process that has it. */

@@ -152,12 +152,17 @@ export function copyTo(
   return [...greet(backup, attempt), ...finishCopy(backup, loadedDigest, pending)];
 }
 
-export function greet(backup: CoreUnderTest, attempt: number): Message[] {
+/** By default of `a`, for generation 2. */
+export function greet(
+  backup: CoreUnderTest,
+  attempt: number,
+  { generation = 2, sender = 'a' } = {},
+): Message[] {
   const greeted = backup.receive({
     kind: 'hello',
     vm,
-    generation: epoch(2),
-    sender: instanceId('a'),
+    generation: epoch(generation),
+    sender: instanceId(sender),
     ...INTRODUCED,
     fresh: true,
     attempt,

@@ -312,7 +312,9 @@ export class Backup {
       this.#do({ kind: 'close', link });
       return;
     }
-    const again = this.#state === 'ASK' && this.#early && hello.fresh;
+    // Not by a primary of before: its pair can never be committed, the one that was asked for still can.
+    const older = this.#pair !== undefined && hello.generation < this.#pair.generation;
+    const again = this.#state === 'ASK' && this.#early && hello.fresh && !older;
     const open =
       this.#state === 'WAIT' || this.#state === 'LOAD' || again || (this.#state === 'BACK' && same);
     if (hello.vm !== vm || !open) {

@@ -190,6 +190,22 @@ test('One winner: a question that was given up for a new copy never wins, howeve
   expect(backup.done).toContainEqual(expect.objectContaining({ kind: 'go-live', instance: welcome.sender }));
 });
 
+test('One winner: a question is given up for a newer primary, never for one of before, whose pair cannot be committed', () => {
+  const asking = () => {
+    const backup = loadedBackup();
+    backup.tickFor(QUICK.suspicionMs + 20);
+    backup.answer('superseded', 1);
+    return backup;
+  };
+  // The pair that was asked for may still be committed: then the question wins, and this side has to have its state.
+  const asked = asking();
+  expect(greet(asked, 9, { generation: 1, sender: 'z' })).toEqual([]);
+  expect(asked.state).toBe('ASK');
+  asked.answer('won', 3);
+  expect(asked.state).toBe('OPEN');
+  expect(greet(asking(), 1, { generation: 3, sender: 'y' })).toMatchObject([{ kind: 'welcome' }]);
+});
+
 test('No ack after go-live: a side that suspects never acks or reads its old partner again', () => {
   const core = loadedBackup();
   core.receive(logged(1n));
