@@ -60,6 +60,8 @@ async function runDisk({ say, rounds, settings }: BenchOptions): Promise<BenchRe
   if (!ground.ok) return nothing(ground.error);
   if (ground.value.complaint !== undefined) complaints.push(ground.value.complaint);
   const modes = MODES.filter(({ name }) => settings.only === undefined || name === settings.only);
+  if (modes.length === 0) return nothing(`--only takes one of ${MODES.map(({ name }) => name).join(', ')}`);
+  if (settings.only !== undefined) complaints.push(`only ${settings.only} was measured`);
   const measured = new Map<string, Round[]>(modes.map(({ name }) => [name, []]));
   const qemu: Map<string, number>[] = [];
   for (let round = 1; round <= rounds; round++) {
