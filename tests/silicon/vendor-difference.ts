@@ -91,6 +91,16 @@ export const VENDOR_DIFFERENCES: readonly VendorDifference[] = [
       vectorOf(theirs) === 17 && (vectorOf(ours) === 13 || vectorOf(ours) === 12),
   },
   {
+    what: 'FXSAVE, FXRSTOR of a misaligned area that reaches beyond the stack segment: #GP, not #SS',
+    concerns: EXCEPTION,
+    applies: ({ given, theirs, ours }) =>
+      /^(fxsave|fxrstor)$/.test(given.form.mnemonic) &&
+      // Beyond the last address a case has no operand of its own.
+      (given.operand === undefined || given.operand % 16 !== 0) &&
+      vectorOf(ours) === 12 &&
+      vectorOf(theirs) === 13,
+  },
+  {
     what: 'CALL to an address that is not canonical: the return address is on the stack',
     concerns: MEMORY,
     applies: ({ given, theirs }) => given.form.mnemonic === 'call' && vectorOf(theirs) === 13,
