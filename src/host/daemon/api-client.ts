@@ -3,6 +3,7 @@ import { request as httpRequest, type IncomingMessage, type RequestOptions } fro
 import { request as httpsRequest } from 'node:https';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { StringDecoder } from 'node:string_decoder';
 import { failed, ok, type Result } from '../../base/result.ts';
 
 /** Where a daemon's API is, and what it takes to be let in. */
@@ -56,18 +57,8 @@ export async function followApi(
   chunk: (text: string) => void,
   signal: AbortSignal,
 ): Promise<Result<void>> {
-  try {
-    const response = await send(address, 'GET', path, undefined, signal);
-    if (response.statusCode !== 200) {
-      const { error } = JSON.parse(await limitedText(response)) as { error?: unknown };
-      return failed(String(error));
-    }
-    response.setEncoding('utf8');
-    for await (const text of response) chunk(text as string);
-    return ok(undefined);
-  } catch (error) {
-    return signal.aborted ? ok(undefined) : failed(unreachable(address, error as NodeJS.ErrnoException));
-  }
+  const decoder = new StringDecoder('utf8');
+  return followBytes(address, path, (bytes) => chunk(decoder.write(bytes)), signal);
 }
 
 /** An answer of so many bytes, into a file. */
