@@ -5,7 +5,7 @@ import { beforeAll, expect, test } from 'vitest';
 import { epoch, instanceId, vmId } from '../src/ft/identity.ts';
 import { DiskClient } from '../src/storage/disk-client.ts';
 import { NBD_ERROR } from '../src/storage/nbd-wire.ts';
-import { freePorts } from '../tools/pair/protected-guest.ts';
+import { freePorts } from '../tools/free-ports.ts';
 import { assembledGuest } from './assembled-guest.ts';
 import { closing, Disks, folder, oneJournal, pair, Vm } from './journal-pair.ts';
 import { writesOf } from './nbd-transcript.ts';

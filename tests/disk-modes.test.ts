@@ -1,8 +1,9 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
+import { freePort } from '../tools/free-ports.ts';
 import { assembledGuest } from './assembled-guest.ts';
-import { type Disks, folder, freePort, machine, oneJournal, pair, Vm } from './journal-pair.ts';
+import { type Disks, folder, machine, oneJournal, pair, Vm } from './journal-pair.ts';
 
 /**
  * Pairs of real processes whose guest works with its disk (tests/guests/blocks.s): what it reads goes into every line of

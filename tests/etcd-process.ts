@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
+import { freePort } from '../tools/free-ports.ts';
 
 export const ETCD_IS_MISSING = !existsSync('/usr/bin/etcd');
 
@@ -61,8 +61,12 @@ export class EtcdProcess {
 
   /** Resolves when it has a leader, and so can be asked. */
   async start(): Promise<void> {
-    const child = spawn('etcd', this.#args, { stdio: 'ignore' });
+    const child = spawn('etcd', this.#args, { stdio: ['ignore', 'ignore', 'pipe'] });
     this.#child = child;
+    let said = '';
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      said = (said + text).slice(-2000);
+    });
     while (child.exitCode === null) {
       const health = await fetch(`${this.url}/health`).then(
         (answer) => answer.text(),
@@ -71,7 +75,7 @@ export class EtcdProcess {
       if (health.includes('"true"')) return;
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
-    throw new Error(`etcd ended with ${child.exitCode}`);
+    throw new Error(`etcd ended with ${child.exitCode}:\n${said}`);
   }
 
   async kill(): Promise<void> {
@@ -82,12 +86,4 @@ export class EtcdProcess {
     child.kill('SIGKILL');
     await ended;
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }

@@ -7,6 +7,7 @@ import { afterAll, afterEach, beforeAll, expect } from 'vitest';
 import { repositoryRoot } from '../src/host/image/repository.ts';
 import { VmAuthority } from '../src/host/vm-authority.ts';
 import { DiskServer } from '../src/storage/disk-server.ts';
+import { freePort } from '../tools/free-ports.ts';
 import { assembledGuest } from './assembled-guest.ts';
 import { CuttableRelay } from './cuttable-relay.ts';
 
@@ -181,13 +182,6 @@ export class Disks {
     closing.push(() => disks.stop());
     return disks;
   }
-}
-
-/** A free port of this machine, for TCP and UDP. */
-export async function freePort(): Promise<number> {
-  const relay = await CuttableRelay.start(1);
-  relay.close();
-  return relay.port;
 }
 
 export interface Pair {

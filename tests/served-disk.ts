@@ -9,7 +9,7 @@ import { DiskServer } from '../src/storage/disk-server.ts';
 import { LocalDisk } from '../src/storage/local-disk.ts';
 import type { NbdAddress } from '../src/storage/nbd-address.ts';
 import { RawFile } from '../src/storage/raw-file.ts';
-import { freePorts } from '../tools/pair/protected-guest.ts';
+import { freePorts } from '../tools/free-ports.ts';
 
 /** One disk image, reached as a guest's disk is. */
 export interface ServedDisk {

@@ -3,7 +3,7 @@ import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { GuestImage } from '../../src/host/image/build-image.ts';
-import { freePorts } from '../../tools/pair/protected-guest.ts';
+import { freePorts } from '../../tools/free-ports.ts';
 
 const READY = 'LOCKSTEP-GUEST-READY';
 const READY_MS_MAX = 120_000;

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
+import { freePort } from '../../tools/free-ports.ts';
 import { epoch, vmId } from '../ft/identity.ts';
 import { DEFAULT_PASST_OPTIONS, PasstUplink } from './passt-uplink.ts';
 import { SwitchNetworkPort } from './switch-port.ts';
@@ -10,14 +11,6 @@ const closing: (() => unknown)[] = [];
 afterEach(async () => {
   for (const close of closing.splice(0).reverse()) await close();
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 function arpRequest(): Buffer {
   const frame = Buffer.alloc(42);

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { freePort } from '../../tools/free-ports.ts';
 import type { ArbiterAnswer } from '../ft/arbiter.ts';
 import { epoch, instanceId, nonce, vmId } from '../ft/identity.ts';
 import type { DiskCompletedInput, DiskRequestOutput } from '../machine/door.ts';
@@ -387,10 +388,7 @@ describe('foreign NBD clients', () => {
 
 describe.skipIf(!here('nbdkit'))('foreign NBD server (needs nbdkit)', () => {
   test('serves a disk of one host alone, and is refused where fencing is needed', async () => {
-    const probe = createServer();
-    await new Promise<void>((resolve) => probe.listen(0, '127.0.0.1', resolve));
-    const { port } = probe.address() as { port: number };
-    await new Promise((resolve) => probe.close(resolve));
+    const port = await freePort();
     const nbdkit = spawn('nbdkit', ['-f', '-i', '127.0.0.1', '-p', String(port), 'memory', '1M'], {
       stdio: 'ignore',
     });

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { freePorts } from '../../tools/pair/protected-guest.ts';
+import { freePorts } from '../../tools/free-ports.ts';
 import { LockstepProcess, lockstep } from '../lockstep-process.ts';
 
 const MINUTES = 60_000;

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { freePorts } from '../../tools/pair/protected-guest.ts';
+import { freePorts } from '../../tools/free-ports.ts';
 import { assembledGuest } from '../assembled-guest.ts';
 import { closing, folder, isJournal } from '../journal-pair.ts';
 import { LockstepProcess } from '../lockstep-process.ts';

@@ -6,11 +6,11 @@ import { join } from 'node:path';
 import type { VmView } from '../../src/host/api.ts';
 import type { GuestImage } from '../../src/host/image/build-image.ts';
 import { repositoryRoot } from '../../src/host/image/repository.ts';
+import { freePorts } from '../free-ports.ts';
 import { isAlive, kill, pidsUsing } from '../net/process-signals.ts';
 import type { TestHost } from '../net/test-host.ts';
 import { TestNetwork } from '../net/test-network.ts';
 import { JsonProcess } from '../pair/json-process.ts';
-import { freePorts } from '../pair/protected-guest.ts';
 import { RedisConnection } from '../pair/redis-connection.ts';
 import { ClusterHost } from './cluster-host.ts';
 

@@ -1,12 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
 import { copyFile, mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { GuestImage } from '../../src/host/image/build-image.ts';
 import { repositoryRoot } from '../../src/host/image/repository.ts';
 import { VmAuthority } from '../../src/host/vm-authority.ts';
+import { freePorts } from '../free-ports.ts';
 import type { TestHost } from '../net/test-host.ts';
 import { JsonProcess, type StatusLine } from './json-process.ts';
 import { RedisConnection } from './redis-connection.ts';
@@ -338,16 +338,3 @@ export class ProtectedGuest {
 }
 
 const PRIMARY_STATES = new Set(['START', 'SOLE', 'PAIR', 'COPY', 'GATE', 'COMMIT', 'ASK']);
-
-export async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer();
-      await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-      return server;
-    }),
-  );
-  const ports = servers.map((server) => (server.address() as { port: number }).port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
-}
