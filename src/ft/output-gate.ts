@@ -1,32 +1,47 @@
-import type { HostMilliseconds, InstructionCount } from '../base/units.ts';
+import type { HostMilliseconds } from '../base/units.ts';
 import type { DiskCompletedInput, DiskRequestOutput } from '../machine/door.ts';
 import type { NumberedOutput } from '../replay/numbered-output.ts';
+import { outputMark } from '../replay/recorder.ts';
 import type { FtAction } from './action.ts';
+import { changesDisk } from './extent.ts';
 import { HoldQueue } from './hold-queue.ts';
 import { OutputWaits, type WaitSamples } from './output-waits.ts';
+import type { Partners } from './partners.ts';
+import type { PrimaryLog } from './primary-log.ts';
+import type { PastOutputs } from './primary-state.ts';
 
 /**
- * The way out of the guest: outputs wait in the hold queue, leave one at a time when they may, and disk operations
- * are remembered until their completion (rules 1 and 6).
+ * The way out of the guest (rules 1 and 6): an output is marked in the log and held; outputs leave one at a time, each once
+ * every gate has acked its mark; disk operations are remembered until their completion.
  */
 export class OutputGate {
+  readonly #log: PrimaryLog;
+  readonly #partners: Partners;
+  readonly #own: boolean;
   readonly #do: (action: FtAction) => void;
   readonly #hold: HoldQueue;
   readonly #waits = new OutputWaits();
   /** Disk operations handed over and not completed, in order. */
   readonly #started: DiskRequestOutput[];
   #handingOver = false;
+  #issueAgain = false;
 
-  /** `own`: disk requests do not wait. */
+  /** `own`: this side's disks are its own, and their requests do not wait. */
   constructor(
-    released: bigint,
-    started: readonly DiskRequestOutput[],
+    { released, held, started }: PastOutputs,
+    log: PrimaryLog,
+    partners: Partners,
     own: boolean,
     perform: (action: FtAction) => void,
   ) {
+    this.#log = log;
+    this.#partners = partners;
+    this.#own = own;
+    this.#do = perform;
     this.#hold = new HoldQueue(released, own);
     this.#started = [...started];
-    this.#do = perform;
+    // Go-live (protocol 5): every output above `released` goes again, and waits for no mark.
+    for (const output of held) this.#hold.hold(output, 0n);
   }
 
   get released(): bigint {
@@ -56,39 +71,56 @@ export class OutputGate {
     return this.#hold.length === 0 && !this.#handingOver;
   }
 
-  hold(output: NumberedOutput, mark: bigint): void {
+  made(output: NumberedOutput, now: HostMilliseconds): void {
+    this.#log.append(output.at, outputMark(output), now);
+    const mark = this.#log.end;
+    if (this.#own && output.output.kind === 'disk-request') {
+      this.#issue(output.output, mark);
+      return;
+    }
     this.#hold.hold(output, mark);
+    // It waits for an ack: what that costs is measured.
+    if (this.#partners.pair) this.#waits.made(output.number, mark, output.at, now);
+    // An output that waits flushes at once (design 4).
+    this.#partners.flush();
   }
 
-  /** It waits for nothing. */
-  start(request: DiskRequestOutput): void {
+  /**
+   * Disks of one's own are internal state [FT 4.1]: nothing waits. What a client sees of it is another output, which does.
+   */
+  #issue(request: DiskRequestOutput, mark: bigint): void {
+    if (changesDisk(request)) this.#partners.wrote(mark, request);
     this.#started.push(request);
     this.#do({ kind: 'issue', request });
-  }
-
-  /** It waits for an ack: what that costs is measured. */
-  measure(output: NumberedOutput, mark: bigint, now: HostMilliseconds): void {
-    this.#waits.made(output.number, mark, output.at, now);
   }
 
   acked(position: bigint, now: HostMilliseconds): void {
     this.#waits.acked(position, now);
   }
 
-  /** Lets the head out when everything up to `acked` is acked by every gate, and no other rule holds it back. */
-  release(acked: bigint, heldBack: (request: DiskRequestOutput) => boolean): void {
+  /** The disks were opened anew: what was started is issued again before anything else leaves, and as it may. */
+  reopened(): void {
+    this.#issueAgain = true;
+  }
+
+  /** The head leaves when every gate has acked its mark, and the backup need not read first what it overwrites. */
+  release(): void {
+    if (this.#issueAgain) this.issueAgain();
     if (this.#handingOver) return;
-    const output = this.#hold.releasable(acked);
-    if (!output || (output.output.kind === 'disk-request' && heldBack(output.output))) return;
+    const output = this.#hold.releasable(this.#partners.ackedByAll(this.#log.end));
+    if (!output || (output.output.kind === 'disk-request' && this.#partners.holdBack(output.output))) return;
     this.#handingOver = true;
     if (output.output.kind === 'disk-request') this.#started.push(output.output);
     this.#do({ kind: 'hand-over', output });
   }
 
-  handedOver(number: bigint, reached: InstructionCount | undefined, now: HostMilliseconds): void {
+  /** The hand-over of an output has returned. */
+  handedOver(number: bigint, now: HostMilliseconds): void {
     this.#handingOver = false;
     this.#hold.leave(number);
+    const { reached } = this.#log;
     if (reached !== undefined) this.#waits.left(number, reached, now);
+    this.#log.released(number, now);
   }
 
   /** Undefined: completed already. An operation that was issued twice answers twice, the guest sees it once. */
@@ -100,6 +132,7 @@ export class OutputGate {
   }
 
   issueAgain(): void {
+    this.#issueAgain = false;
     for (const request of this.#started) this.#do({ kind: 'issue-again', request });
   }
 

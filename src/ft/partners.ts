@@ -2,7 +2,9 @@ import type { HostMilliseconds, InstructionCount } from '../base/units.ts';
 import type { DiskRequestOutput } from '../machine/door.ts';
 import type { LogPayload } from '../replay/log-entry.ts';
 import type { FtAction } from './action.ts';
+import type { BlockSet } from './block-set.ts';
 import type { Extent } from './extent.ts';
+import { FormerCopies } from './former-copies.ts';
 import type { Epoch } from './identity.ts';
 import type { Link } from './link.ts';
 import type { Heartbeat } from './message.ts';
@@ -13,7 +15,7 @@ import type { Side } from './side.ts';
 
 /**
  * The backups of one primary: that of the pair, and one that is being attached. Both get the log; whose ack is awaited
- * before an output leaves are the gates of protocol 4.
+ * before an output leaves are the gates of protocol 4. Of those before, it is known what their disks lack.
  */
 export class Partners {
   readonly #side: Side;
@@ -23,6 +25,7 @@ export class Partners {
   /** From here on outputs wait for the joining one too. */
   #gatePosition: bigint | undefined;
   #hellos = 0;
+  readonly #former = new FormerCopies();
 
   constructor(side: Side, perform: (action: FtAction) => void) {
     this.#side = side;
@@ -74,6 +77,8 @@ export class Partners {
 
   /** Committed: the joining one is the pair's. The old one is told that it is over. */
   promote(reached: Epoch, now: HostMilliseconds): void {
+    this.#remember(this.#pair);
+    if (this.#joining) this.#former.whole(this.#joining.copyName.id);
     this.#pair?.cut(reached);
     this.#pair = this.#joining;
     this.#joining = undefined;
@@ -82,6 +87,7 @@ export class Partners {
   }
 
   dropJoining(): void {
+    this.#remember(this.#joining);
     this.#joining?.cut();
     this.#joining = undefined;
     this.#gatePosition = undefined;
@@ -89,6 +95,7 @@ export class Partners {
 
   /** Alone: the gates fall, and whoever still listens is told. */
   dropAll(reached: Epoch): void {
+    this.#remember(this.#pair);
     this.#pair?.cut(reached);
     this.#pair = undefined;
     this.dropJoining();
@@ -97,6 +104,19 @@ export class Partners {
   cut(): void {
     this.#pair?.cut();
     this.#joining?.cut();
+  }
+
+  /** A backup is gone for good: should its copy come back, it is known what that lacks. */
+  #remember(partner: Partner | undefined): void {
+    const lacks = partner?.lacks;
+    if (!partner || !lacks) return;
+    const { instance: primary } = this.#side;
+    this.#former.lost(partner.copyName.id, { primary, generation: partner.generation }, lacks);
+  }
+
+  /** Of the joining one's disks; undefined: they may lack anything. */
+  get lackedByJoining(): BlockSet | undefined {
+    return this.#joining && this.#former.lackedBy(this.#joining.copyName);
   }
 
   // ------------------------------------------------------------------------------------------ the log
@@ -122,6 +142,7 @@ export class Partners {
   wrote(position: bigint, extent: Extent): void {
     this.#pair?.wrote(position, extent);
     this.#joining?.wrote(position, extent);
+    this.#former.wrote(extent);
   }
 
   flush(): void {
