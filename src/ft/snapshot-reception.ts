@@ -17,7 +17,7 @@ export interface ReceivedSnapshot {
   readonly held: readonly NumberedOutput[];
 }
 
-type SnapshotMessage = Extract<
+export type SnapshotMessage = Extract<
   Message,
   { kind: 'snapshot-begin' | 'held-output' | 'snapshot-part' | 'snapshot-end' }
 >;
