@@ -1,23 +1,24 @@
-import { type HostMilliseconds, hostMilliseconds, type InstructionCount } from '../base/units.ts';
+import type { HostMilliseconds, InstructionCount } from '../base/units.ts';
 import type { DiskRequestOutput } from '../machine/door.ts';
 import type { LogPayload } from '../replay/log-entry.ts';
 import type { FtAction } from './action.ts';
 import type { BlockSet } from './block-set.ts';
 import { type CopyName, NO_COPY } from './copy-name.ts';
-import { DiskResync } from './disk-resync.ts';
+import type { DiskResync } from './disk-resync.ts';
 import type { MachineSnapshot } from './event.ts';
 import { ExecutionLag } from './execution-lag.ts';
 import { changesDisk, type Extent } from './extent.ts';
 import type { Epoch, InstanceId } from './identity.ts';
 import type { Link } from './link.ts';
 import { LogStream } from './log-stream.ts';
-import { type Heartbeat, type Message, PROTOCOL_VERSION } from './message.ts';
+import type { Heartbeat, Message } from './message.ts';
 import type { OutputGate } from './output-gate.ts';
+import { PartnerCopy } from './partner-copy.ts';
+import { PartnerLink } from './partner-link.ts';
 import { PartnerWatch, type Silence } from './partner-watch.ts';
 import { mismatch, otherVersion, type Purpose } from './program.ts';
 import { type ReferredRead, UnreplayedReads } from './read-references.ts';
 import type { Side } from './side.ts';
-import { UnsecuredWrites } from './unsecured-writes.ts';
 
 /** What a message of the backup means to its primary, beyond what is done here. */
 export type PartnerNews =
@@ -52,26 +53,14 @@ export class Partner {
   #progress: HostMilliseconds | undefined;
   readonly #side: Side;
   readonly #do: (action: FtAction) => void;
-  /** Counts the hellos of this primary, to whomever. */
-  readonly #attempt: () => number;
+  readonly #link: PartnerLink;
   #instance: InstanceId | undefined;
   /** From the snapshot on. */
   #stream: LogStream | undefined;
-  /** The connection that is bound to this generation. */
-  #link: Link | undefined;
-  /** A connection that has said hello and waits for the welcome. */
-  #greeting: Link | undefined;
-  #reconnectAt: HostMilliseconds | undefined;
   #watch: PartnerWatch | undefined;
   readonly #unreplayed = new UnreplayedReads();
-  /** Of disks of its own. */
-  #name: CopyName = NO_COPY;
-  readonly #unsecured: UnsecuredWrites;
-  #resync: DiskResync | undefined;
-  #resyncEnded = false;
-  #whole = false;
+  readonly #disks: PartnerCopy;
   #loaded = false;
-  #cut = false;
 
   constructor(
     side: Side,
@@ -88,9 +77,8 @@ export class Partner {
     this.purpose = purpose;
     this.since = now;
     this.#do = perform;
-    this.#attempt = attempt;
-    this.#unsecured = new UnsecuredWrites(side.disks);
-    this.#connect();
+    this.#disks = new PartnerCopy(side.disks, perform);
+    this.#link = new PartnerLink(side, address, generation, perform, attempt);
   }
 
   get instance(): InstanceId | undefined {
@@ -112,19 +100,21 @@ export class Partner {
     return this.#loaded;
   }
 
-  /** Its disks: which copy, and, once that is whole, what it may lack if this backup is lost now. */
+  /** Of its disks, where they are of its own [PartnerCopy]. */
   get copyName(): CopyName {
-    return this.#name;
+    return this.#disks.name;
   }
 
-  /** Undefined: not whole, or not of its own. */
   get lacks(): BlockSet | undefined {
-    return this.#whole ? this.#unsecured.blocks : undefined;
+    return this.#disks.lacks;
   }
 
-  /** Its disks are as this side's, or will be with the log; true where they are the same ones. */
   get whole(): boolean {
-    return this.#whole || !this.#side.disks.own;
+    return this.#disks.whole;
+  }
+
+  get resynced(): DiskResync['figures'] | undefined {
+    return this.#disks.figures;
   }
 
   /** The suspicion time-out as it adapted to this partner's heartbeats. */
@@ -133,7 +123,7 @@ export class Partner {
   }
 
   get connected(): boolean {
-    return this.#link !== undefined;
+    return this.#link.bound !== undefined;
   }
 
   /** How far in the primary's log it has received everything; before the snapshot nothing counts. */
@@ -152,13 +142,10 @@ export class Partner {
     read?: ReferredRead,
   ): void {
     // After the snapshot of a guest that stands still there is nothing to replay, and nothing is sent.
-    if (!this.#stream || this.#cut || this.purpose === 'move') return;
-    const entry = this.#stream.append(
-      { sequence, at, ...(read?.payload ?? payload) },
-      this.#link !== undefined,
-    );
+    if (!this.#stream || this.#link.isCut || this.purpose === 'move') return;
+    const entry = this.#stream.append({ sequence, at, ...(read?.payload ?? payload) }, this.connected);
     if (read) this.#unreplayed.told(sequence, read.extent);
-    if (this.#link !== undefined) this.#send(this.#link, { kind: 'entry', entry });
+    this.#link.send({ kind: 'entry', entry });
     if (payload.kind === 'input') this.lag.made(sequence, at, now);
   }
 
@@ -168,7 +155,7 @@ export class Partner {
   }
 
   flush(): void {
-    if (this.#link !== undefined && !this.#cut) this.#do({ kind: 'flush', link: this.#link });
+    this.#link.flush();
   }
 
   /** The vCPU copies its guest for this partner now, under this number: what it tells of an older copy is void. */
@@ -189,9 +176,9 @@ export class Partner {
 
   /** A part of the copy that goes before the snapshot. */
   sendPages(bytes: Uint8Array): void {
-    if (this.#link === undefined || this.#stream) return;
+    if (!this.connected || this.#stream) return;
     this.#parts += 1;
-    this.#send(this.#link, { kind: 'pages', bytes });
+    this.#link.send({ kind: 'pages', bytes });
     this.flush();
   }
 
@@ -203,21 +190,20 @@ export class Partner {
     told: { readonly stoodUs: number; readonly faultTolerance: boolean },
     lacking: BlockSet | undefined,
   ): void {
-    const link = this.#link;
+    const link = this.#link.bound;
     if (link === undefined || this.#stream || this.#copy === undefined) return;
-    const { disks } = this.#side;
-    if (disks.own) this.#send(link, { kind: 'disks-begin', whole: lacking === undefined });
+    if (this.#side.disks.own) this.#link.send({ kind: 'disks-begin', whole: lacking === undefined });
     this.#stream = new LogStream(end);
     const { machine, count, position, digest } = snapshot;
     const bytes = machine.length;
-    this.#send(link, { kind: 'snapshot-begin', bytes, count, position, released, digest, ...told });
-    for (const output of outputs) this.#send(link, { kind: 'held-output', output });
+    this.#link.send({ kind: 'snapshot-begin', bytes, count, position, released, digest, ...told });
+    for (const output of outputs) this.#link.send({ kind: 'held-output', output });
     this.#do({ kind: 'send-snapshot', link, snapshot: machine });
-    this.#send(link, { kind: 'snapshot-end' });
+    this.#link.send({ kind: 'snapshot-end' });
     this.#do({ kind: 'flush', link });
     // What is under way travels in the snapshot, and is carried out again there, maybe after the disks are whole.
-    for (const request of started) if (changesDisk(request)) this.#unsecured.wrote(end, request);
-    if (disks.own) this.#resync = new DiskResync(this.#copy, disks, lacking, this.#do);
+    for (const request of started) if (changesDisk(request)) this.#disks.wrote(end, request);
+    this.#disks.begin(this.#copy, lacking);
     this.#resyncOn();
   }
 
@@ -225,27 +211,24 @@ export class Partner {
 
   /** The entry at `position` writes there, whether it is sent or not: what this copy lacks counts also after the end. */
   wrote(position: bigint, extent: Extent): void {
-    if (this.#stream) this.#unsecured.wrote(position, extent);
+    if (this.#stream) this.#disks.wrote(position, extent);
   }
 
   /** A block that was asked for. It goes behind the marks of all writes that it may hold. */
   sendBlock(copy: number, extent: Extent, data: Uint8Array | undefined): void {
-    if (this.#link === undefined || this.#cut || this.#resync?.copy !== copy) return;
-    this.#resync.sent(data);
-    this.#send(this.#link, { kind: 'disk-block', extent, data });
+    if (!this.connected || this.#link.isCut || !this.#disks.sent(copy, data)) return;
+    this.#link.send({ kind: 'disk-block', extent, data });
     this.flush();
   }
 
   #resyncOn(): void {
-    if (!this.#resync?.goOn() || this.#resyncEnded || this.#link === undefined) return;
-    this.#resyncEnded = true;
-    this.#send(this.#link, { kind: 'disks-end' });
+    if (!this.#disks.goOn(this.connected)) return;
+    this.#link.send({ kind: 'disks-end' });
     this.flush();
   }
 
   #stored(blocks: number, now: HostMilliseconds): PartnerNews {
-    if (!this.#resync?.stored(blocks))
-      return { kind: 'broken', reason: `${blocks} blocks stored, never sent` };
+    if (!this.#disks.stored(blocks)) return { kind: 'broken', reason: `${blocks} blocks stored, never sent` };
     this.#watch?.heard(now);
     this.#progress = now;
     this.#resyncOn();
@@ -253,72 +236,48 @@ export class Partner {
   }
 
   #isWhole(): PartnerNews {
-    if (!this.#resyncEnded)
-      return { kind: 'broken', reason: 'the disks are whole before their end was sent' };
-    this.#whole = true;
-    return { kind: 'whole' };
+    return this.#disks.becameWhole()
+      ? { kind: 'whole' }
+      : { kind: 'broken', reason: 'the disks are whole before their end was sent' };
   }
 
   #secured(position: bigint): PartnerNews | undefined {
     const stream = this.#stream;
     if (!stream || position > stream.replayed)
       return { kind: 'broken', reason: `position ${position} secured, never replayed` };
-    this.#unsecured.secured(stream.base + position);
+    this.#disks.secured(stream.base + position);
     return undefined;
-  }
-
-  /** What the disks' copy took. */
-  get resynced(): DiskResync['figures'] | undefined {
-    return this.#resync?.figures;
   }
 
   // ------------------------------------------------------------------------------------------ the channel
 
   owns(link: Link): boolean {
-    return link === this.#link || link === this.#greeting;
+    return this.#link.owns(link);
   }
 
   /** A connection that this partner asked for. False when it has no use for it. */
   accept(link: Link, address: string): boolean {
-    const free = this.#link === undefined && this.#greeting === undefined && !this.#cut;
-    if (!free || address !== this.address) return false;
-    this.#reconnectAt = undefined;
-    const { vm, instance, host, program } = this.#side;
-    this.#send(link, {
-      kind: 'hello',
-      vm,
-      generation: this.generation,
-      sender: instance,
-      version: PROTOCOL_VERSION,
-      host,
-      program,
-      fresh: !this.#stream,
-      attempt: this.#attempt(),
-      purpose: this.purpose,
-    });
-    this.#do({ kind: 'flush', link });
-    // Until the welcome has named a position entries only pile up.
-    this.#greeting = link;
-    return true;
+    return this.#link.accept(link, address, !this.#stream, this.purpose);
   }
 
   received(link: Link, message: Message, now: HostMilliseconds): PartnerNews | undefined {
     switch (message.kind) {
       case 'welcome':
-        return link === this.#greeting ? this.#welcomed(link, message, now) : undefined;
+        return this.#link.greets(link) ? this.#welcomed(link, message, now) : undefined;
       case 'other-version':
-        return link === this.#greeting ? { kind: 'unfit', reason: otherVersion(message) } : undefined;
+        return this.#link.greets(link) ? { kind: 'unfit', reason: otherVersion(message) } : undefined;
       case 'ack':
         // What was made while no connection was open has been sent to nobody yet.
-        if (link !== this.#link) return { kind: 'broken', reason: 'an ack before the welcome' };
+        if (link !== this.#link.bound) return { kind: 'broken', reason: 'an ack before the welcome' };
         return this.#acked(message.received, message.replayed, now);
       case 'staged':
-        if (link !== this.#link) return { kind: 'broken', reason: 'staged before the welcome' };
+        if (link !== this.#link.bound) return { kind: 'broken', reason: 'staged before the welcome' };
         return this.#staged(message.parts, now);
       case 'blocks-stored':
       case 'disks-whole':
       case 'disks-secured':
-        if (link !== this.#link) return { kind: 'broken', reason: `${message.kind} before the welcome` };
+        if (link !== this.#link.bound)
+          return { kind: 'broken', reason: `${message.kind} before the welcome` };
         if (message.kind === 'blocks-stored') return this.#stored(message.blocks, now);
         return message.kind === 'disks-whole' ? this.#isWhole() : this.#secured(message.position);
       case 'over':
@@ -345,18 +304,17 @@ export class Partner {
       const who = `${welcome.vm}, generation ${welcome.generation}`;
       return { kind: 'broken', reason: `the other side is not this VM's backup (${who})` };
     }
-    this.#greeting = undefined;
-    this.#link = link;
+    this.#link.bind(link);
     this.#instance = welcome.sender;
-    if (!this.#stream) this.#name = welcome.copy ?? NO_COPY;
     if (!this.#stream) {
+      this.#disks.name = welcome.copy ?? NO_COPY;
       this.watch(now);
       return { kind: 'empty' };
     }
     // Resumed: after the last position that the backup has received, nothing again and nothing left out.
     const missing = welcome.loaded ? this.#stream.after(welcome.received) : undefined;
     if (!missing) return { kind: 'forgot', reason: `it cannot go on after position ${welcome.received}` };
-    for (const entry of missing) this.#send(link, { kind: 'entry', entry });
+    for (const entry of missing) this.#link.send({ kind: 'entry', entry });
     this.#do({ kind: 'flush', link });
     return this.#acked(welcome.received, this.#stream.replayed, now);
   }
@@ -382,43 +340,28 @@ export class Partner {
 
   /** The connection is gone: it was broken from outside, or is closed here for what came on it. */
   broken(link: Link, now: HostMilliseconds, close: boolean): void {
-    if (close) this.#do({ kind: 'close', link });
-    if (this.#greeting === link) this.#greeting = undefined;
-    if (this.#link === link) this.#link = undefined;
+    this.#link.broken(link, close);
     this.#watch?.broke(now);
   }
 
   reconnectSoon(now: HostMilliseconds): void {
-    if (this.#cut || this.#link !== undefined || this.#greeting !== undefined) return;
-    this.#reconnectAt = hostMilliseconds(now + this.#side.timing.reconnectMs);
-  }
-
-  #connect(): void {
-    this.#do({ kind: 'connect', address: this.address, generation: this.generation });
+    this.#link.reconnectSoon(now);
   }
 
   /** The guest is there, and has been committed: nothing is executed here any more. */
   giveOver(faultTolerance: boolean): void {
-    if (this.#link === undefined) return;
-    this.#send(this.#link, { kind: 'take-over', faultTolerance });
+    this.#link.send({ kind: 'take-over', faultTolerance });
     this.flush();
   }
 
   /** Nothing more of the log is sent to it; its connection stays, for the last word. */
   fallSilent(): void {
-    this.#cut = true;
-    this.#reconnectAt = undefined;
+    this.#link.fallSilent();
   }
 
   /** For good: nothing more is sent to it, and nothing of it is heard. What it acked stays valid. */
   cut(over?: Epoch): void {
-    if (over !== undefined && this.#link !== undefined) this.#send(this.#link, { kind: 'over', epoch: over });
-    for (const link of [this.#link, this.#greeting])
-      if (link !== undefined) this.#do({ kind: 'close', link });
-    this.#link = undefined;
-    this.#greeting = undefined;
-    this.#reconnectAt = undefined;
-    this.#cut = true;
+    this.#link.cut(over);
   }
 
   // ------------------------------------------------------------------------------------------ time
@@ -430,19 +373,15 @@ export class Partner {
 
   heartbeat({ vm, generation, sender }: Heartbeat, now: HostMilliseconds): void {
     const right = vm === this.#side.vm && generation === this.generation && sender === this.#instance;
-    if (right && !this.#cut) this.#watch?.heartbeat(now);
+    if (right && !this.#link.isCut) this.#watch?.heartbeat(now);
   }
 
   tick(now: HostMilliseconds): void {
-    if (this.#cut) return;
-    if (this.#reconnectAt !== undefined && now >= this.#reconnectAt) {
-      this.#reconnectAt = undefined;
-      this.#connect();
-    }
+    this.#link.tick(now);
   }
 
   beat(): void {
-    if (this.#cut) return;
+    if (this.#link.isCut) return;
     const { vm, instance } = this.#side;
     const received = this.#stream?.end ?? 0n;
     const replayed = this.#stream?.replayed ?? 0n;
@@ -453,20 +392,17 @@ export class Partner {
   /** Called every heartbeat interval while its silence matters. */
   check(now: HostMilliseconds): Silence | undefined {
     const progress = this.#stream ? this.#stream.acked + this.#stream.replayed : 0n;
-    return this.#watch?.check(now, this.#link !== undefined, this.bytes > 0, progress);
+    return this.#watch?.check(now, this.connected, this.bytes > 0, progress);
   }
 
   /** It is stuck: the connection is made anew, once. What then still does not help is suspicion, in words. */
   unstick(now: HostMilliseconds): { readonly suspicion?: string; readonly broken?: string } {
-    if (this.#link === undefined) return { suspicion: 'the logging channel stays broken' };
+    const link = this.#link.bound;
+    if (link === undefined) return { suspicion: 'the logging channel stays broken' };
     if (!this.#watch?.giveUpConnection())
       return { suspicion: 'nothing is acked, on a new connection neither' };
-    this.broken(this.#link, now, true);
+    this.broken(link, now, true);
     this.reconnectSoon(now);
     return { broken: 'nothing is acked' };
-  }
-
-  #send(link: Link, message: Message): void {
-    this.#do({ kind: 'send', link, message });
   }
 }
