@@ -17,7 +17,7 @@ import {
 } from '../x86/state.ts';
 import { BLOCK_MOVE_SIGNATURE, blockMove } from './block-move.ts';
 import type { Execute, SlowPaths } from './engine.ts';
-import type { RegionTable } from './jit/jit.ts';
+import type { RegionTable } from './jit/live-regions.ts';
 import { LEFT } from './jit/region-frame.ts';
 import { type EngineLayout, HEADER_REGION, JUMP_ENTRIES, JUMP_ENTRY, RECORD, REGIONS } from './layout.ts';
 import { ENGINE_OPERATION, type OperationTable } from './operation-table.ts';

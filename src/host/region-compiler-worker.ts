@@ -1,5 +1,5 @@
 import { type MessagePort, workerData } from 'node:worker_threads';
-import type { CompiledModule } from '../engine/jit/jit.ts';
+import type { CompiledModule } from '../engine/jit/module-compiler.ts';
 import { compile } from '../wasm/webassembly.ts';
 import type { ModuleOrder } from './region-compiler.ts';
 

@@ -1,5 +1,5 @@
 import { type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
-import type { CompiledModule, ModuleCompiler } from '../engine/jit/jit.ts';
+import type { CompiledModule, ModuleCompiler } from '../engine/jit/module-compiler.ts';
 
 /** What crosses the channel to the compiler. The way back is a CompiledModule. */
 export interface ModuleOrder {

@@ -1,6 +1,6 @@
 import { failed, ok, type Result } from '../base/result.ts';
 import { decodeText, encodeText } from '../base/text.ts';
-import type { JitOptions } from '../engine/jit/jit.ts';
+import type { JitOptions } from '../engine/jit/jit-options.ts';
 
 export interface DiskConfig {
   /** Bytes, a multiple of 512. */

@@ -1,5 +1,5 @@
 import { expect } from 'vitest';
-import { JIT_DEFAULTS } from '../../src/engine/jit/jit.ts';
+import { JIT_DEFAULTS } from '../../src/engine/jit/jit-options.ts';
 import type { EngineOptions } from '../../src/machine/config.ts';
 import { type GuestImage, GuestMachine } from './small-guest.ts';
 

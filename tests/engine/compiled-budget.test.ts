@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { JIT_DEFAULTS } from '../../src/engine/jit/jit.ts';
+import { JIT_DEFAULTS } from '../../src/engine/jit/jit-options.ts';
 import { ALU, REG } from './assembler.ts';
 import { GuestMachine, guestWith } from './small-guest.ts';
 

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import type { CompiledModule, ModuleCompiler } from '../../src/engine/jit/jit.ts';
+import type { CompiledModule, ModuleCompiler } from '../../src/engine/jit/module-compiler.ts';
 import { compile } from '../../src/wasm/webassembly.ts';
 import { lateModules } from './late-modules.ts';
 import { GuestMachine, guestWith } from './small-guest.ts';

@@ -1,4 +1,4 @@
-import type { CompiledModule, ModuleCompiler } from '../../src/engine/jit/jit.ts';
+import type { CompiledModule, ModuleCompiler } from '../../src/engine/jit/module-compiler.ts';
 import { compile } from '../../src/wasm/webassembly.ts';
 
 /** Compiles at once, as a thread of its own would, and tells it late: every few asks the last or the first one. */

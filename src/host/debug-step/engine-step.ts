@@ -1,6 +1,7 @@
 import { Engine } from '../../engine/engine.ts';
 import { createInterpreter } from '../../engine/interpreter.ts';
-import { JIT_DEFAULTS, Jit, type JitOptions } from '../../engine/jit/jit.ts';
+import { Jit } from '../../engine/jit/jit.ts';
+import { JIT_DEFAULTS, type JitOptions } from '../../engine/jit/jit-options.ts';
 import { engineLayout, PAGE } from '../../engine/layout.ts';
 import { OperationTable } from '../../engine/operation-table.ts';
 import { createOracle } from '../../engine/oracle.ts';
