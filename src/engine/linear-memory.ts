@@ -325,8 +325,8 @@ export class LinearMemory {
     }
     if (
       flags & PAGE_FLAG.table &&
-      this.mmu.mayChangeTranslation(page, inPage, size) &&
-      !this.mmu.changesOnlyData(page, inPage, size)
+      this.mmu.tableStores.mayChangeTranslation(page, inPage, size) &&
+      !this.mmu.tableStores.changesOnlyData(page, inPage, size)
     ) {
       this.#pending = RESTART;
       return false;
@@ -349,7 +349,7 @@ export class LinearMemory {
         to - inPage + Math.min(PAGE, (inPage + length + 7) & ~7),
       );
       for (let index = 0; index < length; index++) this.#u8[to + index] = value[at + index]!;
-      this.mmu.tableStored(page, before, first, alone);
+      this.mmu.tableStores.stored(page, before, first, alone);
       return;
     }
     for (let index = 0; index < length; index++) this.#u8[to + index] = value[at + index]!;
@@ -520,13 +520,14 @@ export class LinearMemory {
   #becomesData(page: number, inPage: number, length: number): boolean {
     const flags = this.mmu.flags[page]!;
     const code = (flags & PAGE_FLAG.code) !== 0 && this.code.touches(page, inPage, length);
-    const table = (flags & PAGE_FLAG.table) !== 0 && this.mmu.mayChangeTranslation(page, inPage, length);
+    const table =
+      (flags & PAGE_FLAG.table) !== 0 && this.mmu.tableStores.mayChangeTranslation(page, inPage, length);
     if (!code && !table) return true;
     if (!this.stepping || length < BULK) return false;
     if (table && (this.mmu.walkedTables().includes(page) || this.#sourceTables.includes(page))) return false;
     if (!this.#isFetchedElsewhere(page)) return false;
     if (table) {
-      this.mmu.letGo(page);
+      this.mmu.tableStores.letGo(page);
       // It may have let everything go, and there may be more to store before the instruction is fetched again.
       this.#isFetchedElsewhere(page);
     }

@@ -51,7 +51,7 @@ class Space {
     const before = new Uint8Array(8);
     new DataView(before.buffer).setBigUint64(0, this.ram.getBigUint64(table + index * 8, true), true);
     this.put(table, index, value);
-    this.mmu.tableStored(table / PAGE, before, index * 8, true);
+    this.mmu.tableStores.stored(table / PAGE, before, index * 8, true);
     this.mmu.selectEpoch(MODE.code64, 0);
   }
 
@@ -234,7 +234,7 @@ describe('a store to a table', () => {
     space.use(ROOTS[0]).read(5);
     for (let count = 0; count <= 128; count++) {
       expect(space.tags(5)[0]).toBe(true);
-      expect(space.mmu.mayChangeTranslation(TABLE / PAGE, 4088, 8)).toBe(count === 128);
+      expect(space.mmu.tableStores.mayChangeTranslation(TABLE / PAGE, 4088, 8)).toBe(count === 128);
       space.store(TABLE, 511, 0);
     }
     expect(space.tags(5)[0]).toBe(false);

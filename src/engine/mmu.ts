@@ -6,38 +6,22 @@ import {
   WalkResult,
   walk,
 } from '../x86/paging.ts';
-import {
-  CPL,
-  type CpuState,
-  CR0,
-  CR3,
-  CR4,
-  EFER,
-  EPOCH,
-  EPOCH_HIGH,
-  FLAG,
-  FLAGS_REST,
-  PARTNER_EPOCH,
-  PARTNER_EPOCH_HIGH,
-  PARTNER_TLB,
-  REFILL_ROOT,
-  TLB_POINTER,
-} from '../x86/state.ts';
+import { CPL, type CpuState, CR0, CR3, CR4, EFER, FLAG, FLAGS_REST } from '../x86/state.ts';
 import { dataBreakpoints } from '../x86/system/debug-register.ts';
+import { AddressSpaces, LONG_MODE, UNCACHED, UNPAGED, USER } from './address-spaces.ts';
 import { MODE } from './code-mode.ts';
-import { CodeSpace, EpochSource } from './code-space.ts';
-import { type EngineLayout, PAGE, PAGE_FLAG, TLB_CONTEXTS } from './layout.ts';
+import type { CodeSpace } from './code-space.ts';
+import { type EngineLayout, PAGE, PAGE_FLAG } from './layout.ts';
 import type { PhysicalMap } from './physical-map.ts';
-import {
-  type LinearRange,
-  PLACE_MANY,
-  PLACE_ROOT,
-  PLACE_SHIFT,
-  placeOf,
-  rangeOfEntry,
-} from './table-place.ts';
+import { PLACE_MANY, placeOf } from './table-place.ts';
+import { TableStores } from './table-stores.ts';
 import { Tlb } from './tlb.ts';
 import { WatchedTables } from './watched-tables.ts';
+
+/** In place of a vector: the access has to be made by a single step. */
+export const RESTART = -1;
+
+const CR0_AM = 0x4_0000;
 
 /**
  * Translation caches that the guest cannot observe (design 3): what they hold always equals what a walk would
@@ -46,52 +30,15 @@ import { WatchedTables } from './watched-tables.ts';
  *
  * Pages are numbered by RAM offset / 4096.
  */
-
-/** In place of a vector: the access has to be made by a single step. */
-export const RESTART = -1;
-
-/** One address space at one privilege. */
-interface Context {
-  /** Number of its translation cache. */
-  readonly index: number;
-  root: number;
-  /** Paging controls and privilege. */
-  controls: number;
-  /** RAM page of the root of 4-level tables, or -1. */
-  rootPage: number;
-  /** Code below and above the middle of the address space; above it may be shared (docs/ENGINE.md). */
-  readonly low: CodeSpace;
-  high: CodeSpace | undefined;
-  /** The same address space at the other privilege, when it was looked for and found. */
-  partner: Context | undefined;
-  lastUse: number;
-}
-
-/** Bits of a context's controls: the accesses' privilege; its translation cache stays empty; no paging. */
-const USER = 1;
-const UNCACHED = 0x1_0000;
-const UNPAGED = 0x8000;
-/** EFER.LMA and NXE. */
-const LONG_MODE = 0x400;
-const NO_EXECUTE = 0x800;
-const CR0_AM = 0x4_0000;
-
-/** Entries of a root from this one on translate addresses with bit 63 set. */
-const UPPER_ENTRY = 256;
-
 export class Mmu {
   readonly #state: CpuState;
-  readonly #layout: EngineLayout;
   readonly #map: PhysicalMap;
-  readonly #u8: Uint8Array;
   readonly #i32: Int32Array;
-  readonly #contexts: Context[] = [];
-  #context: Context;
-  #uses = 0;
-  readonly #epochs = new EpochSource();
   readonly #tlb: Tlb;
   readonly #tables: WatchedTables;
-  readonly #range: LinearRange = { low: 0, high: 0, mask: 0 };
+  readonly #spaces: AddressSpaces;
+  /** What stores to page tables lead to. */
+  readonly tableStores: TableStores;
   /** Misaligned accesses of the running program are #AC: CR0.AM, RFLAGS.AC and privilege 3 [SDM 3A 6.15 AC]. */
   alignmentChecked = false;
   /** There are data breakpoints. */
@@ -117,27 +64,14 @@ export class Mmu {
 
   constructor(buffer: SharedArrayBuffer, layout: EngineLayout, state: CpuState, map: PhysicalMap) {
     this.#state = state;
-    this.#layout = layout;
     this.#map = map;
-    this.#u8 = new Uint8Array(buffer);
     this.#i32 = new Int32Array(buffer);
     this.flags = new Uint8Array(buffer, layout.pageFlags, layout.ramBytes / PAGE);
     this.dirty = new Uint8Array(buffer, layout.pageDirty, layout.ramBytes / PAGE);
     this.#tlb = new Tlb(buffer, layout);
-    this.#tables = new WatchedTables(buffer, layout);
-    for (let index = 0; index < TLB_CONTEXTS; index++) {
-      this.#contexts.push({
-        index,
-        root: -1,
-        controls: -1,
-        rootPage: -1,
-        low: new CodeSpace(this.#epochs),
-        high: undefined,
-        partner: undefined,
-        lastUse: 0,
-      });
-    }
-    this.#context = this.#contexts[0]!;
+    this.#tables = new WatchedTables(buffer, layout, this.#tlb);
+    this.#spaces = new AddressSpaces(buffer, layout, state, map, this.#tlb, this.#tables);
+    this.tableStores = new TableStores(buffer, layout, map, this.#tables, this.#spaces);
     this.#memory = {
       read32: (address) => {
         const offset = map.ramOffset(address);
@@ -166,10 +100,10 @@ export class Mmu {
     };
   }
 
-  // ---------------------------------------------------------------------------------- contexts
+  // ---------------------------------------------------------------------------------- address spaces
 
   /**
-   * Selects the context for the present CR3, controls and privilege, and the epoch for this mode and base of the
+   * Selects the address space for the present CR3, controls and privilege, and the epoch for this mode and base of the
    * code segment.
    */
   select(mode: number, codeBase: number): void {
@@ -191,117 +125,22 @@ export class Mmu {
         ? user | ((cr0 >>> 15) & 2) | ((state.get32(CR4) & 0x30) << 2) | (state.get32(EFER) & 0xc00)
         : user | UNPAGED);
     const root = paging ? state.get32(CR3) + (state.get32(CR3 + 4) & 0xfffff) * 2 ** 32 : 0;
-    const current = this.#present();
-    if (current.root !== root || current.controls !== controls) {
-      this.#context = this.#find(root, controls);
-      state.i32[TLB_POINTER >> 2] = this.#tlb.address(this.#context.index);
-    }
-    this.selectEpoch(mode, codeBase);
+    this.#spaces.select(root, controls, mode, codeBase);
   }
 
-  #find(root: number, controls: number): Context {
-    let oldest = this.#contexts[0]!;
-    for (const context of this.#contexts) {
-      if (context.root === root && context.controls === controls) {
-        context.lastUse = ++this.#uses;
-        return context;
-      }
-      if (context.lastUse < oldest.lastUse) oldest = context;
-    }
-    this.#empty(oldest);
-    oldest.root = root;
-    oldest.controls = controls;
-    oldest.rootPage = this.#rootPage(root, controls);
-    oldest.lastUse = ++this.#uses;
-    return oldest;
-  }
-
-  #rootPage(root: number, controls: number): number {
-    if ((controls & (UNPAGED | LONG_MODE)) !== LONG_MODE) return -1;
-    const offset = this.#map.ramOffset(root - (root % PAGE));
-    return offset < 0 ? -1 : Math.floor(offset / PAGE);
-  }
-
+  /** The same address space, at another mode or base of the code segment. */
   selectEpoch(mode: number, codeBase: number): void {
-    const context = this.#present();
-    const { i32 } = this.#state;
-    i32[EPOCH >> 2] = context.low.epoch(mode, codeBase);
-    i32[EPOCH_HIGH >> 2] = this.#high(context).epoch(mode, codeBase);
-    i32[TLB_POINTER >> 2] = this.#tlb.address(context.index);
-    const refill = context.rootPage >= 0 && (context.controls & (UNCACHED | NO_EXECUTE)) === NO_EXECUTE;
-    i32[REFILL_ROOT >> 2] = refill ? this.#layout.ram + context.rootPage * PAGE : 0;
-    const partner = (context.controls & UNCACHED) === 0 ? this.#partner(context) : undefined;
-    i32[PARTNER_TLB >> 2] = partner === undefined ? 0 : this.#tlb.address(partner.index);
-    if (partner === undefined) return;
-    i32[PARTNER_EPOCH >> 2] = partner.low.epoch(mode, codeBase);
-    i32[PARTNER_EPOCH_HIGH >> 2] = this.#high(partner).epoch(mode, codeBase);
-  }
-
-  /** The context that is running: SYSCALL and SYSRET go over to the partner and back without a word. */
-  #present(): Context {
-    const { partner } = this.#context;
-    if (partner !== undefined && this.#state.i32[TLB_POINTER >> 2] === this.#tlb.address(partner.index)) {
-      this.#context = partner;
-      partner.lastUse = ++this.#uses;
-    }
-    return this.#context;
-  }
-
-  /** The same address space at the other privilege, when it is known. */
-  #partner(context: Context): Context | undefined {
-    const { root, partner } = context;
-    const controls = context.controls ^ USER;
-    if (partner !== undefined && partner.root === root && partner.controls === controls) return partner;
-    context.partner = this.#contexts.find((other) => other.root === root && other.controls === controls);
-    if (context.partner !== undefined) context.partner.partner = context;
-    return context.partner;
-  }
-
-  /** That of a context whose upper half is translated by the same entries, at the same privilege; or a new one. */
-  #upperHalf(context: Context): CodeSpace {
-    if (context.rootPage >= 0) {
-      for (const other of this.#contexts) {
-        if (other.high === undefined || other.controls !== context.controls || other.rootPage < 0) continue;
-        if (!this.#sameUpperHalf(context.rootPage, other.rootPage)) continue;
-        this.#watch(context.rootPage, PLACE_ROOT);
-        this.#watch(other.rootPage, PLACE_ROOT);
-        return other.high;
-      }
-    }
-    return new CodeSpace(this.#epochs);
-  }
-
-  /** Are the entries equal, and needs none of them a flag set when it is used? */
-  #sameUpperHalf(page: number, otherPage: number): boolean {
-    const i32 = this.#i32;
-    const from = (this.#layout.ram + page * PAGE + UPPER_ENTRY * 8) >>> 2;
-    const apart = ((otherPage - page) * PAGE) >> 2;
-    for (let index = from; index < from + (PAGE - UPPER_ENTRY * 8) / 4; index += 2) {
-      const entry = i32[index]!;
-      if (entry !== i32[index + apart] || i32[index + 1] !== i32[index + 1 + apart]) return false;
-      if ((entry & 0x21) === 1) return false;
-    }
-    return true;
-  }
-
-  #empty(context: Context): void {
-    this.#tlb.empty(context.index);
-    context.low.end();
-    context.high = undefined;
+    this.#spaces.selectEpoch(mode, codeBase);
   }
 
   /** Drops every translation and every way from a linear address to code. */
   flush(): void {
-    for (const context of this.#contexts) this.#empty(context);
-    this.#tables.releaseAll();
+    this.#spaces.flush();
   }
 
   /** Drops every way from a linear address to code: blocks were thrown away. */
   forgetCode(): void {
-    for (const context of this.#contexts) {
-      context.low.end();
-      context.high?.end();
-    }
+    this.#spaces.forgetCode();
   }
 
   // ---------------------------------------------------------------------------------- translation
@@ -358,12 +197,8 @@ export class Mmu {
       if (long) place = placeOf(4 - index, low, high);
       // In PAE paging only last-level tables are worth knowing exactly, in 32-bit paging none.
       else if (count === 3 && index === 2) place = placeOf(1, low, high);
-      this.#watch(Math.floor(offset / PAGE), place);
+      this.#tables.watch(Math.floor(offset / PAGE), place);
     }
-  }
-
-  #watch(page: number, place: number): void {
-    if (this.#tables.watch(page, place)) this.#tlb.dropWriteTags(page);
   }
 
   /**
@@ -371,7 +206,7 @@ export class Mmu {
    * nothing watches the page.
    */
   fill(low: number, high: number, ramOffset: number, user: boolean): void {
-    const context = this.#present();
+    const context = this.#spaces.present();
     if ((context.controls & UNCACHED) !== 0) return;
     // Slow-path code may access memory with another privilege than the running code's (descriptor tables, the stack
     // of an interrupt): what that may see must not become visible to the running code.
@@ -390,15 +225,9 @@ export class Mmu {
     this.codeSpace(high).add(low, high);
   }
 
-  /** The half that addresses with this upper half belong to, in the present context. */
+  /** The half that addresses with this upper half belong to, in the present address space. */
   codeSpace(high: number): CodeSpace {
-    const context = this.#present();
-    return high >= 0 ? context.low : this.#high(context);
-  }
-
-  #high(context: Context): CodeSpace {
-    context.high ??= this.#upperHalf(context);
-    return context.high;
+    return this.#spaces.codeSpace(high);
   }
 
   /** From now on stores to this RAM page take the slow path. */
@@ -411,40 +240,6 @@ export class Mmu {
     this.#tlb.dropAllWriteTags();
   }
 
-  // ---------------------------------------------------------------------------------- page-table stores
-
-  /** Could a store to these bytes of a watched page change a translation? */
-  mayChangeTranslation(page: number, offset: number, length: number): boolean {
-    // The next store drops what hangs on the page; or it may end the sharing of an address space's upper half.
-    if (this.#tables.worn(page)) return true;
-    if (offset + length > UPPER_ENTRY * 8 && this.#isRoot(page)) return true;
-    const base = (this.#layout.ram + page * PAGE) >>> 2;
-    const last = Math.min(offset + length - 1, PAGE - 1);
-    for (let entry = offset & ~3; entry <= last; entry += 4) {
-      // The low word of an 8-byte entry holds P; a 4-byte entry is its own. Either may be present: be careful.
-      if (this.#i32[base + ((entry & ~7) >>> 2)]! & 1) return true;
-      if (this.#i32[base + (entry >>> 2)]! & 1) return true;
-    }
-    return false;
-  }
-
-  /**
-   * Is what the store may change the translation of pages of 4 KiB that no code runs from? Then it may be made within
-   * a block: accesses look their translation up each time, fetches do not.
-   */
-  changesOnlyData(page: number, offset: number, length: number): boolean {
-    const place = this.#tables.place(page);
-    if (place >>> PLACE_SHIFT !== 1 || this.#tables.worn(page)) return false;
-    const range = this.#range;
-    for (let index = offset >>> 3; index <= (offset + length - 1) >>> 3; index++) {
-      rangeOfEntry(place, index, range);
-      for (const { low, high } of this.#contexts) {
-        if ((range.high < 0 ? high : low)?.runsFrom(range.low, range.high)) return false;
-      }
-    }
-    return true;
-  }
-
   /** RAM pages of the tables that the last walk read. */
   walkedTables(): number[] {
     const { entries, entryCount } = this.#walk;
@@ -454,138 +249,5 @@ export class Mmu {
       if (offset >= 0) pages.push(Math.floor(offset / PAGE));
     }
     return pages;
-  }
-
-  #isRoot(page: number): boolean {
-    for (const context of this.#contexts) if (context.rootPage === page) return true;
-    return false;
-  }
-
-  /**
-   * Drops what hangs on the entries that were present before the store and differ now. `alone`: no block goes on
-   * behind the store, so the page may be let go, and with it the tables of that block.
-   */
-  tableStored(page: number, before: Uint8Array, first: number, alone: boolean): void {
-    const place = this.#tables.place(page);
-    if (place === 0) return;
-    if (alone && this.#tables.worn(page)) {
-      this.#release(page, place);
-      return;
-    }
-    this.#tables.stored(page);
-    const start = this.#layout.ram + page * PAGE + first;
-    for (let at = 0; at < before.length; at += 8) {
-      let changed = false;
-      for (let byte = 0; byte < 8; byte++) {
-        const old = before[at + byte]!;
-        const now = this.#u8[start + at + byte]!;
-        // Setting A or D changes no translation; clearing them does: the next use has to set them again.
-        const harmless = byte === 0 ? now & ~old & 0x60 : 0;
-        if (old !== (now & ~harmless)) changed = true;
-      }
-      if (!changed) continue;
-      const index = (first + at) / 8;
-      // Whether it was present or not: from now on this root's upper half is its own.
-      if (index >= UPPER_ENTRY) this.#separate(page);
-      if (((before[at]! | before[at + 4]!) & 1) === 0) continue;
-      if (place === PLACE_MANY) {
-        this.flush();
-        return;
-      }
-      if (place === PLACE_ROOT) this.#dropRootEntry(page, index, before, at);
-      else this.#dropEntry(place, index, before, at);
-    }
-  }
-
-  /** Contexts with this root share their upper half no longer. */
-  #separate(page: number): void {
-    for (const context of this.#contexts) if (context.rootPage === page) context.high = undefined;
-  }
-
-  /** What an entry of a root translated is dropped. */
-  #dropRootEntry(page: number, index: number, before: Uint8Array, at: number): void {
-    this.#emptyRoot(page, index >= UPPER_ENTRY);
-    const child = this.#tableOf(before, at);
-    if (child < 0 || this.#tables.place(child) !== placeOf(3, 0, index << 7)) return;
-    // Another address space may have the table at the same place; only its root's entry leads there.
-    for (const { rootPage } of this.#contexts) {
-      if (rootPage < 0 || rootPage === page) continue;
-      const entry = this.#layout.ram + rootPage * PAGE + index * 8;
-      if (this.#tableOf(this.#u8, entry) === child) return;
-    }
-    this.#tables.release(child);
-  }
-
-  /** RAM page of the table that an entry of a table of level 2 to 4 names; -1: none. */
-  #tableOf(bytes: Uint8Array, at: number): number {
-    const low = bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24);
-    const offset = this.#map.ramOffset(((low & ~0xfff) >>> 0) + bytes[at + 4]! * 2 ** 32);
-    return offset < 0 ? -1 : Math.floor(offset / PAGE);
-  }
-
-  /** Everything that hangs on the root of 4-level tables hangs on the contexts that have it. */
-  #emptyRoot(page: number, wholly: boolean): void {
-    for (const context of this.#contexts) {
-      if (context.rootPage !== page) continue;
-      if (wholly) this.#empty(context);
-      else this.#emptyLowerHalf(context);
-    }
-  }
-
-  /** Drops all translations, but the ways to code of the lower half only: nothing of the upper half has changed. */
-  #emptyLowerHalf(context: Context): void {
-    this.#tlb.empty(context.index);
-    context.low.end();
-  }
-
-  /** What an entry of a table of level 1 to 3 translated is dropped, in every context. */
-  #dropEntry(place: number, index: number, before: Uint8Array, at: number): void {
-    const range = this.#range;
-    rangeOfEntry(place, index, range);
-    this.#dropRange(range);
-    const level = place >>> PLACE_SHIFT;
-    if (level === 1 || before[at]! & 0x80) return;
-    // The table that the entry named: when it is used nowhere else, nothing hangs on it any more.
-    const child = this.#tableOf(before, at);
-    if (child >= 0 && this.#tables.place(child) === placeOf(level - 1, range.low, range.high))
-      this.#tables.release(child);
-  }
-
-  /** Is what the table at this place translates in the upper half of the address space? */
-  #isUpper(place: number): boolean {
-    rangeOfEntry(place, 0, this.#range);
-    return this.#range.high < 0;
-  }
-
-  #dropRange({ low, high, mask }: LinearRange): void {
-    this.#tlb.dropRange(low, high, mask);
-    for (const context of this.#contexts) (high < 0 ? context.high : context.low)?.dropped(low, high, mask);
-  }
-
-  /** A watched page becomes data: what hangs on it is dropped. */
-  letGo(page: number): void {
-    this.#separate(page);
-    this.#release(page, this.#tables.place(page));
-  }
-
-  /** Drops everything that hangs on a page that walks used, and watches it no longer: it has become data. */
-  #release(page: number, place: number): void {
-    const level = place === PLACE_MANY ? 0 : place >>> PLACE_SHIFT;
-    if (level === 4) {
-      this.#emptyRoot(page, true);
-    } else if (level === 3 && !this.#isUpper(place)) {
-      // Half a terabyte of a program's.
-      for (const context of this.#contexts) this.#emptyLowerHalf(context);
-    } else if (level === 1 || level === 2) {
-      const range = this.#range;
-      rangeOfEntry(place, 0, range);
-      // All of its 512 entries.
-      range.mask <<= 9;
-      this.#dropRange(range);
-    } else {
-      this.flush();
-      return;
-    }
-    this.#tables.release(page);
   }
 }
