@@ -22,8 +22,8 @@ import { MODE } from './code-mode.ts';
 import { CodePages } from './code-pages.ts';
 import { LINK } from './interpreter.ts';
 import { type EngineLayout, JUMP_ENTRY, jumpSlot, PAGE, RECORD } from './layout.ts';
-import type { LinearMemory } from './linear-memory.ts';
 import type { Mmu } from './mmu.ts';
+import type { Pending } from './pending.ts';
 import type { PhysicalMap } from './physical-map.ts';
 
 export interface BlockFinderParts {
@@ -34,7 +34,7 @@ export interface BlockFinderParts {
   readonly map: PhysicalMap;
   readonly mmu: Mmu;
   readonly code: CodeCache;
-  readonly memory: LinearMemory;
+  readonly pending: Pending;
 }
 
 /** Finds the block at an address, in the processor's present mode: from the caches, or decoded anew. */
@@ -44,7 +44,7 @@ export class BlockFinder {
   readonly #map: PhysicalMap;
   readonly #mmu: Mmu;
   readonly #code: CodeCache;
-  readonly #memory: LinearMemory;
+  readonly #pending: Pending;
   readonly #u8: Uint8Array;
   readonly #i32: Int32Array;
   readonly #codePages = new CodePages();
@@ -55,13 +55,13 @@ export class BlockFinder {
   /** The next instruction meets no breakpoint on it: RFLAGS.RF was set, or a load of SS is before it. */
   resumes = false;
 
-  constructor({ buffer, layout, state, map, mmu, code, memory }: BlockFinderParts) {
+  constructor({ buffer, layout, state, map, mmu, code, pending }: BlockFinderParts) {
     this.#state = state;
     this.#layout = layout;
     this.#map = map;
     this.#mmu = mmu;
     this.#code = code;
-    this.#memory = memory;
+    this.#pending = pending;
     this.#u8 = new Uint8Array(buffer);
     this.#i32 = new Int32Array(buffer);
   }
@@ -103,7 +103,7 @@ export class BlockFinder {
   /** May an instruction of this length be fetched at this offset in the code segment? Otherwise #GP is pending. */
   #fetchable(offset: number, length: number): boolean {
     if ((this.mode & MODE.segments) === 0 || mayFetch(this.#state, offset >>> 0, length)) return true;
-    this.#memory.raise(VECTOR.generalProtection, 0);
+    this.#pending.raise(VECTOR.generalProtection, 0);
     return false;
   }
 
@@ -130,7 +130,7 @@ export class BlockFinder {
     const met = this.resumes ? 0 : instructionBreakpointsAt(state, low, high);
     if (met === 0) return false;
     state.i32[DR6 >> 2]! |= met;
-    this.#memory.raise(VECTOR.debug, -1);
+    this.#pending.raise(VECTOR.debug, -1);
     return true;
   }
 
@@ -180,14 +180,14 @@ export class BlockFinder {
     if (known >= 0) return known;
     const page = this.#mmu.translate(low, high, ACCESS_EXECUTE, this.#state.get32(CPL) === 3);
     if (page < 0) {
-      this.#memory.raisePageFault(low, high);
+      this.#pending.raisePageFault(low, high);
       return -1;
     }
     this.#mmu.watchCode(low, high);
     const offset = this.#map.ramOffset(page);
     if (offset < 0) {
       // No code runs from devices or from nowhere: all such bytes read as an undefined instruction.
-      this.#memory.raise(6, -1);
+      this.#pending.raise(6, -1);
       return -1;
     }
     const found = Math.floor(offset / PAGE);
@@ -205,7 +205,7 @@ export class BlockFinder {
       const nextHigh = nextLow === 0 ? (high + 1) | 0 : high;
       const address = this.#mmu.translate(nextLow, nextHigh, ACCESS_EXECUTE, this.#state.get32(CPL) === 3);
       if (address < 0) {
-        this.#memory.raisePageFault(nextLow, nextHigh);
+        this.#pending.raisePageFault(nextLow, nextHigh);
         fetchFailed = true;
         return undefined;
       }

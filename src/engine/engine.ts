@@ -39,6 +39,7 @@ import { type EngineLayout, PAGE_FLAG, RECORD } from './layout.ts';
 import { LinearMemory } from './linear-memory.ts';
 import { Mmu } from './mmu.ts';
 import type { OperationTable } from './operation-table.ts';
+import { Pending } from './pending.ts';
 import type { PhysicalMap } from './physical-map.ts';
 import { ACCESS } from './wasm-semantics.ts';
 
@@ -83,6 +84,8 @@ export class Engine implements Cpu, SlowPaths {
   readonly mmu: Mmu;
   readonly code: CodeCache;
   readonly memory: LinearMemory;
+  /** What keeps the instruction that executes from going on. */
+  readonly pending: Pending;
   readonly #layout: EngineLayout;
   readonly #table: OperationTable;
   readonly #u16: Uint16Array;
@@ -125,13 +128,15 @@ export class Engine implements Cpu, SlowPaths {
         this.mmu.flags[page]! &= ~PAGE_FLAG.code;
       }
     });
-    this.memory = new LinearMemory(buffer, layout, this.state, map, this.mmu, this.code, () => {
+    const { state, mmu, code } = this;
+    const pending = new Pending(mmu);
+    this.pending = pending;
+    this.memory = new LinearMemory(buffer, layout, state, map, mmu, code, pending, () => {
       this.retired = this.#budget - this.#left - 1;
     });
-    const { state, mmu, code, memory: linear } = this;
-    this.#finder = new BlockFinder({ buffer, layout, state, map, mmu, code, memory: linear });
+    this.#finder = new BlockFinder({ buffer, layout, state, map, mmu, code, pending });
     this.mmu.storedByWalker = (page, offset, length, fetches) => {
-      if (!fetches && !this.memory.stepping && this.code.touches(page, offset, length)) return false;
+      if (!fetches && !this.pending.stepping && this.code.touches(page, offset, length)) return false;
       this.code.invalidate(page, offset, length);
       return true;
     };
@@ -174,7 +179,7 @@ export class Engine implements Cpu, SlowPaths {
     let header = 0;
     while (this.#left > 0) {
       state.i32[REMAINING >> 2] = this.#left;
-      this.memory.begin();
+      this.pending.begin();
       const reason = this.#execute(this.#layout.cpu, header);
       this.#left = state.i32[REMAINING >> 2]!;
       const record = state.i32[EXIT_RECORD >> 2]!;
@@ -215,14 +220,14 @@ export class Engine implements Cpu, SlowPaths {
           break;
         case EXIT.slow: {
           this.#abandon(record);
-          if (!this.memory.restartWanted) return 'fault';
+          if (!this.pending.restartWanted) return 'fault';
           const exit = this.#step();
           if (exit !== undefined) return exit;
           break;
         }
         case EXIT.fault:
           this.#abandon(record);
-          this.memory.raise(state.i32[FAULT_VECTOR >> 2]!, state.i32[FAULT_ERROR >> 2]!);
+          this.pending.raise(state.i32[FAULT_VECTOR >> 2]!, state.i32[FAULT_ERROR >> 2]!);
           return 'fault';
         case EXIT.system: {
           const exit = this.#system(record);
@@ -239,8 +244,8 @@ export class Engine implements Cpu, SlowPaths {
   /** Executes exactly one instruction at RIP; accesses with side effects are made. */
   #step(): RunExit | undefined {
     const state = this.state;
-    this.memory.stepping = true;
-    this.memory.breakpointsMet = 0;
+    this.pending.stepping = true;
+    this.pending.breakpointsMet = 0;
     this.#left -= 1;
     state.set64(BLOCK_PC, state.get64(RIP));
     this.mmu.selectEpoch(this.#finder.mode | MODE.step, this.#finder.codeBase);
@@ -248,22 +253,22 @@ export class Engine implements Cpu, SlowPaths {
     let exit: RunExit | undefined;
     for (let done = false; !done; ) {
       state.i32[REMAINING >> 2] = 1;
-      this.memory.begin();
+      this.pending.begin();
       const reason = this.#execute(this.#layout.cpu, header);
       const record = state.i32[EXIT_RECORD >> 2]!;
       done = true;
       if (reason === EXIT.system) {
         // It selects the mode and epoch anew.
         exit = this.#system(record);
-        this.memory.stepping = false;
+        this.pending.stepping = false;
         return exit;
       }
       if (reason === EXIT.slow || reason === EXIT.fault) {
         this.#left += 1;
         state.set64(RIP, state.get64(BLOCK_PC));
-        assert(!this.memory.restartWanted, 'a single step is never restarted');
+        assert(!this.pending.restartWanted, 'a single step is never restarted');
         if (reason === EXIT.fault)
-          this.memory.raise(state.i32[FAULT_VECTOR >> 2]!, state.i32[FAULT_ERROR >> 2]!);
+          this.pending.raise(state.i32[FAULT_VECTOR >> 2]!, state.i32[FAULT_ERROR >> 2]!);
         exit = 'fault';
       } else if (state.i32[REMAINING >> 2] === 0) {
         this.#arrive();
@@ -279,7 +284,7 @@ export class Engine implements Cpu, SlowPaths {
         }
       }
     }
-    this.memory.stepping = false;
+    this.pending.stepping = false;
     // A store may have dropped translations, and with them the epochs.
     this.mmu.selectEpoch(this.#finder.mode, this.#finder.codeBase);
     return exit;
@@ -301,12 +306,12 @@ export class Engine implements Cpu, SlowPaths {
 
   /** Lets the caller deliver an interrupt or exception: accesses are made as by a single step. */
   deliver<Result>(delivery: () => Result): Result {
-    this.memory.stepping = true;
-    this.memory.begin();
+    this.pending.stepping = true;
+    this.pending.begin();
     this.state.i32[ACCESS_SEGMENT >> 2] = SEGMENT_UNNAMED;
     const result = delivery();
-    this.memory.breakpointsMet = 0;
-    this.memory.stepping = false;
+    this.pending.breakpointsMet = 0;
+    this.pending.stepping = false;
     return result;
   }
 
@@ -317,13 +322,13 @@ export class Engine implements Cpu, SlowPaths {
     const offset = this.code.offset(record);
     this.#setPc(offset + this.code.instructionLength(record));
     if ((this.#finder.mode & MODE.codeMask) !== MODE.code64) state.i32[(RIP >> 2) + 1] = 0;
-    const wasStepping = this.memory.stepping;
-    if (!wasStepping) this.memory.breakpointsMet = 0;
-    this.memory.stepping = true;
-    this.memory.begin();
+    const wasStepping = this.pending.stepping;
+    if (!wasStepping) this.pending.breakpointsMet = 0;
+    this.pending.stepping = true;
+    this.pending.begin();
     this.retired = this.#budget - this.#left - 1;
     const outcome = this.#perform(record);
-    this.memory.stepping = wasStepping;
+    this.pending.stepping = wasStepping;
     if (outcome === ABORTED) {
       this.#setPc(offset);
       this.#left += 1;
@@ -368,7 +373,7 @@ export class Engine implements Cpu, SlowPaths {
     const immediate = this.#view.getBigInt64(record + RECORD.immediate, true);
     const b = this.#u16[half + 2]!;
     const outcome = operation.run(this, b, this.#u16[half + 3]!, immediate);
-    if (outcome === ABORTED && b === STACK_ADDRESS_TEMP) this.memory.stackFault();
+    if (outcome === ABORTED && b === STACK_ADDRESS_TEMP) this.pending.stackFault();
     return outcome;
   }
 
@@ -388,14 +393,14 @@ export class Engine implements Cpu, SlowPaths {
         : this.memory.read(low, high, value, size, user, (access & ~0xff) === ACCESS.loadForWrite));
     if (done) return 0;
     const half = record >>> 1;
-    if (this.#table.accessesStack(this.#u16[half]!, this.#u16[half + 2]!)) this.memory.stackFault();
+    if (this.#table.accessesStack(this.#u16[half]!, this.#u16[half + 2]!)) this.pending.stackFault();
     state.i32[EXIT_REASON >> 2] = EXIT.slow;
     state.i32[EXIT_RECORD >> 2] = record;
     return 1;
   }
 
   call(record: number): number {
-    this.memory.begin();
+    this.pending.begin();
     const outcome = this.#perform(record);
     if (outcome !== ABORTED) return 0;
     this.state.i32[EXIT_REASON >> 2] = EXIT.slow;
@@ -435,15 +440,15 @@ export class Engine implements Cpu, SlowPaths {
   }
 
   fault(vector: number, errorCode?: number): Outcome {
-    return this.memory.fault(vector, errorCode);
+    return this.pending.fault(vector, errorCode);
   }
 
   takeFault(): PendingFault | undefined {
-    return this.memory.takeFault();
+    return this.pending.takeFault();
   }
 
   meet(breakpoints: number): void {
-    this.memory.breakpointsMet |= breakpoints;
+    this.pending.breakpointsMet |= breakpoints;
   }
 
   get budget(): number {

@@ -131,7 +131,7 @@ export class Processor {
     return (
       this.#attention ||
       this.power !== undefined ||
-      engine.memory.breakpointsMet !== 0 ||
+      engine.pending.breakpointsMet !== 0 ||
       state.get32(HALTED) !== 0 ||
       (state.get32(FLAGS_REST) & (FLAG.tf | FLAG.rf)) !== 0 ||
       this.#nmiDeliverable() ||
@@ -148,7 +148,7 @@ export class Processor {
 
   #runEngine(budget: number, exact: boolean): void {
     const { engine, time } = this.#parts;
-    const { memory, state } = engine;
+    const { pending, state } = engine;
     // The instruction behind STI or a load of SS runs alone; then interrupts are looked at again.
     const shadow = state.get32(INTERRUPT_SHADOW) !== 0;
     const afterStackLoad = state.get32(INTERRUPT_SHADOW) === 1;
@@ -173,8 +173,8 @@ export class Processor {
       state.set32(SINGLE_STEP_TRAP, 0);
     // A fault is taken instead of the trap: the instruction will run once more.
     if (exit !== 'fault')
-      state.set32(SINGLE_STEP_TRAP, state.get32(SINGLE_STEP_TRAP) | (memory.breakpointsMet << 1));
-    memory.breakpointsMet = 0;
+      state.set32(SINGLE_STEP_TRAP, state.get32(SINGLE_STEP_TRAP) | (pending.breakpointsMet << 1));
+    pending.breakpointsMet = 0;
     if (exit === 'fault') {
       const fault = engine.takeFault();
       assert(fault !== undefined, 'a fault ended the run');
