@@ -3,7 +3,8 @@ import { RunningCopy } from '../src/hypervisor/running-copy.ts';
 import { type CopiedPages, StagedPages } from '../src/machine/copied-pages.ts';
 import { CopyTarget } from '../src/machine/copy-target.ts';
 import type { Machine } from '../src/machine/door.ts';
-import { type LockstepMachine, restoreMachine } from '../src/machine/machine.ts';
+import type { LockstepMachine } from '../src/machine/machine.ts';
+import { restoreMachine } from '../src/machine/restore.ts';
 import { GuestMachine, guestWith } from './engine/small-guest.ts';
 
 const RAM_BYTES_MAX = 2 ** 32;

@@ -4,7 +4,7 @@ import { hash128 } from '../base/hash.ts';
 import { failed, ok, type Result } from '../base/result.ts';
 import { type GuestNanoseconds, guestNanoseconds, type InstructionCount } from '../base/units.ts';
 import { buildAcpiTables } from '../device/acpi.ts';
-import type { Bus, Device, GuestClock, GuestMemory } from '../device/device.ts';
+import type { Bus, GuestClock, GuestMemory } from '../device/device.ts';
 import { createPlatform, type Platform } from '../device/platform.ts';
 import { BlockDevice } from '../device/virtio/block/device.ts';
 import { ConsoleDevice } from '../device/virtio/console/device.ts';
@@ -24,37 +24,26 @@ import { sharedMemory, type WasmMemory } from '../wasm/webassembly.ts';
 import type { Environment } from '../x86/cpu.ts';
 import { OPCODES } from '../x86/instructions/all.ts';
 import { MICRO_OPERATIONS } from '../x86/micro-operations/all.ts';
-import {
-  ARCHITECTURAL_END,
-  BLOCK_PC,
-  CLOCK_KNOWN,
-  COMPILED_COUNT,
-  type CpuState,
-  FLAGS_REST,
-  FLAGS_RESULT,
-  TEMP,
-  TSC_OFFSET,
-  XMM_TEMP,
-} from '../x86/state.ts';
+import { CLOCK_KNOWN, COMPILED_COUNT, type CpuState, TSC_OFFSET } from '../x86/state.ts';
 import { cpuidTable } from '../x86/system/cpuid.ts';
 import { longModeEntry, powerOn } from '../x86/system/reset.ts';
 import { type LinuxEntry, type LinuxImage, loadLinux } from './boot/linux.ts';
-import { decodeConfig, type EngineOptions, encodeConfig, hexBytes, type MachineConfig } from './config.ts';
+import { type EngineOptions, hexBytes, type MachineConfig } from './config.ts';
 import { type CopiedPages, encodePages, isZero } from './copied-pages.ts';
-import { differingParts, encodeParts, type StatePart } from './digest-parts.ts';
+import { differingParts, encodeParts } from './digest-parts.ts';
 import type { Digest, DiskRequestOutput, Input, Machine, OutputSink, StopReason } from './door.ts';
 import { GuestTime } from './guest-time.ts';
+import { MachineState } from './machine-state.ts';
 import { MeteredSink } from './metered-sink.ts';
 import { PortSpace } from './ports.ts';
 import { Processor } from './processor.ts';
 import { Ram } from './ram.ts';
 import { RamDigest } from './ram-digest.ts';
-import { checkSnapshotHead, SNAPSHOT_FORMAT_VERSION, SNAPSHOT_MAGIC } from './snapshot-format.ts';
+import { writeSnapshot } from './snapshot.ts';
 import { Timers } from './timers.ts';
 
 /** The TSC counts guest nanoseconds, so reading it costs no division. */
 const TSC_FREQUENCY_HZ = 1_000_000_000;
-const DIGEST_BYTES = 16;
 const OPERATIONS = new OperationTable(MICRO_OPERATIONS);
 
 /** The guest's kernel and what it is started with. */
@@ -76,7 +65,7 @@ export class LockstepMachine implements Machine {
   readonly #disks: BlockDevice[] = [];
   readonly #nics: NetDevice[] = [];
   readonly #console: ConsoleDevice;
-  readonly #devices: readonly Device[];
+  readonly #state: MachineState;
   readonly #ramDigest: RamDigest;
   readonly #jit: Jit | undefined;
 
@@ -177,7 +166,13 @@ export class LockstepMachine implements Machine {
     const virtio = [...this.#disks, ...this.#nics, this.#console, rng].map((device) => new VirtioPci(device));
     for (const fn of virtio) this.#platform.pci.add(fn);
     this.#platform.pci.assignBars();
-    this.#devices = this.#platform.devices();
+    this.#state = new MachineState({
+      cpu: this.#engine.state,
+      processor: this.#processor,
+      time: this.#time,
+      entropy: this.#entropy,
+      devices: this.#platform.devices(),
+    });
     powerOn(this.#engine.state);
   }
 
@@ -282,44 +277,8 @@ export class LockstepMachine implements Machine {
   // ------------------------------------------------------------------------------------------ state
 
   /** Everything but RAM. `saved` is told where each part ends. */
-  saveState(writer: ByteWriter, saved: (part: string) => void = () => {}): void {
-    const { state } = this.#engine;
-    const { power } = this.#processor;
-    writer.u64(this.count);
-    this.#time.save(writer);
-    writer.u8(power === undefined ? 0 : 1 + POWER_STATES.indexOf(power.state));
-    writer.u32(power?.value ?? 0);
-    saved('count and time');
-    const registers = state.bytes.slice(0, ARCHITECTURAL_END);
-    // Canonical: what is dead between instructions is zero, and the flags are spelt out.
-    registers.fill(0, TEMP, TEMP + 64);
-    registers.fill(0, XMM_TEMP, XMM_TEMP + 64);
-    registers.fill(0, BLOCK_PC, BLOCK_PC + 8);
-    registers.fill(0, FLAGS_RESULT, FLAGS_REST + 8);
-    writer.raw(registers).u64(state.rflags);
-    saved('registers');
-    this.#entropy.save(writer);
-    saved('entropy');
-    for (const device of this.#devices) {
-      device.save(writer);
-      saved(device.name);
-    }
-  }
-
-  #loadState(reader: ByteReader): void {
-    const { state } = this.#engine;
-    const count = reader.u64();
-    this.#time.load(reader);
-    const power = reader.u8();
-    const value = reader.u32();
-    this.#processor.startAt(
-      count,
-      power === 0 ? undefined : { kind: 'power', state: POWER_STATES[power - 1] ?? 'off', value },
-    );
-    state.bytes.set(reader.raw(ARCHITECTURAL_END));
-    state.rflags = reader.u64();
-    this.#entropy.load(reader);
-    for (const device of this.#devices) device.load(reader);
+  saveState(writer: ByteWriter, saved?: (part: string) => void): void {
+    this.#state.save(writer, saved);
   }
 
   /** Brings what the digest needs of RAM up to date. */
@@ -331,27 +290,16 @@ export class LockstepMachine implements Machine {
     this.hashPages();
     const writer = new ByteWriter(16384);
     writer.u64(this.#ramDigest.sum);
-    this.saveState(writer);
+    this.#state.save(writer);
     return hash128(writer.finish());
   }
 
   digestParts(): Uint8Array {
-    return encodeParts(this.#parts(), this.#ramDigest);
+    return encodeParts(this.#state.parts(), this.#ramDigest);
   }
 
   differingParts(theirs: Uint8Array): string | undefined {
-    return differingParts(this.#parts(), this.#ramDigest, theirs, this.#ramDigest.pages);
-  }
-
-  #parts(): StatePart[] {
-    const writer = new ByteWriter(16384);
-    const ends: { name: string; end: number }[] = [];
-    this.saveState(writer, (name) => ends.push({ name, end: writer.length }));
-    const bytes = writer.finish();
-    return ends.map(({ name, end }, index) => ({
-      name,
-      bytes: bytes.subarray(ends[index - 1]?.end ?? 0, end),
-    }));
+    return differingParts(this.#state.parts(), this.#ramDigest, theirs, this.#ramDigest.pages);
   }
 
   /** The digest with every page of RAM hashed anew: the running one must say the same. */
@@ -390,25 +338,16 @@ export class LockstepMachine implements Machine {
    * memory.
    */
   snapshot(changed?: Uint32Array, appendix?: Uint8Array): Uint8Array {
-    const state = new ByteWriter(16384);
-    this.saveState(state);
-    const header = encodeConfig(this.config);
     const pages = changed ?? this.#usedPages();
     if (changed !== undefined) this.#ramDigest.endCopy();
-    // As large as it will be, and handed out as it is: copies of it would be a good part of what a guest costs.
-    const size = 128 + header.length + state.length + pages.length * (PAGE + 4) + (appendix?.length ?? 0);
-    const writer = new ByteWriter(size);
-    writer
-      .u32(SNAPSHOT_MAGIC)
-      .u32(SNAPSHOT_FORMAT_VERSION)
-      .bytes(header)
-      .raw(hexBytes(hash128(header)));
-    writer.bytes(state.finish());
-    for (const page of pages) writer.u32(page).raw(this.#ram.subarray(page * PAGE, (page + 1) * PAGE));
-    // The digest at the end tells a damaged snapshot from a sound one.
-    writer.u32(0xffff_ffff).raw(hexBytes(this.digest()));
-    if (appendix) writer.raw(appendix);
-    return writer.take();
+    return writeSnapshot({
+      config: this.config,
+      state: this.#state,
+      ram: this.#ram,
+      pages,
+      digest: () => this.digest(),
+      appendix,
+    });
   }
 
   /** For a machine just made: puts a kernel into RAM and the processor at its entry. */
@@ -426,7 +365,7 @@ export class LockstepMachine implements Machine {
 
   /** For a machine just made: takes over the state behind a snapshot's header. */
   restore(reader: ByteReader, staged?: CopiedPages): Result<undefined> {
-    this.#loadState(new ByteReader(reader.bytes()));
+    this.#state.load(new ByteReader(reader.bytes()));
     let outside = false;
     staged?.each((page, content) => {
       outside ||= !this.takePage(page, content);
@@ -451,12 +390,6 @@ export class LockstepMachine implements Machine {
   }
 }
 
-function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, index) => byte === b[index]);
-}
-
-const POWER_STATES = ['off', 'reset', 'debug-exit', 'triple-fault'] as const;
-
 /** A machine that is switched on with a kernel in place. */
 export function createMachine(
   config: MachineConfig,
@@ -467,38 +400,4 @@ export function createMachine(
   const machine = new LockstepMachine(config, sink, options);
   const booted = machine.boot(image);
   return booted.ok ? ok(machine) : booted;
-}
-
-/**
- * A machine in exactly the state of a snapshot. Damaged bytes give an error. `staged`: what had come of a copy before
- * the snapshot, which is its end.
- */
-export function restoreMachine(
-  snapshot: Uint8Array,
-  sink: OutputSink,
-  options?: EngineOptions,
-  staged?: CopiedPages,
-): Result<LockstepMachine> {
-  try {
-    const known = checkSnapshotHead(snapshot);
-    if (!known.ok) return known;
-    const reader = new ByteReader(snapshot);
-    reader.u64();
-    const configBytes = reader.bytes();
-    if (!equalBytes(reader.raw(DIGEST_BYTES), hexBytes(hash128(configBytes))))
-      return failed('the snapshot is damaged: its configuration does not have its hash');
-    const config = decodeConfig(configBytes);
-    if (!config.ok) return config;
-    const prepared = staged?.machineFor?.(configBytes, sink);
-    const machine = prepared ?? new LockstepMachine(config.value, sink, options);
-    const restored = machine.restore(reader, prepared ? undefined : staged);
-    if (!restored.ok) return restored;
-    const digest = reader.raw(DIGEST_BYTES);
-    if (reader.remaining > 0) return failed('the snapshot is damaged: there is more behind its end');
-    if (!equalBytes(digest, hexBytes(machine.digest())))
-      return failed('the snapshot is damaged: the machine in it does not have its digest');
-    return ok(machine);
-  } catch (error) {
-    return failed(`the snapshot is damaged: ${error instanceof Error ? error.message : String(error)}`);
-  }
 }

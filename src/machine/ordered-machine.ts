@@ -21,7 +21,8 @@ import type {
   OutputSink,
   StopReason,
 } from './door.ts';
-import { type BootImage, createMachine, type LockstepMachine, restoreMachine } from './machine.ts';
+import { type BootImage, createMachine, type LockstepMachine } from './machine.ts';
+import { restoreMachine } from './restore.ts';
 import { checkSnapshotHead } from './snapshot-format.ts';
 
 const APPENDIX_MAGIC = 0x5246_4c4d;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { restoreMachine } from '../../src/machine/machine.ts';
+import { restoreMachine } from '../../src/machine/restore.ts';
 import { machineWith } from './agreement.ts';
 import { Random } from './random.ts';
 import { randomGuest } from './random-guest.ts';
