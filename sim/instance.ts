@@ -3,7 +3,7 @@ import { NO_COPY } from '../src/ft/copy-name.ts';
 import { instanceId } from '../src/ft/identity.ts';
 import type { Link } from '../src/ft/link.ts';
 import type { Message } from '../src/ft/message.ts';
-import { Driver, type Ports, type Role } from '../src/hypervisor/driver.ts';
+import { Driver, type Role } from '../src/hypervisor/driver.ts';
 import type {
   ArbiterEvents,
   ChannelEvents,
@@ -12,6 +12,7 @@ import type {
   HeartbeatEvents,
   HostsEvents,
   NetworkEvents,
+  Ports,
   StatusReport,
 } from '../src/hypervisor/ports.ts';
 import { SimDiskPort } from './disk-server.ts';

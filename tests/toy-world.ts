@@ -7,7 +7,7 @@ import { type Link, link } from '../src/ft/link.ts';
 import type { Heartbeat, Message } from '../src/ft/message.ts';
 import { decodeMessage, encodeMessage } from '../src/ft/message-codec.ts';
 import { DEFAULT_LIMITS, DEFAULT_TIMING, type Limits, type Timing } from '../src/ft/timing.ts';
-import { Driver, type Ports, type Role } from '../src/hypervisor/driver.ts';
+import { Driver, type Role } from '../src/hypervisor/driver.ts';
 import type {
   ArbiterEvents,
   ChannelEvents,
@@ -16,6 +16,7 @@ import type {
   HeartbeatEvents,
   HostsEvents,
   NetworkEvents,
+  Ports,
   StatusReport,
   VcpuEvents,
 } from '../src/hypervisor/ports.ts';

@@ -1,4 +1,3 @@
-import { unreachable } from '../base/assert.ts';
 import { type HostMilliseconds, hostMilliseconds } from '../base/units.ts';
 import type { FtAction, Takeover } from '../ft/action.ts';
 import { Backup } from '../ft/backup.ts';
@@ -9,35 +8,10 @@ import type { PrimaryStart } from '../ft/primary-state.ts';
 import type { Side } from '../ft/side.ts';
 import type { ControlInput } from '../machine/door.ts';
 import type { NumberedOutput } from '../replay/numbered-output.ts';
-import type {
-  ArbiterPort,
-  ChannelPort,
-  ClockPort,
-  ConsolePort,
-  CopyFigures,
-  DiskPort,
-  EntropyPort,
-  HeartbeatPort,
-  HostsPort,
-  NetworkPort,
-  Protection,
-  StatusPort,
-  VcpuPort,
-} from './ports.ts';
-
-export interface Ports {
-  readonly vcpu: VcpuPort;
-  readonly disks: DiskPort;
-  readonly network: NetworkPort;
-  readonly console: ConsolePort;
-  readonly arbiter: ArbiterPort;
-  readonly channel: ChannelPort;
-  readonly heartbeats: HeartbeatPort;
-  readonly hosts: HostsPort;
-  readonly clock: ClockPort;
-  readonly entropy: EntropyPort;
-  readonly status: StatusPort;
-}
+import { perform } from './port-actions.ts';
+import { listen } from './port-events.ts';
+import type { CopyFigures, Ports } from './ports.ts';
+import { protectionOf } from './protection-words.ts';
 
 export type Role = { readonly kind: 'primary'; readonly start: PrimaryStart } | { readonly kind: 'backup' };
 
@@ -100,7 +74,12 @@ export class Driver {
       options.role.kind === 'primary'
         ? cores.primary(options.side, options.role.start, now)
         : cores.backup(options.side, now);
-    this.#listen();
+    listen(ports, {
+      event: (event) => this.#event(event),
+      timer: (name) => this.#timer(name),
+      output: (output) => this.#output(output),
+      snapshot: (snapshot, copy, stoodUs) => this.#snapshot(snapshot, copy, stoodUs),
+    });
   }
 
   get role(): 'primary' | 'backup' {
@@ -183,52 +162,6 @@ export class Driver {
     return this.#ports.clock.now();
   }
 
-  #listen(): void {
-    const { vcpu, disks, network, console, arbiter, channel, heartbeats, hosts, clock } = this.#ports;
-    disks.listen({
-      opened: (epoch, verdict) => this.#event({ kind: 'disks-opened', epoch, verdict }),
-      completed: (completion) => this.#event({ kind: 'disk-completed', completion }),
-      fenced: () => this.#event({ kind: 'fenced' }),
-      read: (disk, request, data) => this.#event({ kind: 'disk-read', disk, request, data }),
-      blockRead: (copy, extent, data, failed) =>
-        this.#event({ kind: 'block-read', copy, extent, data, failed }),
-      blockStored: () => this.#event({ kind: 'block-stored' }),
-      secured: (number) => this.#event({ kind: 'copy-secured', number }),
-      copyFailed: (reason) => this.#event({ kind: 'copy-failed', reason }),
-    });
-    network.listen({
-      frame: (nic, { frame, offload }) =>
-        this.#event({ kind: 'input', input: { kind: 'frame', nic, frame, offload } }),
-    });
-    console.listen({
-      input: (port, bytes) => this.#event({ kind: 'input', input: { kind: 'console', port, bytes } }),
-    });
-    arbiter.listen({ answered: (answer) => this.#event({ kind: 'answered', answer }) });
-    channel.listen({
-      connected: (link, address) => this.#event({ kind: 'connected', link, address }),
-      received: (link, messages) => this.#event({ kind: 'received', link, messages }),
-      broken: (link, reason) => this.#event({ kind: 'broken', link, reason }),
-    });
-    heartbeats.listen({ heartbeat: (heartbeat) => this.#event({ kind: 'heartbeat', heartbeat }) });
-    hosts.listen({ candidate: (address, host) => this.#event({ kind: 'candidate', address, host }) });
-    clock.listen({ timer: (name) => this.#timer(name) });
-    vcpu.listen({
-      entry: (at, payload) => this.#event({ kind: 'entry', at, payload }),
-      output: (output) => this.#output(output),
-      flush: () => this.#event({ kind: 'flush' }),
-      pages: (copy, bytes) => this.#event({ kind: 'pages', copy, bytes }),
-      snapshot: (snapshot, copy, stoodUs) => this.#snapshot(snapshot, copy, stoodUs),
-      loaded: (digest, pending) => {
-        this.#ports.status.report({ kind: 'loaded', digest });
-        this.#event({ kind: 'loaded', digest, pending });
-      },
-      replayed: (sequence) => this.#event({ kind: 'replayed', sequence }),
-      replayedToEnd: (_at, pending) => this.#event({ kind: 'replayed-to-end', pending }),
-      diverged: (reason) => this.#event({ kind: 'diverged', reason }),
-      stopped: (reason, failed) => this.#event({ kind: 'vcpu-stopped', reason, failed }),
-    });
-  }
-
   #output(output: NumberedOutput): void {
     const { output: sent } = output;
     if (this.#role === 'backup' && sent.kind === 'frame') this.#ports.network.replayed(sent.nic, sent);
@@ -302,148 +235,27 @@ export class Driver {
   }
 
   #do(action: FtAction): void {
-    const { vcpu, disks, network, arbiter, channel, heartbeats, hosts, status } = this.#ports;
     switch (action.kind) {
-      case 'ask':
-        arbiter.request(action.request);
-        break;
-      case 'open-disks':
-        disks.open(action.epoch, this.#options.side.instance);
-        break;
-      case 'open-network':
-        network.open(action.epoch);
-        break;
-      case 'announce':
-        this.#options.macs.forEach((mac, nic) => {
-          network.announce(nic, mac);
-        });
-        break;
-      case 'hand-over':
-        this.#handOver(action.output);
-        this.#events.push({ kind: 'handed-over', output: action.output.number });
-        break;
-      case 'issue-again':
-        disks.issue(action.request);
-        break;
-      case 'issue':
-        disks.issue(action.request);
-        break;
-      case 'read-block':
-        disks.copies?.read(action.copy, action.extent);
-        break;
-      case 'begin-copy':
-        disks.copies?.begin(action.whole);
-        break;
-      case 'store-block':
-        disks.copies?.store(action.extent, action.data);
-        break;
-      case 'secure-copy':
-        disks.copies?.secure(action.number, action.follows);
-        break;
-      case 'replay-disk':
-        disks.replay(action.request);
-        break;
-      case 'find-host':
-        hosts.find(action.except);
-        break;
-      case 'connect':
-        channel.connect(action.address, action.generation);
-        break;
-      case 'send':
-        channel.send(action.link, action.message);
-        break;
-      case 'send-snapshot':
-        channel.sendSnapshot(action.link, action.snapshot);
-        break;
-      case 'flush':
-        channel.flush(action.link);
-        break;
-      case 'close':
-        channel.close(action.link);
-        break;
-      case 'pause-reading':
-        channel.pauseReading(action.link);
-        break;
-      case 'resume-reading':
-        channel.resumeReading(action.link);
-        break;
-      case 'heartbeat':
-        heartbeats.send(action.heartbeat, action.to);
-        break;
-      case 'vcpu-run':
-        vcpu.run();
-        break;
-      case 'vcpu-pause':
-        vcpu.pause();
-        break;
-      case 'vcpu-input':
-        vcpu.input(action.input);
-        break;
-      case 'vcpu-share':
-        vcpu.setShare(action.share);
-        break;
-      case 'vcpu-copy':
-        vcpu.copy(action.number, action.standStill);
-        break;
-      case 'vcpu-let-go':
-        vcpu.letGo();
-        break;
-      case 'vcpu-copied':
-        vcpu.copied(action.parts);
-        break;
-      case 'vcpu-forget-staged':
-        vcpu.forgetStaged();
-        break;
-      case 'vcpu-stage':
-        vcpu.stage(action.pages);
-        break;
-      case 'vcpu-load':
-        vcpu.load(action.snapshot);
-        break;
-      case 'vcpu-replay':
-        vcpu.replay(action.entries);
-        break;
-      case 'vcpu-end-replay':
-        vcpu.endReplay();
-        break;
       case 'go-live':
         this.#goLive(action.instance, action.takeover);
-        break;
+        return;
       case 'state':
-        status.report({
+        this.#ports.status.report({
           kind: 'state',
           role: this.#role,
           state: action.state,
           detail: action.detail,
           protection: protectionOf(action, this.#core.state),
         });
-        break;
+        return;
       case 'halt':
         this.#halt(action.reason);
-        break;
+        return;
       default:
-        unreachable(action);
+        perform(action, this.#ports, this.#options.side.instance, this.#options.macs);
     }
-  }
-
-  #handOver(numbered: NumberedOutput): void {
-    const { output, number } = numbered;
-    switch (output.kind) {
-      case 'frame':
-        this.#ports.network.send(output.nic, output, number);
-        break;
-      case 'console':
-        this.#ports.console.write(output.port, output.bytes, number);
-        break;
-      case 'disk-request':
-        this.#ports.disks.issue(output);
-        break;
-      case 'power':
-        this.#ports.status.report({ kind: 'power', state: output.state, value: output.value });
-        break;
-      default:
-        unreachable(output);
-    }
+    // The call has returned.
+    if (action.kind === 'hand-over') this.#events.push({ kind: 'handed-over', output: action.output.number });
   }
 
   #goLive(instance: InstanceId, takeover: Takeover): void {
@@ -467,37 +279,5 @@ export class Driver {
     this.#ports.network.close();
     this.#ports.clock.clearTimer(TICK);
     this.#ports.status.report({ kind: 'halted', reason });
-  }
-}
-
-function protectionOf(action: FtAction & { kind: 'state' }, now: string): Protection {
-  if (action.protected) return 'Protected';
-  const word = protection(action.state) ?? protection(now) ?? 'Not Protected: Need Secondary';
-  return word === 'Protected' && action.protected === false ? 'Not Protected: Starting' : word;
-}
-
-/** Undefined for what is no state but happened in one: a connection broke or was refused. */
-function protection(state: string): Protection | undefined {
-  switch (state) {
-    case 'PAIR':
-    case 'YIELD':
-    case 'BACK':
-      return 'Protected';
-    case 'START':
-    case 'COPY':
-    case 'GATE':
-    case 'COMMIT':
-    case 'WAIT':
-    case 'LOAD':
-      return 'Not Protected: Starting';
-    case 'HALT':
-      return 'Not Protected: VM not Running';
-    case 'SOLE':
-    case 'ASK':
-    case 'OPEN':
-    case 'LIVE':
-      return 'Not Protected: Need Secondary';
-    default:
-      return undefined;
   }
 }

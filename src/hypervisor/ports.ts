@@ -323,3 +323,18 @@ export type StatusReport =
 export interface StatusPort {
   report(status: StatusReport): void;
 }
+
+/** All of one instance. */
+export interface Ports {
+  readonly vcpu: VcpuPort;
+  readonly disks: DiskPort;
+  readonly network: NetworkPort;
+  readonly console: ConsolePort;
+  readonly arbiter: ArbiterPort;
+  readonly channel: ChannelPort;
+  readonly heartbeats: HeartbeatPort;
+  readonly hosts: HostsPort;
+  readonly clock: ClockPort;
+  readonly entropy: EntropyPort;
+  readonly status: StatusPort;
+}
