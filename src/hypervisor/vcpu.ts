@@ -40,10 +40,14 @@ const REPLAY_STEP_ENTRIES = 256;
  */
 const INTERPRETED_COUNTS = 1_000_000n;
 const QUEUED_FRAMES_MAX = 1024;
-/** Entries of a busy guest that nobody waits for travel together for so long: each crossing costs both hosts. */
-const FLUSH_EVERY_MS = 15;
-/** A slowed vCPU rests for so long at once: a host's timers are no finer. */
-const REST_MIN_MS = 0.5;
+/** An entry that nobody waits for waits so long for company, since each crossing costs both hosts: of a busy guest, */
+const COMPANY_MS = 12;
+/** and of one that is halted. */
+const HALTED_COMPANY_MS = 4;
+/** How far it has replayed a busy vCPU tells this often, and one that has nothing left at once. */
+const TELL_REPLAYED_MS = 10;
+/** A slowed vCPU rests for so long at once: a host's timers are not exact, and each rest costs it what its caches hold. */
+const REST_MIN_MS = 2;
 
 const BUSY: VcpuStep = { kind: 'busy' };
 const IDLE: VcpuStep = { kind: 'idle', until: undefined, heldBack: false };
@@ -69,8 +73,9 @@ export class VcpuLoop implements VcpuPort {
   #restMs = 0;
   #slice: { readonly since: HostMilliseconds; readonly count: InstructionCount } | undefined;
   #digestAt = Number.NEGATIVE_INFINITY;
-  #unflushed = false;
-  #flushedAt = Number.NEGATIVE_INFINITY;
+  /** When the first entry came that was told and not flushed. */
+  #unflushedSince: HostMilliseconds | undefined;
+  #now = hostMilliseconds(0);
   #snapshotWanted = false;
   #copyWanted: { readonly number: number; readonly standStill: boolean } | undefined;
   #copy: RunningCopy | undefined;
@@ -82,6 +87,7 @@ export class VcpuLoop implements VcpuPort {
   #ending = false;
   #released = 0n;
   #told = 0n;
+  #toldAt = Number.NEGATIVE_INFINITY;
   #stopped = false;
 
   constructor(factory: MachineFactory, options: VcpuOptions) {
@@ -234,9 +240,10 @@ export class VcpuLoop implements VcpuPort {
 
   step(now: HostMilliseconds): VcpuStep {
     const machine = this.#machine;
+    this.#now = now;
     if (this.#stopped || !machine) return IDLE;
     try {
-      if (this.#replayer) return this.#replayStep(machine, this.#replayer);
+      if (this.#replayer) return this.#replayStep(machine, this.#replayer, now);
       if (!this.#recorder) return IDLE;
       this.#copyOn(machine, this.#recorder);
       const step = this.#liveStep(machine, this.#recorder, now);
@@ -248,12 +255,12 @@ export class VcpuLoop implements VcpuPort {
     }
   }
 
-  #replayStep(machine: Machine, replayer: Replayer): VcpuStep {
+  #replayStep(machine: Machine, replayer: Replayer, now: HostMilliseconds): VcpuStep {
     const end = machine.count + REPLAY_STEP_COUNTS;
     for (let entries = 0; entries < REPLAY_STEP_ENTRIES && machine.count < end; entries++) {
       const step = replayer.step(REPLAY_STEP_COUNTS);
       if (step.kind === 'busy') continue;
-      this.#tellReplayed(machine, replayer);
+      this.#tellReplayed(machine, replayer, now);
       if (step.kind === 'diverged') {
         this.#stopped = true;
         this.#events.diverged(step.reason);
@@ -263,13 +270,14 @@ export class VcpuLoop implements VcpuPort {
       }
       return IDLE;
     }
-    this.#tellReplayed(machine, replayer);
+    if (now - this.#toldAt >= TELL_REPLAYED_MS) this.#tellReplayed(machine, replayer, now);
     return BUSY;
   }
 
-  #tellReplayed(machine: Machine, replayer: Replayer): void {
+  #tellReplayed(machine: Machine, replayer: Replayer, now: HostMilliseconds): void {
     if (replayer.replayed === this.#told) return;
     this.#told = replayer.replayed;
+    this.#toldAt = now;
     this.#events.replayed(replayer.replayed, machine.count);
   }
 
@@ -281,7 +289,7 @@ export class VcpuLoop implements VcpuPort {
     if (machine.orders?.paused === true) return this.#pausedStep(machine, recorder, now);
     if (now < this.#notBefore) {
       // It rests a thousand times a second: its entries still travel together.
-      if (this.#notBefore - this.#flushedAt >= FLUSH_EVERY_MS) this.#flush(now);
+      if (this.#notBefore >= this.#unflushedFor(COMPANY_MS)) this.#flush();
       return { kind: 'idle', until: hostMilliseconds(this.#notBefore), heldBack: !recorder.halted };
     }
     this.#clock ??= new GuestClock(now, machine.guestTime);
@@ -290,8 +298,8 @@ export class VcpuLoop implements VcpuPort {
     const { halted } = recorder;
     const { nextDeadline } = machine;
     if (halted && this.#inputs.length === 0) {
-      if (nextDeadline === undefined) return this.#idle(undefined);
-      if (clock.target(now) < nextDeadline) return this.#idle(clock.hostTimeOf(nextDeadline));
+      if (nextDeadline === undefined) return this.#halted(now, undefined);
+      if (clock.target(now) < nextDeadline) return this.#halted(now, clock.hostTimeOf(nextDeadline));
     }
     const clockDue = halted || clock.due(now, machine.guestTime);
     if (clockDue) {
@@ -299,9 +307,7 @@ export class VcpuLoop implements VcpuPort {
       this.#digestWhenDue(recorder, now);
     }
     for (const input of this.#inputs.splice(0)) recorder.apply(input);
-    // A guest that wakes for a moment flushes when it halts again.
-    if (halted) this.#flushedAt = now;
-    if (clockDue && now - this.#flushedAt >= FLUSH_EVERY_MS) this.#flush(now);
+    if (clockDue && now >= this.#unflushedFor(COMPANY_MS)) this.#flush();
     this.#slice = { since: now, count: machine.count };
     const reason = recorder.run(instructionCount(machine.count + clock.sliceCounts()));
     if (reason === 'powered-off' && machine.awaitsRestart === true) {
@@ -391,10 +397,21 @@ export class VcpuLoop implements VcpuPort {
     return { kind: 'idle', until, heldBack };
   }
 
-  #flush(now?: HostMilliseconds): void {
-    if (now !== undefined) this.#flushedAt = now;
-    if (!this.#unflushed) return;
-    this.#unflushed = false;
+  /** The guest waits by itself: what it left unflushed goes soon, alone or with what it does next. */
+  #halted(now: HostMilliseconds, until: HostMilliseconds | undefined): VcpuStep {
+    const flushBy = this.#unflushedFor(HALTED_COMPANY_MS);
+    if (now >= flushBy || flushBy === Number.POSITIVE_INFINITY) return this.#idle(until);
+    return { kind: 'idle', until: hostMilliseconds(Math.min(until ?? flushBy, flushBy)), heldBack: false };
+  }
+
+  /** When the first unflushed entry will have waited for so long. */
+  #unflushedFor(ms: number): number {
+    return (this.#unflushedSince ?? Number.POSITIVE_INFINITY) + ms;
+  }
+
+  #flush(): void {
+    if (this.#unflushedSince === undefined) return;
+    this.#unflushedSince = undefined;
     this.#events.flush();
   }
 
@@ -403,10 +420,14 @@ export class VcpuLoop implements VcpuPort {
       machine,
       {
         entry: (at, payload) => {
-          this.#unflushed = true;
+          this.#unflushedSince ??= this.#now;
           this.#events.entry(at, payload);
         },
-        output: (output) => this.#events.output(output),
+        output: (output) => {
+          this.#events.output(output);
+          // Whoever takes it flushes, and what came before it with it.
+          this.#unflushedSince = undefined;
+        },
       },
       position,
     );
