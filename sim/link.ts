@@ -5,8 +5,8 @@ import type { World } from './world.ts';
 
 type Chunk = readonly Message[] | 'end';
 
-/** What was kept back leaves by itself after so long. */
-const KEPT_BACK_MS = 2;
+/** What was kept back leaves by itself after so long at most. */
+const KEPT_BACK_MS = 5;
 
 /**
  * One end of a connection of the logging channel. Chunks arrive in order. Where the way is cut they wait, as TCP
@@ -46,7 +46,7 @@ export class SimLink {
     this.#outbox.push(message);
     if (this.#flushing) return;
     this.#flushing = true;
-    this.instance.later(KEPT_BACK_MS, () => {
+    this.instance.later(this.#world.random.between(0.5, KEPT_BACK_MS), () => {
       this.#flushing = false;
       this.flush();
     });

@@ -464,6 +464,9 @@ export class Node {
 
 let links = 0;
 
+/** What nobody flushes, as in src/transport/tcp-channel.ts. */
+const KEPT_BACK_MS = 20;
+
 /** One end of a connection. Bytes cross with a delay, in order, through the real codecs. */
 class FakeLink {
   readonly link = link(++links);
@@ -484,9 +487,11 @@ class FakeLink {
 
   send(message: Message): void {
     this.#outbox.push(encodeMessage(message));
+    if (this.#outbox.length === 1) this.node.later(KEPT_BACK_MS, () => this.flush());
   }
 
   flush(): void {
+    if (this.#outbox.length === 0 || !this.#open) return;
     const chunk = Buffer.concat(this.#outbox);
     this.#outbox = [];
     if (this.node.world.cutsChannel(this.node.name, this.peer.name)) return;

@@ -349,7 +349,10 @@ export class Backup {
     this.#link.flush();
   }
 
-  /** Append to the buffer, hand to the vCPU, then ack on receipt, before replay (design 4). */
+  /**
+   * Append to the buffer, hand to the vCPU, then ack on receipt, before replay (design 4): at once where an output waits
+   * for it. An ack that nothing waits for travels with the next news, soon.
+   */
   #accept(entries: readonly LogEntry[]): void {
     if (entries.length === 0) return;
     this.#detector.heard(this.#now);
@@ -357,7 +360,7 @@ export class Backup {
     this.#log.append(entries);
     if (this.#state === 'BACK') {
       this.#ack();
-      this.#link.flush();
+      if (entries.some(({ kind }) => kind === 'output-mark')) this.#link.flush();
     }
     if (this.#log.handedOver) this.#suspect('the primary hands over');
     if (reading && !this.#log.reading) this.#link.read(false);

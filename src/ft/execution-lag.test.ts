@@ -8,10 +8,10 @@ test('the lag is the age of the oldest entry that is not replayed, and the count
   for (let entry = 1; entry <= 100; entry++)
     lag.made(BigInt(entry), instructionCount(BigInt(entry * 1000)), ms(entry * 4));
   expect(lag.milliseconds(ms(400))).toBe(396);
-  lag.replayed(60n);
+  lag.replayed(60n, ms(400));
   expect(lag.milliseconds(ms(400))).toBe(400 - 61 * 4);
   expect(lag.counts()).toBe(40_000n);
-  lag.replayed(100n);
+  lag.replayed(100n, ms(400));
   expect(lag.milliseconds(ms(10_000))).toBe(0);
   expect(lag.counts()).toBe(0n);
 });
@@ -38,16 +38,37 @@ test('a backlog is what the backup has had and not replayed: a slow wire makes n
   // Acked 200 ms later, and replayed at once.
   expect([lag.milliseconds(ms(204)), lag.backlogMs(ms(204))]).toEqual([200, 0]);
   lag.received(10n, ms(204));
-  lag.replayed(10n);
+  lag.replayed(10n, ms(204));
   expect([lag.milliseconds(ms(210)), lag.backlogMs(ms(210))]).toEqual([166, 0]);
   lag.received(20n, ms(250));
   lag.received(30n, ms(290));
   expect(lag.backlogMs(ms(300))).toBe(50);
-  lag.replayed(20n);
+  lag.replayed(20n, ms(300));
   expect(lag.backlogMs(ms(300))).toBe(10);
 });
 
-test('a small backlog slows the primary by three percent, a large one by a fifth, and none lets it go', () => {
+test('the backlog that counts is the least of a while: between batches and their news everybody has one', () => {
+  const lag = new ExecutionLag();
+  // Batches 16 ms apart; with the ack of each the news that the one before is replayed.
+  for (let batch = 1; batch <= 10; batch++) {
+    lag.made(BigInt(batch), instructionCount(BigInt(batch * 1000)), ms(batch * 16));
+    lag.received(BigInt(batch), ms(batch * 16 + 1));
+    lag.replayed(BigInt(batch - 1), ms(batch * 16 + 1));
+  }
+  expect(lag.backlogMs(ms(175))).toBe(14);
+  expect(lag.takeBacklogMs(ms(175))).toBe(0);
+  // Nothing came since.
+  expect(lag.takeBacklogMs(ms(190))).toBe(29);
+  // Always one batch more behind than that.
+  for (let batch = 11; batch <= 20; batch++) {
+    lag.made(BigInt(batch), instructionCount(BigInt(batch * 1000)), ms(batch * 16));
+    lag.received(BigInt(batch), ms(batch * 16 + 1));
+    lag.replayed(BigInt(batch - 2), ms(batch * 16 + 1));
+  }
+  expect(lag.takeBacklogMs(ms(335))).toBe(16);
+});
+
+test('a small backlog slows the primary a little, a large one by a fifth, and none lets it go', () => {
   const { backlogMs, lagLowMs } = DEFAULT_TIMING;
   const settled = (backlog: number): number => {
     let share = 1;
@@ -59,7 +80,8 @@ test('a small backlog slows the primary by three percent, a large one by a fifth
     return share;
   };
   expect(settled(backlogMs)).toBe(1);
-  expect(settled(backlogMs + 1)).toBeCloseTo(0.97 - 0.0017, 4);
+  expect(settled(backlogMs + 3)).toBeCloseTo(0.992, 4);
+  expect(settled(backlogMs + 30)).toBeCloseTo(0.92, 4);
   expect(settled(lagLowMs)).toBeCloseTo(0.8, 3);
   expect(nextShare(settled(lagLowMs), 0, DEFAULT_TIMING, 0)).toBeGreaterThan(0.8);
 });

@@ -16,6 +16,8 @@ export class ExecutionLag {
   #replayedAt = 0n;
   #reachedAt = 0n;
   #sampled = Number.NEGATIVE_INFINITY;
+  /** The least backlog that was seen since it was taken. */
+  #least = Number.POSITIVE_INFINITY;
 
   /** An entry at `position` was made now. One sample a millisecond is enough. */
   made(position: bigint, at: InstructionCount, now: HostMilliseconds): void {
@@ -33,12 +35,13 @@ export class ExecutionLag {
     }
   }
 
-  replayed(position: bigint): void {
+  replayed(position: bigint, now: HostMilliseconds): void {
     let done = 0;
     while (done < this.#samples.length && this.#samples[done]!.position <= position) done++;
     if (done === 0) return;
     this.#replayedAt = this.#samples[done - 1]!.at;
     this.#samples = this.#samples.slice(done);
+    this.#least = Math.min(this.#least, this.backlogMs(now));
   }
 
   /** Age of the oldest entry that is not replayed: the way there and the way back of the news are in it. */
@@ -53,6 +56,16 @@ export class ExecutionLag {
     return received === undefined ? 0 : now - received;
   }
 
+  /**
+   * The least backlog since the last call. At other moments a backup that keeps up has one too: entries come a batch at a
+   * time, and the news of their replay waits for company.
+   */
+  takeBacklogMs(now: HostMilliseconds): number {
+    const least = Math.min(this.#least, this.backlogMs(now));
+    this.#least = Number.POSITIVE_INFINITY;
+    return least;
+  }
+
   counts(): bigint {
     const behind = this.#reachedAt - this.#replayedAt;
     return this.#samples.length === 0 || behind < 0n ? 0n : behind;
@@ -62,16 +75,14 @@ export class ExecutionLag {
 const SHARE_MIN = 0.1;
 /** At most so much faster or slower at one tick. */
 const STEP = 0.05;
-/** What a backup that is a little behind needs to come up again, and what one that is farther behind gets. */
-const MILD_SLOWING = 0.03;
+/** What a backup gets that is far behind, and the backlog beyond the allowed one at which it gets that. */
 const FIRM_SLOWING = 0.2;
-/** Backlog beyond the allowed one at which it gets that. */
-const FIRM_BACKLOG_MS = 100;
+const FIRM_BACKLOG_MS = 75;
 
 /**
  * Slows the primary a few percent at a time while the lag is above the threshold, and lets it go as the backup
  * catches up [FT 3.2]. Two equal hosts never catch up by themselves, so that what one stall cost would stay for ever:
- * already a small backlog slows the primary, by three percent, and one of a tenth of a second by a fifth.
+ * already a small backlog slows the primary by a percent or two, and one of 80 ms by a fifth.
  */
 export function nextShare(share: number, lagMs: number, timing: Timing, backlogMs = 0): number {
   if (lagMs > timing.lagHighMs) return Math.max(SHARE_MIN, share * (1 - STEP));
@@ -84,5 +95,5 @@ export function nextShare(share: number, lagMs: number, timing: Timing, backlogM
 function mildShare(backlogMs: number, { backlogMs: allowed }: Timing): number {
   if (backlogMs <= allowed) return 1;
   const depth = Math.min(1, (backlogMs - allowed) / FIRM_BACKLOG_MS);
-  return 1 - MILD_SLOWING - (FIRM_SLOWING - MILD_SLOWING) * depth;
+  return 1 - FIRM_SLOWING * depth;
 }

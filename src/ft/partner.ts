@@ -333,7 +333,7 @@ export class Partner {
     this.#watch?.heard(now);
     this.#loaded = true;
     this.lag.received(stream.acked, now);
-    this.lag.replayed(stream.base + stream.replayed);
+    this.lag.replayed(stream.base + stream.replayed, now);
     this.#unreplayed.replayed(stream.base + stream.replayed);
     return ACKED;
   }

@@ -32,7 +32,7 @@ export class VcpuPace {
   /** Slows it while the backup's execution is behind [FT 3.2]. */
   throttle(lag: ExecutionLag | undefined, now: HostMilliseconds): void {
     const behind = lag?.milliseconds(now) ?? 0;
-    const share = nextShare(this.#share, behind, this.#timing, lag?.backlogMs(now) ?? 0);
+    const share = nextShare(this.#share, behind, this.#timing, lag?.takeBacklogMs(now) ?? 0);
     if (share === this.#share) return;
     this.#share = share;
     this.#do({ kind: 'vcpu-share', share });
