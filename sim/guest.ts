@@ -16,6 +16,8 @@ export const OPERATION = { count: 0, put: 1, get: 2, peek: 3 } as const;
 export const HEAD_WORDS = 4;
 
 export const BLOCK_BYTES = 512;
+/** Numbers of reads, which nobody counts among the outputs, lie above this. */
+const READS = 0x4000_0000;
 const CONSOLE_EVERY = 1500;
 const FIXED_WORDS = 9;
 const CLIENT_WORDS = 8;
@@ -49,7 +51,7 @@ export class Guest {
   outputs = 0;
   #life: number;
   #off = false;
-  /** Outputs that anybody sees: not the requests to disks of its own. */
+  /** Outputs that anybody sees: not reads of a disk, and no requests to disks of its own. */
   visible = 0;
   readonly #own: boolean;
   #chain = 1;
@@ -253,11 +255,16 @@ export class Guest {
   #disk(client: number, served: Served, stage: number): void {
     served.stage = stage;
     const operation = stage === WRITING ? 'write' : stage === FLUSHING ? 'flush' : 'read';
-    served.disk = this.outputs + 1;
+    served.disk = this.#requestOf(operation);
     this.#out(operation, client, served.id, served.value, this.count);
   }
 
-  /** The number of a disk request is that of its output, so the disk sees the order of outputs too. */
+  /** The next one's: of what anybody sees the number of its output, so the disk sees the order of outputs too. */
+  #requestOf(operation: DiskRequestOutput['operation']): number {
+    if (this.#own) return this.outputs + 1;
+    return operation === 'read' ? READS + this.outputs : this.visible + 1;
+  }
+
   #out(
     kind: 'frame' | 'console' | DiskRequestOutput['operation'],
     client: number,
@@ -265,20 +272,20 @@ export class Guest {
     value: number,
     at: number,
   ): void {
+    const request = kind === 'frame' || kind === 'console' ? 0 : this.#requestOf(kind);
     const number = ++this.outputs;
     const before = this.#link;
     const link = stirred(stirred(stirred(before, this.#chain), client), stirred(id, value));
     // What a reader of the outputs sees hangs together by itself.
-    const seen = !this.#own || kind === 'frame' || kind === 'console';
+    const seen = kind === 'frame' || kind === 'console' || !(this.#own || kind === 'read');
     if (seen) {
       this.#link = link;
       this.visible += 1;
     }
     const full = kind === 'frame' || kind === 'write';
-    const told = this.#own ? this.visible : number;
     const content = full
-      ? Int32Array.of(told, before, link, this.#life, kind === 'write' ? value : client, id, value)
-      : Int32Array.of(told, before, link, this.#life);
+      ? Int32Array.of(this.visible, before, link, this.#life, kind === 'write' ? value : client, id, value)
+      : Int32Array.of(this.visible, before, link, this.#life);
     let output: Output;
     if (kind === 'frame') output = { kind, nic: 0, frame: bytesOf(content) };
     else if (kind === 'console') output = { kind, port: 0, bytes: bytesOf(content) };
@@ -286,7 +293,7 @@ export class Guest {
       const offset = kind === 'flush' ? 0 : client * BLOCK_BYTES;
       const length = kind === 'flush' ? 0 : BLOCK_BYTES;
       const data = kind === 'write' ? bytesOf(content) : new Uint8Array(0);
-      output = { kind: 'disk-request', disk: 0, request: number, operation: kind, offset, length, data };
+      output = { kind: 'disk-request', disk: 0, request, operation: kind, offset, length, data };
       this.#pending.push(output);
     }
     this.#sink.output(number, at, output, link);

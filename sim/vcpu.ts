@@ -326,8 +326,8 @@ export class SimVcpu implements VcpuPort {
     if (this.#mode === 'replay') this.#made.push({ number, at, hash });
     const numbered = { number: BigInt(number), at: instructionCount(BigInt(at)), output, hash };
     const { world } = this.#instance;
-    if (!world.profile.disks.own || output.kind !== 'disk-request')
-      world.oracles.made(this.#instance, this.#guest.visible, this.#mode === 'live');
+    const input = output.kind === 'disk-request' && (world.profile.disks.own || output.operation === 'read');
+    if (!input) world.oracles.made(this.#instance, this.#guest.visible, this.#mode === 'live');
     this.#tell(() => this.#events.output(numbered));
   };
 

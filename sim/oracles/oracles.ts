@@ -55,6 +55,7 @@ export class Oracles {
 
   /** A disk request left for the server. */
   issued(instance: Instance, request: DiskRequestOutput): void {
+    if (request.operation === 'read') return;
     const [number, before, link] = wordsOf(request.data);
     this.#outputs.seen(instance, number ?? request.request, before, link);
     this.#left(instance, request.request);

@@ -9,6 +9,7 @@ import type { Extent } from './extent.ts';
 import type { Epoch, InstanceId } from './identity.ts';
 import type { Link } from './link.ts';
 import type { Heartbeat, Message } from './message.ts';
+import type { PastOutputs } from './past-outputs.ts';
 
 /** What the protocol core wants done, in this order. The driver adds nothing and leaves nothing out. */
 export type FtAction =
@@ -77,16 +78,10 @@ export type FtAction =
   | { readonly kind: 'halt'; readonly reason: string };
 
 /** What a backup hands to the primary that it becomes. */
-export interface Takeover {
+export interface Takeover extends PastOutputs {
   readonly epoch: Epoch;
   /** Its lease holds until then, by this host's clock. */
   readonly leaseUntil: HostMilliseconds;
-  /** The number of the last output known to have left. */
-  readonly released: bigint;
-  /** Outputs above `released`, in order. */
-  readonly held: readonly NumberedOutput[];
-  /** Disk operations at or below `released` without a completion, in the order of their issue. */
-  readonly started: readonly DiskRequestOutput[];
   /** Whether a backup is looked for: not where fault tolerance was off, or being turned off by an order in the log. */
   readonly faultTolerance: boolean;
   /** For so long the guest stood still, if it was moved here. */

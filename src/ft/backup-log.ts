@@ -5,7 +5,7 @@ import type { NumberedOutput } from '../replay/numbered-output.ts';
 import type { FtAction } from './action.ts';
 import { BackupReads } from './backup-reads.ts';
 import type { DiskMode } from './disk-mode.ts';
-import type { PastOutputs } from './primary-state.ts';
+import type { PastOutputs } from './past-outputs.ts';
 import { ReplayBuffer } from './replay-buffer.ts';
 import type { ReceivedSnapshot } from './snapshot-reception.ts';
 import { SuppressedOutputs } from './suppressed-outputs.ts';

@@ -48,7 +48,7 @@ export class Backup {
     this.#side = side;
     this.#now = now;
     this.#link = new BoundLink(this.#perform);
-    this.#arrival = new GuestArrival(side.disks.own, this.#perform);
+    this.#arrival = new GuestArrival(this.#perform);
     const everyMs = SECURE_HEARTBEATS * side.timing.heartbeatMs;
     this.#copy = new CopyReception(side.copy, everyMs, this.#perform, (message) => this.#link.tell(message));
     this.#log = this.#newLog();

@@ -16,10 +16,9 @@ export interface Moved {
  * completes them, which the vCPU loads; what is loaded has to have the digest that was announced (protocol 5, LOAD).
  */
 export class GuestArrival {
-  readonly #gaps: boolean;
   readonly #do: (action: FtAction) => void;
   #purpose: Purpose = 'pair';
-  #reception: SnapshotReception;
+  #reception = new SnapshotReception();
   /** Parts of the copy that came before its snapshot. */
   #staged = 0;
   #digest: string | undefined;
@@ -27,17 +26,14 @@ export class GuestArrival {
   #loading = 0;
   #moved: Moved | undefined;
 
-  /** `gaps`: some kinds of outputs are never held. */
-  constructor(gaps: boolean, perform: (action: FtAction) => void) {
-    this.#gaps = gaps;
+  constructor(perform: (action: FtAction) => void) {
     this.#do = perform;
-    this.#reception = new SnapshotReception(gaps);
   }
 
   /** A guest is to come: what came of an earlier one is forgotten. */
   expect(purpose: Purpose): void {
     this.#purpose = purpose;
-    this.#reception = new SnapshotReception(this.#gaps);
+    this.#reception = new SnapshotReception();
     this.#staged = 0;
     this.#digest = undefined;
     this.#moved = undefined;

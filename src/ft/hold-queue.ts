@@ -1,6 +1,7 @@
 import { assert } from '../base/assert.ts';
 import { outputBytes } from '../machine/door.ts';
 import type { NumberedOutput } from '../replay/numbered-output.ts';
+import { changesDisk, type Extent, overlaps } from './extent.ts';
 
 interface Held {
   readonly output: NumberedOutput;
@@ -17,12 +18,9 @@ export class HoldQueue {
   #bytes = 0;
   #released: bigint;
 
-  readonly #gaps: boolean;
-
-  /** `released`: the number of the last output that has left. `gaps`: some kinds of outputs never come here. */
-  constructor(released: bigint, gaps = false) {
+  /** `released`: the number of the last output that has left. */
+  constructor(released: bigint) {
     this.#released = released;
-    this.#gaps = gaps;
   }
 
   get released(): bigint {
@@ -42,13 +40,21 @@ export class HoldQueue {
     return this.#held.map((held) => held.output);
   }
 
+  /** What is not held (output-rule.ts) leaves gaps in the numbers. */
   hold(output: NumberedOutput, mark: bigint): void {
     const last = this.#held.at(-1);
     const before = last ? last.output.number : this.#released;
-    const follows = this.#gaps ? output.number > before : output.number === before + 1n;
-    assert(follows, `output ${output.number} follows ${before} in the hold queue`);
+    assert(output.number > before, `output ${output.number} follows ${before} in the hold queue`);
     this.#held.push({ output, mark });
     this.#bytes += outputBytes(output.output);
+  }
+
+  /** Something made before that number, and waiting, changes what is there. */
+  changesBefore(number: bigint, extent: Extent): boolean {
+    return this.#held.some(({ output: { number: earlier, output } }) => {
+      const changes = output.kind === 'disk-request' && changesDisk(output) && overlaps(output, extent);
+      return changes && earlier < number;
+    });
   }
 
   /** The next output that may leave, when every gate has acked up to `acked`. */

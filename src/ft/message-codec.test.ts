@@ -122,5 +122,10 @@ test('a snapshot out of order, of the wrong length or of any size is refused in 
   expect(receive(begin, part, part)).toMatch(/longer than announced/);
   expect(receive(begin, part, end)).toMatch(/2 bytes instead of 3/);
   expect(receive({ ...begin, bytes: Number.MAX_SAFE_INTEGER } as Message)).toMatch(/a snapshot of \d+ bytes/);
-  expect(receive(begin, messages[4]!)).toMatch(/held output 5 is not 4/);
+  const held = messages[4] as Extract<Message, { kind: 'held-output' }>;
+  // Reads are not held, so numbers may be missing; none comes twice, or after a later one.
+  expect(receive(begin, held)).toBe('fine');
+  expect(receive(begin, held, held)).toMatch(/held output 5 comes after 5/);
+  const old = { ...held, output: { ...held.output, number: 3n } };
+  expect(receive(begin, old)).toMatch(/held output 3 comes after 3/);
 });

@@ -11,7 +11,7 @@ import type { Introduction, Purpose } from './program.ts';
  * Raised when a message changes its meaning. Two sides of different versions have nothing to do with each other, and
  * say so: therefore hello and welcome begin with envelope, version and host in every version.
  */
-export const PROTOCOL_VERSION = 5;
+export const PROTOCOL_VERSION = 6;
 
 /**
  * Who speaks, in which pair. Hello and welcome carry it and bind their connection to it, so the messages that

@@ -169,6 +169,7 @@ test('without a valid lease nothing leaves, and a renewal that is superseded hal
     released: 0n,
     held: [],
     started: [],
+    reads: [],
     faultTolerance: true,
   };
   const core = new CoreUnderTest(

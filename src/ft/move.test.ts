@@ -102,6 +102,7 @@ test('from the last snapshot on nothing is let out, and the outputs that wait tr
     released: 0n,
     held: [],
     started: [],
+    reads: [],
     faultTolerance: false,
   };
   const core = new CoreUnderTest(

@@ -5,10 +5,11 @@ import { outputMark } from '../replay/recorder.ts';
 import type { FtAction } from './action.ts';
 import { changesDisk } from './extent.ts';
 import { HoldQueue } from './hold-queue.ts';
+import { isHeld } from './output-rule.ts';
 import { OutputWaits, type WaitSamples } from './output-waits.ts';
 import type { Partners } from './partners.ts';
+import type { OrderedRead, PastOutputs } from './past-outputs.ts';
 import type { PrimaryLog } from './primary-log.ts';
-import type { PastOutputs } from './primary-state.ts';
 
 /**
  * The way out of the guest (rules 1 and 6): an output is marked in the log and held; outputs leave one at a time, each once
@@ -23,12 +24,14 @@ export class OutputGate {
   readonly #waits = new OutputWaits();
   /** Disk operations handed over and not completed, in order. */
   readonly #started: DiskRequestOutput[];
+  /** Reads that have not left, in order. */
+  #reads: readonly OrderedRead[];
   #handingOver = false;
   #issueAgain = false;
 
   /** `own`: this side's disks are its own, and their requests do not wait. */
   constructor(
-    { released, held, started }: PastOutputs,
+    { released, held, started, reads }: PastOutputs,
     log: PrimaryLog,
     partners: Partners,
     own: boolean,
@@ -38,8 +41,9 @@ export class OutputGate {
     this.#partners = partners;
     this.#own = own;
     this.#do = perform;
-    this.#hold = new HoldQueue(released, own);
+    this.#hold = new HoldQueue(released);
     this.#started = [...started];
+    this.#reads = reads;
     // Go-live (protocol 5): every output above `released` goes again, and waits for no mark.
     for (const output of held) this.#hold.hold(output, 0n);
   }
@@ -68,14 +72,16 @@ export class OutputGate {
 
   /** Nothing waits and nothing is on its way out. */
   get empty(): boolean {
-    return this.#hold.length === 0 && !this.#handingOver;
+    return this.#hold.length === 0 && this.#reads.length === 0 && !this.#handingOver;
   }
 
   made(output: NumberedOutput, now: HostMilliseconds): void {
     this.#log.append(output.at, outputMark(output), now);
     const mark = this.#log.end;
-    if (this.#own && output.output.kind === 'disk-request') {
-      this.#issue(output.output, mark);
+    const { output: sent, number } = output;
+    if (sent.kind === 'disk-request' && !isHeld(sent, this.#own)) {
+      if (this.#own) this.#issue(sent, mark);
+      else this.#reads = [...this.#reads, { request: sent, number }];
       return;
     }
     this.#hold.hold(output, mark);
@@ -85,9 +91,6 @@ export class OutputGate {
     this.#partners.flush();
   }
 
-  /**
-   * Disks of one's own are internal state [FT 4.1]: nothing waits. What a client sees of it is another output, which does.
-   */
   #issue(request: DiskRequestOutput, mark: bigint): void {
     if (changesDisk(request)) this.#partners.wrote(mark, request);
     this.#started.push(request);
@@ -106,12 +109,20 @@ export class OutputGate {
   /** The head leaves when every gate has acked its mark, and the backup need not read first what it overwrites. */
   release(): void {
     if (this.#issueAgain) this.issueAgain();
+    if (this.#reads.length > 0) this.#read();
     if (this.#handingOver) return;
     const output = this.#hold.releasable(this.#partners.ackedByAll(this.#log.end));
     if (!output || (output.output.kind === 'disk-request' && this.#partners.holdBack(output.output))) return;
     this.#handingOver = true;
     if (output.output.kind === 'disk-request') this.#started.push(output.output);
     this.#do({ kind: 'hand-over', output });
+  }
+
+  /** Reads wait for no ack, but each for what was to be written there before it. */
+  #read(): void {
+    const waits = ({ request, number }: OrderedRead) => this.#hold.changesBefore(number, request);
+    for (const read of this.#reads) if (!waits(read)) this.#issue(read.request, 0n);
+    this.#reads = this.#reads.filter(waits);
   }
 
   /** The hand-over of an output has returned. */

@@ -1,7 +1,7 @@
 import type { DiskRequestOutput } from '../machine/door.ts';
-import type { NumberedOutput } from '../replay/numbered-output.ts';
 import type { Takeover } from './action.ts';
 import type { Epoch } from './identity.ts';
+import type { PastOutputs } from './past-outputs.ts';
 
 /** Protocol 4. COPY, GATE and COMMIT bring a new backup to a lone primary, or later a second one to a pair. */
 export type PrimaryState = 'START' | 'SOLE' | 'PAIR' | 'ASK' | 'COPY' | 'GATE' | 'COMMIT' | 'YIELD' | 'HALT';
@@ -19,21 +19,11 @@ export type PrimaryStart =
     }
   | { readonly kind: 'takeover'; readonly takeover: Takeover };
 
-/** What is known of the outputs before this side's first. */
-export interface PastOutputs {
-  /** The number of the last output known to have left. */
-  readonly released: bigint;
-  /** Outputs above it, in order. */
-  readonly held: readonly NumberedOutput[];
-  /** Disk operations that have left and have no completion, in the order of their issue. */
-  readonly started: readonly DiskRequestOutput[];
-}
-
 /** A guest that goes on from a saved state has let out everything; one that boots, nothing. */
 export function pastOutputs(start: PrimaryStart): PastOutputs {
   if (start.kind === 'takeover') return start.takeover;
   const { outputs = 0n, started = [] } = start.resumed ?? {};
-  return { released: outputs, held: [], started };
+  return { released: outputs, held: [], started, reads: [] };
 }
 
 /** A saved state's past: outputs made until then have left, but disk operations without a completion go again. */

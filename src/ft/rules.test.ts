@@ -245,6 +245,7 @@ test('No ack after go-live: a divergence that comes to light in the moment of go
     released: 0n,
     held: [],
     started: [],
+    reads: [],
     faultTolerance: true,
   };
   const core = new CoreUnderTest(new Primary(side('b'), { kind: 'takeover', takeover }, at(0)));
@@ -544,6 +545,7 @@ test('Redundancy: a survivor looks for a backup as soon as it is live', () => {
     released: 0n,
     held: [],
     started: [],
+    reads: [],
     faultTolerance: true,
   };
   const core = new CoreUnderTest(new Primary(side('b'), { kind: 'takeover', takeover }, at(0)));

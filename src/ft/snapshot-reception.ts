@@ -30,13 +30,6 @@ export class SnapshotReception {
   #held: NumberedOutput[] = [];
   #heldBytes = 0;
 
-  readonly #gaps: boolean;
-
-  /** `gaps`: some kinds of outputs are never held. */
-  constructor(gaps = false) {
-    this.#gaps = gaps;
-  }
-
   get begun(): boolean {
     return this.#begin !== undefined;
   }
@@ -58,9 +51,8 @@ export class SnapshotReception {
     if (!begin) return failed(`${message.kind} before the snapshot begins`);
     if (message.kind === 'held-output') {
       const { number } = message.output;
-      const expected = (this.#held.at(-1)?.number ?? begin.released) + 1n;
-      if (this.#gaps ? number < expected : number !== expected)
-        return failed(`held output ${message.output.number} is not ${expected}`);
+      const before = this.#held.at(-1)?.number ?? begin.released;
+      if (number <= before) return failed(`held output ${number} comes after ${before}`);
       this.#heldBytes += outputBytes(message.output.output);
       if (this.#heldBytes > HELD_MAX_BYTES) return failed('more held outputs than a primary may hold');
       this.#held.push(message.output);

@@ -1,6 +1,8 @@
 import type { DiskRequestOutput } from '../machine/door.ts';
 import type { NumberedOutput } from '../replay/numbered-output.ts';
-import type { Takeover } from './action.ts';
+import { changesDisk, overlaps } from './extent.ts';
+import { isHeld } from './output-rule.ts';
+import type { OrderedRead, PastOutputs } from './past-outputs.ts';
 
 /** What a replaying guest puts out: suppressed, but kept until it is known to have left, for go-live (rule 6). */
 export class SuppressedOutputs {
@@ -17,8 +19,7 @@ export class SuppressedOutputs {
   }
 
   made(output: NumberedOutput): void {
-    if (this.#own && output.output.kind === 'disk-request') return;
-    if (output.number > this.#released) this.#kept.push(output);
+    if (isHeld(output.output, this.#own) && output.number > this.#released) this.#kept.push(output);
   }
 
   released(number: bigint): void {
@@ -28,12 +29,28 @@ export class SuppressedOutputs {
   }
 
   /** `pending`: what the guest has asked of the disks and has no completion of, in order. */
-  takeover(pending: readonly DiskRequestOutput[]): Pick<Takeover, 'released' | 'held' | 'started'> {
-    const above = new Set<string>();
-    for (const { output } of this.#kept) {
-      if (output.kind === 'disk-request') above.add(`${output.disk}/${output.request}`);
+  takeover(pending: readonly DiskRequestOutput[]): PastOutputs {
+    const kept = new Map<string, bigint>();
+    for (const { output, number } of this.#kept)
+      if (output.kind === 'disk-request') kept.set(keyOf(output), number);
+    const started: DiskRequestOutput[] = [];
+    const reads: OrderedRead[] = [];
+    /** Asked so far, and to be written first. */
+    const changes: OrderedRead[] = [];
+    for (const request of pending) {
+      const number = kept.get(keyOf(request));
+      if (number !== undefined) {
+        if (changesDisk(request)) changes.push({ request, number });
+        continue;
+      }
+      const behind = changes.findLast((change) => overlaps(change.request, request));
+      if (behind && request.operation === 'read') reads.push({ request, number: behind.number + 1n });
+      else started.push(request);
     }
-    const started = pending.filter((request) => !above.has(`${request.disk}/${request.request}`));
-    return { released: this.#released, held: this.#kept, started };
+    return { released: this.#released, held: this.#kept, started, reads };
   }
+}
+
+function keyOf({ disk, request }: DiskRequestOutput): string {
+  return `${disk}/${request}`;
 }
