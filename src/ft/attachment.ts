@@ -131,6 +131,7 @@ export class Attachment {
     const joining = this.#copying(copy);
     if (!joining) return;
     this.#move.standStill(now);
+    log.reach(snapshot.count);
     const told = { stoodUs, faultTolerance: this.#search.wanted };
     joining.copy(snapshot, log.end, gate, told, this.#partners.lackedByJoining);
   }

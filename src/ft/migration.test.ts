@@ -29,7 +29,7 @@ const received = (core: CoreUnderTest, ...messages: Message[]) =>
   core.step({ kind: 'received', link: NEW, messages });
 
 /** A pair whose primary copies itself to `c`, up to GATE. The log has one entry; it is acked by the old backup. */
-function migrating(): CoreUnderTest {
+function migrating(snapshotAt = 10n): CoreUnderTest {
   const core = pairedPrimary();
   core.step({ kind: 'migrate-backup', address: 'c' });
   expect(core.state).toBe('COPY');
@@ -38,7 +38,7 @@ function migrating(): CoreUnderTest {
   received(core, { kind: 'welcome', ...envelope, ...INTRODUCED, loaded: false, received: 0n });
   core.step(frame(1n));
   const machine = new Uint8Array(3);
-  const at = instructionCount(10n);
+  const at = instructionCount(snapshotAt);
   core.step({
     kind: 'snapshot',
     snapshot: { machine, count: at, position: { outputs: 1n }, digest: 'd' },
@@ -61,6 +61,18 @@ test('the copy of a pair carries the outputs that wait, and they still wait for 
   ]);
   expect(copy[1]).toMatchObject({ released: 0n });
   expect(released(core.receive(ack(1n)))).toEqual([1n]);
+});
+
+test('an output that leaves after the snapshot is told to have left behind it, not where it was made', () => {
+  const core = migrating(40n);
+  core.receive(ack(1n));
+  const told = core.done.flatMap((action) =>
+    action.kind === 'send' && action.link === NEW && action.message.kind === 'entry'
+      ? [action.message.entry]
+      : [],
+  );
+  // The new backup is at count 40 by its snapshot: an entry of before would be refused, and the copy with it.
+  expect(told).toEqual([{ sequence: 1n, at: 40n, kind: 'released', output: 1n }]);
 });
 
 test('from the gate on outputs wait for both backups, until the commit, and then for the new one', () => {

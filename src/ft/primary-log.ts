@@ -25,9 +25,14 @@ export class PrimaryLog {
     return this.#end;
   }
 
-  /** How far the guest got, as the log tells; undefined: nothing tells yet. */
+  /** How far the guest got, as entries and snapshots tell; undefined: nothing tells yet. */
   get reached(): InstructionCount | undefined {
     return this.#reached;
+  }
+
+  /** A snapshot was taken there: what is appended here goes behind it, also at whoever begins with it. */
+  reach(count: InstructionCount): void {
+    if (this.#reached === undefined || count > this.#reached) this.#reached = count;
   }
 
   append(at: InstructionCount, payload: LogPayload, now: HostMilliseconds): void {
