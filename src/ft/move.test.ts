@@ -367,12 +367,12 @@ test.each(others)(
 test('another version of the protocol is told apart before anything of it is understood', () => {
   const greeting = { vm, generation: epoch(2), version: 9, host: 'h', rest: Uint8Array.of(1, 2, 3) };
   const why =
-    "h speaks version 9 of the channel's protocol, this side 5: the guest cannot get from one to the other";
+    "h speaks version 9 of the channel's protocol, this side 6: the guest cannot get from one to the other";
   const backup = new CoreUnderTest(new Backup(side('b'), at(0)));
   const sender = instanceId('a');
   const turned = backup.receive({ kind: 'other-version', greeting: 'hello', ...greeting, sender });
   expect(details(turned, 'refused')).toEqual([why]);
-  expect(sent(turned)).toMatchObject([{ kind: 'welcome', version: 5 }]);
+  expect(sent(turned)).toMatchObject([{ kind: 'welcome', version: 6 }]);
   const primary = lonePrimary();
   primary.step({ kind: 'move', address: 'c' });
   primary.step({ kind: 'connected', link: L, address: 'c' });
