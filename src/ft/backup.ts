@@ -24,6 +24,9 @@ import type { SnapshotMessage } from './snapshot-reception.ts';
 /** What is on stable storage of a copy of one's own is told once in so many heartbeats. */
 const SECURE_HEARTBEATS = 10;
 
+/** A backup that has caught up tells so at once, at most this often: its lag is judged by that. */
+const CAUGHT_UP_EVERY_MS = 8;
+
 /**
  * The backup's half of the protocol: events in, actions out. It decides what may come when and what it means; whom it
  * listens to, the guest's arrival, its log and its claim stand in files of their own.
@@ -33,6 +36,7 @@ export class Backup {
   readonly #side: Side;
   #actions: FtAction[] = [];
   #now: HostMilliseconds;
+  #flushedAt = Number.NEGATIVE_INFINITY;
   #state: BackupState = 'WAIT';
   #pair: Pair | undefined;
   /** The last hello that was listened to. */
@@ -360,7 +364,7 @@ export class Backup {
     this.#log.append(entries);
     if (this.#state === 'BACK') {
       this.#ack();
-      if (entries.some(({ kind }) => kind === 'output-mark')) this.#link.flush();
+      if (entries.some(({ kind }) => kind === 'output-mark')) this.#flushAcks();
     }
     if (this.#log.handedOver) this.#suspect('the primary hands over');
     if (reading && !this.#log.reading) this.#link.read(false);
@@ -369,6 +373,11 @@ export class Backup {
   #ack(): void {
     const { received, replayed } = this.#log;
     this.#link.send({ kind: 'ack', received, replayed });
+  }
+
+  #flushAcks(): void {
+    this.#flushedAt = this.#now;
+    this.#link.flush();
   }
 
   #replayedTo(sequence: bigint): void {
@@ -381,7 +390,9 @@ export class Backup {
       return;
     }
     this.#ack();
-    if (writeWaits) this.#link.flush();
+    // That it has caught up is news, unless it is news all the time.
+    const caughtUp = sequence === this.#log.received && this.#now - this.#flushedAt >= CAUGHT_UP_EVERY_MS;
+    if (writeWaits || caughtUp) this.#flushAcks();
     if (!reading && this.#log.reading) this.#link.read(true);
   }
 
