@@ -1,4 +1,5 @@
 import type { Link } from '../../src/ft/link.ts';
+import { isHeld } from '../../src/ft/output-rule.ts';
 import { breakCores } from './broken-core.ts';
 import type { Mutant } from './mutant.ts';
 
@@ -62,10 +63,8 @@ export const OUTPUT_RULE: readonly Mutant[] = [
         let stalled = false;
         return {
           hears: (event, side) => {
-            // Requests to disks of one's own do not wait.
-            const waits = event.kind === 'output' && event.output.output.kind !== 'disk-request';
-            const output = event.kind === 'output' && (waits || !world.profile.disks.own);
-            if (output && side.role === 'primary') waiting.add(event.output.number);
+            const waits = event.kind === 'output' && isHeld(event.output.output, world.profile.disks.own);
+            if (waits && side.role === 'primary') waiting.add(event.output.number);
             return event;
           },
           does: (action) => {

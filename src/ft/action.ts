@@ -21,7 +21,7 @@ export type FtAction =
   | { readonly kind: 'hand-over'; readonly output: NumberedOutput }
   /** A disk operation that was started before and has no completion: again, on the session that is open now. */
   | { readonly kind: 'issue-again'; readonly request: DiskRequestOutput }
-  /** A disk operation of a primary with disks of its own: internal state, which no output waits for. */
+  /** A disk operation that waits for no ack (output-rule.ts): a read, or one of disks of one's own. */
   | { readonly kind: 'issue'; readonly request: DiskRequestOutput }
   /** A block of this side's own copy, for whom it is copied to; answered by `block-read`. */
   | { readonly kind: 'read-block'; readonly copy: number; readonly extent: Extent }

@@ -10,7 +10,7 @@ import {
   side,
 } from '../../tests/core-under-test.ts';
 import { QUICK } from '../../tests/toy-world.ts';
-import type { DiskRequestOutput } from '../machine/door.ts';
+import type { DiskRequestOutput, Output } from '../machine/door.ts';
 import type { FtAction } from './action.ts';
 import type { FtEvent } from './event.ts';
 import { epoch } from './identity.ts';
@@ -31,7 +31,8 @@ const request = (
   length: 512,
   data: new Uint8Array(operation === 'write' ? 512 : 0),
 });
-const made = (number: bigint, output: DiskRequestOutput): FtEvent => ({
+const RESET: Output = { kind: 'power', state: 'reset', value: 0 };
+const made = (number: bigint, output: Output): FtEvent => ({
   kind: 'output',
   output: { number, at: count(number * 10n), output, hash: '0'.repeat(32) },
 });
@@ -76,11 +77,14 @@ test("no read leaves while the disks are not this side's", () => {
 });
 
 /** What leaves first from a survivor whose guest has asked for these, of which nothing is known to have left. */
-function leftBySurvivor(requests: readonly DiskRequestOutput[]): string[] {
+function leftBySurvivor(outputs: readonly Output[]): string[] {
   const core = loadedBackup();
-  for (const [index, each] of requests.entries()) core.step(made(BigInt(index + 1), each));
+  for (const [index, each] of outputs.entries()) core.step(made(BigInt(index + 1), each));
   core.tickFor(QUICK.suspicionMs + 20);
-  core.step({ kind: 'replayed-to-end', pending: requests });
+  // A guest that was reset knows only what it has asked since.
+  const since = outputs.slice(outputs.indexOf(RESET) + 1);
+  const pending = since.filter((output) => output.kind === 'disk-request');
+  core.step({ kind: 'replayed-to-end', pending });
   core.answer('won', 3);
   const live = core.step({ kind: 'disks-opened', epoch: epoch(3), verdict: 'ok' });
   const goLive = live.find((action) => action.kind === 'go-live');
@@ -100,4 +104,12 @@ test('a survivor reads what had been asked before a write to the same place, the
 test('a survivor writes first what a read had been asked for after', () => {
   const asked = [request(1, 'write'), request(2, 'read'), request(3, 'read', 512)];
   expect(leftBySurvivor(asked)).toEqual(['read 3', 'output 1', 'read 2']);
+});
+
+test('what a guest had to write before its reset comes before what it reads after it, on both sides', () => {
+  const core = pairedPrimary();
+  const asked = [request(1, 'write'), RESET, request(2, 'read')] as const;
+  for (const [index, each] of asked.entries()) core.step(made(BigInt(index + 1), each));
+  expect(left(core.receive(ack(3n)))).toEqual(['output 1', 'read 2', 'output 2']);
+  expect(leftBySurvivor(asked).slice(0, 2)).toEqual(['output 1', 'read 2']);
 });

@@ -35,8 +35,13 @@ export class SuppressedOutputs {
       if (output.kind === 'disk-request') kept.set(keyOf(output), number);
     const started: DiskRequestOutput[] = [];
     const reads: OrderedRead[] = [];
-    /** Asked so far, and to be written first. */
-    const changes: OrderedRead[] = [];
+    /** Asked so far, and to be written first: all that the guest asked before its last reset, and forgot with it. */
+    const asked = new Set(pending.map(keyOf));
+    const changes: OrderedRead[] = this.#kept.flatMap(({ output, number }) =>
+      output.kind === 'disk-request' && changesDisk(output) && !asked.has(keyOf(output))
+        ? [{ request: output, number }]
+        : [],
+    );
     for (const request of pending) {
       const number = kept.get(keyOf(request));
       if (number !== undefined) {

@@ -288,7 +288,7 @@ export class VcpuLoop implements VcpuPort {
     if (!this.#running) return this.#idle(undefined, !recorder.halted);
     if (machine.orders?.paused === true) return this.#pausedStep(machine, recorder, now);
     if (now < this.#notBefore) {
-      // It rests a thousand times a second: its entries still travel together.
+      // It rests up to hundreds of times a second: its entries still travel together.
       if (this.#notBefore >= this.#unflushedFor(COMPANY_MS)) this.#flush();
       return { kind: 'idle', until: hostMilliseconds(this.#notBefore), heldBack: !recorder.halted };
     }
@@ -425,8 +425,9 @@ export class VcpuLoop implements VcpuPort {
         },
         output: (output) => {
           this.#events.output(output);
-          // Whoever takes it flushes, and what came before it with it.
-          this.#unflushedSince = undefined;
+          // Whoever holds it flushes, and what came before it with it; some disk requests are not held.
+          if (output.output.kind !== 'disk-request') this.#unflushedSince = undefined;
+          else this.#unflushedSince ??= this.#now;
         },
       },
       position,
