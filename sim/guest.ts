@@ -20,13 +20,17 @@ export const BLOCK_BYTES = 512;
 const READS = 0x4000_0000;
 const CONSOLE_EVERY = 1500;
 const FIXED_WORDS = 9;
-const CLIENT_WORDS = 8;
+const CLIENT_WORDS = 10;
 const REQUEST_WORDS = 4;
 
 const IDLE = 0;
 const WRITING = 1;
 const FLUSHING = 2;
 const READING = 3;
+/** What was written is on the disk, and the guest has not read it back yet. */
+const WRITTEN = 4;
+/** Nothing was read back so far. */
+const NOTHING = -2;
 
 interface Served {
   stage: number;
@@ -34,6 +38,9 @@ interface Served {
   id: number;
   value: number;
   disk: number;
+  /** A read of what is being written, asked for behind the write and before its end, and what it has brought; 0: none. */
+  readBack: number;
+  got: number;
   /** The last request that was answered, and its answer. */
   lastId: number;
   lastValue: number;
@@ -136,8 +143,8 @@ export class Guest {
   snapshot(): Uint8Array {
     const words = [this.count, this.outputs, this.#chain, this.#link, this.#guestTime, this.#consoleAt];
     words.push(this.#off ? -this.#life : this.#life, this.#pending.length, this.visible);
-    for (const { stage, id, value, disk, lastId, lastValue, counter, cached } of this.#clients)
-      words.push(stage, id, value, disk, lastId, lastValue, counter, cached);
+    for (const { stage, id, value, disk, lastId, lastValue, counter, cached, readBack, got } of this.#clients)
+      words.push(stage, id, value, disk, lastId, lastValue, counter, cached, readBack, got);
     for (const { request, operation, offset, length, data } of this.#pending)
       words.push(
         request,
@@ -176,6 +183,8 @@ export class Guest {
       served.disk = words[at + 3]!;
       served.lastId = words[at + 4]!;
       served.lastValue = words[at + 5]!;
+      served.readBack = words[at + 8]!;
+      served.got = words[at + 9]!;
       served.counter = words[at + 6]!;
       served.cached = words[at + 7]!;
       at += CLIENT_WORDS;
@@ -219,6 +228,7 @@ export class Guest {
     } else if (operation === OPERATION.put) {
       served.value = argument;
       this.#disk(client, served, WRITING);
+      if (id % 2 === 1) this.#readBack(client, served);
     } else {
       this.#disk(client, served, READING);
     }
@@ -226,27 +236,44 @@ export class Guest {
 
   #completed(request: number, status: 'ok' | 'error', data: Uint8Array): boolean {
     const waiting = this.#pending.findIndex((candidate) => candidate.request === request);
-    const client = this.#clients.findIndex((served) => served.stage !== IDLE && served.disk === request);
-    const served = this.#clients[client];
-    if (waiting < 0 || !served) return false;
+    if (waiting < 0) return false;
     this.#pending.splice(waiting, 1);
     this.#chain = stirred(this.#chain, request);
+    const client = this.#clients.findIndex(
+      ({ stage, disk, readBack }) => stage !== IDLE && (disk === request || readBack === request),
+    );
+    const served = this.#clients[client];
+    // Read back what was then not written after all.
+    if (!served) return true;
+    const back = served.readBack === request;
     // A failed operation is tried again, as a file system's journal would.
-    if (status === 'error') this.#disk(client, served, served.stage);
-    else if (served.stage === WRITING) this.#disk(client, served, FLUSHING);
-    else if (served.stage === FLUSHING) {
-      served.cached = served.value;
-      this.#answer(client, served, served.value);
-    } else {
+    if (status === 'error') {
+      if (!back) this.#disk(client, served, served.stage);
+      if (back || (served.stage === WRITING && served.readBack !== 0)) this.#readBack(client, served);
+    } else if (back || served.stage === READING) {
       const value = data.length === 0 ? 0 : wordsOf(data)[HEAD_WORDS]!;
       this.#chain = stirred(this.#chain, value);
-      this.#answer(client, served, value);
+      served.got = value;
+      if (!back || served.stage === WRITTEN) this.#answer(client, served, value);
+    } else if (served.stage === WRITING) this.#disk(client, served, FLUSHING);
+    else {
+      served.cached = served.value;
+      if (served.readBack === 0) this.#answer(client, served, served.value);
+      else if (served.got !== NOTHING) this.#answer(client, served, served.got);
+      else served.stage = WRITTEN;
     }
     return true;
   }
 
+  #readBack(client: number, served: Served): void {
+    served.got = NOTHING;
+    served.readBack = this.#requestOf('read');
+    this.#out('read', client, served.id, served.value, this.count);
+  }
+
   #answer(client: number, served: Served, value: number): void {
     served.stage = IDLE;
+    served.readBack = 0;
     served.lastId = served.id;
     served.lastValue = value;
     this.#out('frame', client, served.id, value, this.count);
@@ -301,5 +328,16 @@ export class Guest {
 }
 
 function newlyServed(): Served {
-  return { stage: IDLE, id: 0, value: 0, disk: 0, lastId: 0, lastValue: 0, counter: 0, cached: 0 };
+  return {
+    stage: IDLE,
+    id: 0,
+    value: 0,
+    disk: 0,
+    lastId: 0,
+    lastValue: 0,
+    counter: 0,
+    cached: 0,
+    readBack: 0,
+    got: NOTHING,
+  };
 }

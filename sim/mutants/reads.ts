@@ -6,6 +6,41 @@ type Reference = LogEntry & { readonly kind: 'read-reference' };
 
 export const READS: readonly Mutant[] = [
   {
+    name: 'a read overtakes',
+    rule: 'reads',
+    broken: 'a read does not wait for a write to the same place that waits for its ack',
+    apply: (world) =>
+      breakCores(world, () => {
+        const early = new Set<number>();
+        return {
+          hears: (event, side) => {
+            const read = event.kind === 'output' ? event.output.output : undefined;
+            if (read?.kind !== 'disk-request' || read.operation !== 'read') return event;
+            if (world.profile.disks.own || side.role !== 'primary') return event;
+            early.add(read.request);
+            side.add({ kind: 'issue', request: read });
+            return event;
+          },
+          does: (action) =>
+            action.kind === 'issue' && early.delete(action.request.request) ? undefined : action,
+        };
+      }),
+  },
+  {
+    name: 'a survivor reads first',
+    rule: 'reads',
+    broken: 'a survivor reads again before it has let out the writes that the guest asked for before',
+    apply: (world) =>
+      breakCores(world, () => ({
+        does: (action) => {
+          if (action.kind !== 'go-live') return action;
+          const { started, reads } = action.takeover;
+          const all = [...started, ...reads.map(({ request }) => request)];
+          return { ...action, takeover: { ...action.takeover, started: all, reads: [] } };
+        },
+      })),
+  },
+  {
     name: 'write before the backup has read',
     rule: 'reads',
     broken: "a write to a location just read does not wait for the backup's read",
