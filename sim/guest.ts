@@ -1,4 +1,5 @@
 import type { DiskRequestOutput, Input, Output } from '../src/machine/door.ts';
+import type { Profile } from './profile.ts';
 import { bytesOf, stirred, wordsOf } from './words.ts';
 
 /**
@@ -53,6 +54,8 @@ export interface GuestOutputs {
   output(number: number, at: number, output: Output, link: number): void;
 }
 
+export type GuestWorld = Pick<Profile, 'readsBack'> & { readonly disks: { readonly own: boolean } };
+
 export class Guest {
   count = 0;
   outputs = 0;
@@ -61,6 +64,7 @@ export class Guest {
   /** Outputs that anybody sees: not reads of a disk, and no requests to disks of its own. */
   visible = 0;
   readonly #own: boolean;
+  readonly #readsBack: boolean;
   #chain = 1;
   #link = 1;
   #guestTime = 0;
@@ -71,9 +75,10 @@ export class Guest {
   /** Two builds of the program do not treat a guest alike, to the last flag. */
   readonly #build: number;
 
-  constructor(sink: GuestOutputs, clients: number, build: number, own: boolean, life = 0) {
+  constructor(sink: GuestOutputs, clients: number, build: number, world: GuestWorld, life = 0) {
     this.#build = build;
-    this.#own = own;
+    this.#own = world.disks.own;
+    this.#readsBack = world.readsBack;
     this.#life = life;
     this.#sink = sink;
     this.#clients = Array.from({ length: clients }, newlyServed);
@@ -162,10 +167,10 @@ export class Guest {
     sink: GuestOutputs,
     clients: number,
     build: number,
-    own: boolean,
+    world: GuestWorld,
   ): Guest {
     const words = wordsOf(snapshot);
-    const guest = new Guest(sink, clients, build, own);
+    const guest = new Guest(sink, clients, build, world);
     guest.visible = words[8]!;
     guest.count = words[0]!;
     guest.outputs = words[1]!;
@@ -228,7 +233,7 @@ export class Guest {
     } else if (operation === OPERATION.put) {
       served.value = argument;
       this.#disk(client, served, WRITING);
-      if (id % 2 === 1) this.#readBack(client, served);
+      if (this.#readsBack && id % 2 === 1) this.#readBack(client, served);
     } else {
       this.#disk(client, served, READING);
     }

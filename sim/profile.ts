@@ -21,6 +21,11 @@ export interface Profile {
   /** The VM is restarted from its disk when both hosts are lost: it lives under a lease. */
   readonly restarts: boolean;
   readonly disks: DiskMode;
+  /**
+   * The guest reads back what it writes while it is under way. Not from a disk whose operations fail, whose server is
+   * restarted, or which is one of two copies: what is read while a write fails may be old or new, and differ.
+   */
+  readonly readsBack: boolean;
 }
 
 /** The production timers, scaled so that a takeover takes a tenth of a second. */
@@ -59,18 +64,19 @@ export function profileOf(random: Random, others: Random): Profile {
   const tinyBuffers = random.chance(0.2);
   const restarts = random.chance(0.3);
   const share = random.between(0.25, 1);
+  const faults = FAULTS.filter((fault) => fault.always || random.chance(share)).map((fault) => fault.name);
+  const faultGap = random.pick([40, 150, 400]);
+  const faultMs = random.between(500, 1100);
+  const reckless = restarts ? 0.4 : random.chance(0.15) ? 0.2 : 0;
+  // Full buffers are rare enough: most of those seeds have nothing else that is new.
+  const disks = tinyBuffers && !others.chance(0.25) ? SHARED_DISKS : disksOf(others);
   return {
     hosts: 4,
     clients: CLIENTS,
     timing: restarts ? { ...TIMING, leaseMs: LEASE_MS } : TIMING,
     limits: tinyBuffers ? TINY : ROOMY,
     tinyBuffers,
-    faults: FAULTS.filter((fault) => fault.always || random.chance(share)).map((fault) => fault.name),
-    faultGap: random.pick([40, 150, 400]),
-    faultMs: random.between(500, 1100),
-    reckless: restarts ? 0.4 : random.chance(0.15) ? 0.2 : 0,
-    restarts,
-    // Full buffers are rare enough: most of those seeds have nothing else that is new.
-    disks: tinyBuffers && !others.chance(0.25) ? SHARED_DISKS : disksOf(others),
+    ...{ faults, faultGap, faultMs, reckless, restarts, disks },
+    readsBack: !disks.own && !faults.includes('disk-failing') && !faults.includes('disk-restart'),
   };
 }

@@ -49,13 +49,7 @@ export class SimVcpu implements VcpuPort {
     this.#clients = clients;
     this.#mode = life === undefined ? 'replay' : 'live';
     this.#boots = life !== undefined;
-    this.#guest = new Guest(
-      { output: this.#output },
-      clients,
-      instance.build,
-      instance.world.profile.disks.own,
-      life,
-    );
+    this.#guest = new Guest({ output: this.#output }, clients, instance.build, instance.world.profile, life);
   }
 
   /** Whether this vCPU makes history, as an outsider with a profiler would see it. */
@@ -188,13 +182,7 @@ export class SimVcpu implements VcpuPort {
     this.#order(() => {
       const whole = difference(snapshot.machine, this.#staged);
       const { build, world } = this.#instance;
-      this.#guest = Guest.restore(
-        whole,
-        { output: this.#output },
-        this.#clients,
-        build,
-        world.profile.disks.own,
-      );
+      this.#guest = Guest.restore(whole, { output: this.#output }, this.#clients, build, world.profile);
       this.#mode = 'replay';
       this.#running = false;
       this.#entries = [];
