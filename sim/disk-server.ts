@@ -180,6 +180,8 @@ export class SimDiskPort implements DiskPort {
   /** Counts connections: answers of an earlier one are not read. */
   #connection = 0;
   #arrival = 0;
+  /** What is on its way to the server on this connection, in order. */
+  #way: object[] = [];
   #closed = false;
   /** A backup's own reads that have no answer. */
   readonly #reading = new Set<(done: Done) => void>();
@@ -198,6 +200,7 @@ export class SimDiskPort implements DiskPort {
       this.#ready = false;
       this.#reconnecting = false;
       const connection = ++this.#connection;
+      this.#way = [];
       world.schedule(this.#transit(), () => {
         if (world.network.isCut(host, world.network.disk)) return;
         world.disk.open(epoch, name, (verdict) => {
@@ -256,6 +259,7 @@ export class SimDiskPort implements DiskPort {
   /** The server was away; what it was told before is lost, and once that is noticed it is told again. */
   reconnect(): void {
     const connection = ++this.#connection;
+    this.#way = [];
     for (const answer of this.#reading) answer({ status: 'error', data: NO_DATA });
     // An opening that was on its way is asked for again by the core.
     const opened = this.#ready || this.#reconnecting;
@@ -274,15 +278,18 @@ export class SimDiskPort implements DiskPort {
     const session = this.#session;
     const connection = this.#connection;
     const { life } = world.disk;
+    const way = this.#way;
+    way.push(request);
     const arrive = (): void => {
       // A connection ends with its server; until then TCP sends again until the way is open.
       if (life !== world.disk.life) return;
-      if (world.network.isCut(host, world.network.disk)) {
-        // What follows waits behind it.
+      if (world.network.isCut(host, world.network.disk) || way[0] !== request) {
+        // What follows waits behind it, also when the way is open again meanwhile.
         this.#arrival = Math.max(this.#arrival, world.now + 4);
         world.schedule(4, arrive);
         return;
       }
+      way.shift();
       const done = (result: Done): void => this.#answer(connection, () => this.#done(request, result));
       world.disk.submit({ session, request, done });
     };
