@@ -354,8 +354,8 @@ export class Backup {
   }
 
   /**
-   * Append to the buffer, hand to the vCPU, then ack on receipt, before replay (design 4): at once where an output waits
-   * for it. An ack that nothing waits for travels with the next news, soon.
+   * Append to the buffer, hand to the vCPU, then ack on receipt, before replay (design 4): at once where an output may wait
+   * for it, which a mark does not tell of disk requests. Other acks travel with the next news, soon.
    */
   #accept(entries: readonly LogEntry[]): void {
     if (entries.length === 0) return;

@@ -25,7 +25,7 @@ export class OutputGate {
   /** Disk operations handed over and not completed, in order. */
   readonly #started: DiskRequestOutput[];
   /** Reads that have not left, in order. */
-  #reads: readonly OrderedRead[];
+  readonly #reads: OrderedRead[];
   #handingOver = false;
   #issueAgain = false;
 
@@ -43,7 +43,7 @@ export class OutputGate {
     this.#do = perform;
     this.#hold = new HoldQueue(released);
     this.#started = [...started];
-    this.#reads = reads;
+    this.#reads = [...reads];
     // Go-live (protocol 5): every output above `released` goes again, and waits for no mark.
     for (const output of held) this.#hold.hold(output, 0n);
   }
@@ -81,7 +81,7 @@ export class OutputGate {
     const { output: sent, number } = output;
     if (sent.kind === 'disk-request' && !isHeld(sent, this.#own)) {
       if (this.#own) this.#issue(sent, mark);
-      else this.#reads = [...this.#reads, { request: sent, number }];
+      else this.#reads.push({ request: sent, number });
       return;
     }
     this.#hold.hold(output, mark);
@@ -120,9 +120,10 @@ export class OutputGate {
 
   /** Reads wait for no ack, but each for what was to be written there before it. */
   #read(): void {
-    const waits = ({ request, number }: OrderedRead) => this.#hold.changesBefore(number, request);
-    for (const read of this.#reads) if (!waits(read)) this.#issue(read.request, 0n);
-    this.#reads = this.#reads.filter(waits);
+    for (const read of this.#reads.splice(0)) {
+      if (this.#hold.changesBefore(read.number, read.request)) this.#reads.push(read);
+      else this.#issue(read.request, 0n);
+    }
   }
 
   /** The hand-over of an output has returned. */

@@ -35,10 +35,10 @@ export class SuppressedOutputs {
       if (output.kind === 'disk-request') kept.set(keyOf(output), number);
     const started: DiskRequestOutput[] = [];
     const reads: OrderedRead[] = [];
-    /** Asked so far, and to be written first: all that the guest asked before its last reset, and forgot with it. */
-    const asked = new Set(pending.map(keyOf));
+    const known = new Set(pending.map(keyOf));
+    /** Asked so far, and still to be written. What a guest asked before its last reset it knows no more: that comes first. */
     const changes: OrderedRead[] = this.#kept.flatMap(({ output, number }) =>
-      output.kind === 'disk-request' && changesDisk(output) && !asked.has(keyOf(output))
+      output.kind === 'disk-request' && changesDisk(output) && !known.has(keyOf(output))
         ? [{ request: output, number }]
         : [],
     );
