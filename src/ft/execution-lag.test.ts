@@ -80,8 +80,8 @@ test('a small backlog slows the primary a little, a large one by a fifth, and no
     return share;
   };
   expect(settled(backlogMs)).toBe(1);
-  expect(settled(backlogMs + 3)).toBeCloseTo(0.988, 4);
-  expect(settled(backlogMs + 25)).toBeCloseTo(0.9, 4);
+  expect(settled(backlogMs + 3)).toBeCloseTo(0.985, 4);
+  expect(settled(backlogMs + 20)).toBeCloseTo(0.9, 4);
   expect(settled(lagLowMs)).toBeCloseTo(0.8, 3);
   expect(nextShare(settled(lagLowMs), 0, DEFAULT_TIMING, 0)).toBeGreaterThan(0.8);
 });

@@ -77,12 +77,12 @@ const SHARE_MIN = 0.1;
 const STEP = 0.05;
 /** What a backup gets that is far behind, and the backlog beyond the allowed one at which it gets that. */
 const FIRM_SLOWING = 0.2;
-const FIRM_BACKLOG_MS = 50;
+const FIRM_BACKLOG_MS = 40;
 
 /**
  * Slows the primary a few percent at a time while the lag is above the threshold, and lets it go as the backup
  * catches up [FT 3.2]. Two equal hosts never catch up by themselves, so that what one stall cost would stay for ever:
- * already a small backlog slows the primary by a percent or two, and one of 55 ms by a fifth.
+ * already a small backlog slows the primary by a percent or two, and one of 43 ms by a fifth.
  */
 export function nextShare(share: number, lagMs: number, timing: Timing, backlogMs = 0): number {
   if (lagMs > timing.lagHighMs) return Math.max(SHARE_MIN, share * (1 - STEP));

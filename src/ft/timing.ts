@@ -41,7 +41,7 @@ export const DEFAULT_TIMING: Timing = {
   leaseMs: 0,
   lagHighMs: 1000,
   lagLowMs: 500,
-  backlogMs: 5,
+  backlogMs: 3,
 };
 
 /** What may wait on either side, in bytes of entries and outputs. A full buffer stops the primary (rule 9). */
