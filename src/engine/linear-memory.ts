@@ -214,40 +214,41 @@ export class LinearMemory {
   loadBytes(linear: bigint, length: number, privilege?: Privilege): Uint8Array | undefined {
     const bytes = new Uint8Array(length);
     const user = this.#user(privilege);
-    if (!this.#rules.throughSegment(lowHalf(linear), length, false, privilege)) return undefined;
-    if (!this.#rules.withinLimit(lowHalf(linear), highHalf(linear), firstPart(length))) return undefined;
-    if (!this.#rules.aligned(lowHalf(linear), highHalf(linear), alignmentOf(length), user)) return undefined;
-    if (!this.#rules.watched(lowHalf(linear), highHalf(linear), length, false)) return undefined;
+    let low = lowHalf(linear);
+    let high = highHalf(linear);
+    if (!this.#rules.throughSegment(low, length, false, privilege)) return undefined;
+    if (!this.#rules.withinLimit(low, high, firstPart(length))) return undefined;
+    if (!this.#rules.aligned(low, high, alignmentOf(length), user)) return undefined;
+    if (!this.#rules.watched(low, high, length, false)) return undefined;
     for (let at = 0; at < length; ) {
-      const address = BigInt.asUintN(64, linear + BigInt(at));
-      const part = Math.min(8, length - at, PAGE - Number(address & 0xfffn));
-      const size: Size = part >= 8 ? 8 : part >= 4 ? 4 : part >= 2 ? 2 : 1;
-      if (!this.#rules.partWithinLimit(lowHalf(address), highHalf(address), size, at)) return undefined;
-      const value = this.#load(lowHalf(address), highHalf(address), size, privilege);
-      if (value === undefined) return undefined;
-      for (let index = 0; index < size; index++)
-        bytes[at + index] = Number((value >> BigInt(index * 8)) & 0xffn);
+      const size = partSize(length - at, low);
+      if (!this.#rules.partWithinLimit(low, high, size, at)) return undefined;
+      if (!this.read(low, high, this.#scratch, size, user, false)) return undefined;
+      for (let index = 0; index < size; index++) bytes[at + index] = this.#scratch[index]!;
       at += size;
+      if ((low >>> 0) + size > 0xffff_ffff) high = (high + 1) | 0;
+      low = (low + size) | 0;
     }
     return bytes;
   }
 
   storeBytes(linear: bigint, bytes: Uint8Array, privilege?: Privilege): boolean {
+    const { length } = bytes;
     const user = this.#user(privilege);
-    if (!this.#rules.throughSegment(lowHalf(linear), bytes.length, true, privilege)) return false;
-    if (!this.#rules.withinLimit(lowHalf(linear), highHalf(linear), firstPart(bytes.length))) return false;
-    if (!this.#rules.aligned(lowHalf(linear), highHalf(linear), alignmentOf(bytes.length), user))
-      return false;
-    if (!this.#accessible(linear, bytes.length, ACCESS_WRITE, user)) return false;
-    if (!this.#rules.watched(lowHalf(linear), highHalf(linear), bytes.length, true)) return false;
-    for (let at = 0; at < bytes.length; ) {
-      const address = BigInt.asUintN(64, linear + BigInt(at));
-      const part = Math.min(8, bytes.length - at, PAGE - Number(address & 0xfffn));
-      const size: Size = part >= 8 ? 8 : part >= 4 ? 4 : part >= 2 ? 2 : 1;
-      let value = 0n;
-      for (let index = size - 1; index >= 0; index--) value = (value << 8n) | BigInt(bytes[at + index]!);
-      if (!this.#store(lowHalf(address), highHalf(address), size, value, privilege)) return false;
+    let low = lowHalf(linear);
+    let high = highHalf(linear);
+    if (!this.#rules.throughSegment(low, length, true, privilege)) return false;
+    if (!this.#rules.withinLimit(low, high, firstPart(length))) return false;
+    if (!this.#rules.aligned(low, high, alignmentOf(length), user)) return false;
+    if (!this.#accessible(linear, length, ACCESS_WRITE, user)) return false;
+    if (!this.#rules.watched(low, high, length, true)) return false;
+    for (let at = 0; at < length; ) {
+      const size = partSize(length - at, low);
+      for (let index = 0; index < size; index++) this.#scratch[index] = bytes[at + index]!;
+      if (!this.write(low, high, this.#scratch, size, user)) return false;
       at += size;
+      if ((low >>> 0) + size > 0xffff_ffff) high = (high + 1) | 0;
+      low = (low + size) | 0;
     }
     return true;
   }
@@ -289,6 +290,12 @@ export class LinearMemory {
   ): Uint8Array | undefined {
     return this.#spans.of(linear, length, access, privilege);
   }
+}
+
+/** Bytes of an operand that are accessed at once: so many are left, from an address that ends in `low`. */
+function partSize(left: number, low: number): Size {
+  const part = Math.min(left, PAGE - (low & 0xfff));
+  return part >= 8 ? 8 : part >= 4 ? 4 : part >= 2 ? 2 : 1;
 }
 
 /** How much of an operand is looked at first: all but of 80-bit values and of state areas. */

@@ -166,7 +166,7 @@ function walkPae(
       continue;
     }
     const sizeBits = level === 1 ? 12 : level === 2 ? 21 : 30;
-    const offsetMask = (2 ** sizeBits - 1) >>> 0;
+    const offsetMask = (1 << sizeBits) - 1;
     // Bit 12 of a large page's entry is PAT; the bits above it up to the page's size are reserved.
     if (large && (entryLow & offsetMask & 0xffff_e000) !== 0) {
       return fault(result, ERROR_RESERVED, access, user, nxe);

@@ -24,7 +24,7 @@ export interface JitOptions {
 }
 
 export const JIT_DEFAULTS: JitOptions = {
-  threshold: 6000,
+  threshold: 12_000,
   maxBlocks: 64,
   maxRecords: 400,
   batch: 8,

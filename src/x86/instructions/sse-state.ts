@@ -87,7 +87,11 @@ const FXSAVE = systemOperation('fxsave', (cpu: Cpu, b, _c, imm): Outcome => {
   const address = cpu.state.get64(b);
   if (address & 15n) return misaligned(cpu, address);
   if (!cpu.probe(lastByte(address, imm), 1, 'write')) return ABORTED;
-  return cpu.storeBytes(address, image(cpu.state, imm)) ? DONE : ABORTED;
+  const bytes = image(cpu.state, imm);
+  const area = cpu.span(address, bytes.length, 'write');
+  if (area === undefined) return cpu.storeBytes(address, bytes) ? DONE : ABORTED;
+  area.set(bytes);
+  return DONE;
 });
 
 const FXRSTOR = systemOperation('fxrstor', (cpu: Cpu, b, _c, imm): Outcome => {
@@ -95,7 +99,8 @@ const FXRSTOR = systemOperation('fxrstor', (cpu: Cpu, b, _c, imm): Outcome => {
   const address = state.get64(b);
   if (address & 15n) return misaligned(cpu, address);
   if (!cpu.probe(lastByte(address, imm), 1, 'read')) return ABORTED;
-  const bytes = cpu.loadBytes(address, imageLength(imm));
+  const length = imageLength(imm);
+  const bytes = cpu.span(address, length, 'read') ?? cpu.loadBytes(address, length);
   if (bytes === undefined) return ABORTED;
   const view = new DataView(bytes.buffer, bytes.byteOffset);
   const mxcsr = view.getUint32(24, true);
