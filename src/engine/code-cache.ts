@@ -39,7 +39,7 @@ const RECORDS_PER_INSTRUCTION = 24;
 const GRANULE = 64;
 /** Dead headers that lead from one to the next. */
 const FORWARDS_MAX = 8;
-const KNOWN_ENTRIES = 1 << 15;
+const KNOWN_ENTRIES = 1 << 17;
 /** No instruction is longer [SDM 2A 2.3.11]. */
 const INSTRUCTION_BYTES = 15;
 

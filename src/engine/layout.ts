@@ -81,7 +81,23 @@ export const PERMIT = {
   no: -100,
 } as const;
 
-export function engineLayout(ramBytes: number, tlbEntries: number, arenaRecords = 1 << 20): EngineLayout {
+/** What of the guest's code is known at a time, at least and at most: 350,000 instructions and four times as many. */
+const ARENA_RECORDS_MIN = 1 << 20;
+const ARENA_RECORDS_MAX = 1 << 22;
+
+/**
+ * When the arena is full everything is forgotten, with what was compiled, and a compiler of C alone runs through a million
+ * instructions. What a block costs outside the arena is more than its records: so a guest of 256 MiB has the least, one of 1 GiB the most.
+ */
+function arenaRecordsFor(ramBytes: number): number {
+  return Math.min(ARENA_RECORDS_MAX, Math.max(ARENA_RECORDS_MIN, ramBytes / 256));
+}
+
+export function engineLayout(
+  ramBytes: number,
+  tlbEntries: number,
+  arenaRecords = arenaRecordsFor(ramBytes),
+): EngineLayout {
   assert(tlbEntries >= 16 && (tlbEntries & (tlbEntries - 1)) === 0, 'the TLB has a power of two of entries');
   assert(tlbEntries <= 32768, 'a slot of the TLB is named by 16 bits');
   assert(ramBytes % PAGE === 0 && ramBytes <= 3.5 * 2 ** 30, 'RAM is whole pages, at most 3.5 GiB');
