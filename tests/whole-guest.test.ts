@@ -100,7 +100,7 @@ describe('its recording replays with the same digest at every logged point', () 
           const length = readSync(file.fd, buffer, 0, buffer.length, null);
           return length === 0 ? undefined : Uint8Array.from(buffer.subarray(0, length));
         };
-        const jit = { threshold: 100, patience: 3, live: 300, shake: 5, regrow: 50 };
+        const jit = { threshold: 100, window: 500_000, patience: 3, live: 300, shake: 5, regrow: 50 };
         const outcome = replayRecording(next, { engine: { engine: 'jit', jit }, until: 600_000_000n });
         expect(outcome).toMatchObject({ ok: true, value: { verdict: 'until', reason: '' } });
         // How many there are depends on the host's speed: they are made by the clock.

@@ -151,6 +151,10 @@ export class CodeCache implements RecordWriter {
     };
   }
 
+  get living(): Iterable<Block> {
+    return this.#byHeader.values();
+  }
+
   /** The living block with this header. */
   blockAt(header: number): Block | undefined {
     return this.#byHeader.get(header);

@@ -58,6 +58,8 @@ export interface SlowPaths {
 export interface Compiler {
   /** A run begins; nothing executes. */
   begin(): void;
+  /** A run is over, which used so many counts. */
+  end(retired: number): void;
   /** The block of this header, at BLOCK_PC, has been interpreted often. */
   hot(header: number): void;
   /** Finds out whether the compiled block of this header may be entered at BLOCK_PC. */
@@ -171,6 +173,7 @@ export class Engine implements Cpu, SlowPaths {
     state.set64(BLOCK_PC, state.get64(RIP));
     const exit = this.#run();
     this.retired = this.#budget - this.#left;
+    this.#compiler?.end(this.retired);
     return exit;
   }
 

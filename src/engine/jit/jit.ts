@@ -41,6 +41,8 @@ export class Jit {
   #suspended = false;
   /** Runs of the engine since the first of them came. */
   #age = 0;
+  /** Instructions to the end of the present window. */
+  #window: number;
   readonly #made = { regions: 0, blocks: 0, bytes: 0 };
 
   constructor(
@@ -62,6 +64,7 @@ export class Jit {
     this.#growth = new RegionGrowth({ state, mmu, code, table, compiler, regions }, options);
     this.#options = options;
     this.#shaken = options.shake ?? 0;
+    this.#window = options.window;
     code.heat = options.threshold;
     code.onKill = (block) => regions.killed(block);
     code.onClear = () => this.#clear();
@@ -122,6 +125,14 @@ export class Jit {
   #grow(seed: Block, growth: number): Region {
     const small = this.#shaken !== 0 && this.#chance(2);
     return this.#growth.grow(seed, growth, small ? 2 : this.#options.maxBlocks);
+  }
+
+  /** A run of the engine is over, of so many instructions. */
+  end(retired: number): void {
+    this.#window -= retired;
+    if (this.#window > 0) return;
+    this.#window = this.#options.window;
+    this.#regions.cool(this.#code.living);
   }
 
   /** A run of the engine begins: regions do not wait for others for ever. */
