@@ -20,22 +20,12 @@ import { mayFetch, segmentKinds } from '../x86/system/segment-check.ts';
 import type { Block, CodeCache } from './code-cache.ts';
 import { MODE } from './code-mode.ts';
 import { CodePages } from './code-pages.ts';
+import type { EngineParts } from './engine-parts.ts';
 import { LINK } from './interpreter.ts';
 import { type EngineLayout, JUMP_ENTRY, jumpSlot, PAGE, RECORD } from './layout.ts';
 import type { Mmu } from './mmu.ts';
 import type { Pending } from './pending.ts';
 import type { PhysicalMap } from './physical-map.ts';
-
-export interface BlockFinderParts {
-  /** The memory that all engines share. */
-  readonly buffer: ArrayBufferLike;
-  readonly layout: EngineLayout;
-  readonly state: CpuState;
-  readonly map: PhysicalMap;
-  readonly mmu: Mmu;
-  readonly code: CodeCache;
-  readonly pending: Pending;
-}
 
 /** Finds the block at an address, in the processor's present mode: from the caches, or decoded anew. */
 export class BlockFinder {
@@ -55,7 +45,7 @@ export class BlockFinder {
   /** The next instruction meets no breakpoint on it: RFLAGS.RF was set, or a load of SS is before it. */
   resumes = false;
 
-  constructor({ buffer, layout, state, map, mmu, code, pending }: BlockFinderParts) {
+  constructor({ buffer, layout, state, map, mmu, code, pending }: EngineParts) {
     this.#state = state;
     this.#layout = layout;
     this.#map = map;

@@ -3,6 +3,7 @@ import { ACCESS_READ, ACCESS_WRITE } from '../x86/paging.ts';
 import { type CpuState, RIP } from '../x86/state.ts';
 import { code64 } from '../x86/system/mode.ts';
 import type { CodeCache } from './code-cache.ts';
+import type { EngineParts } from './engine-parts.ts';
 import { type EngineLayout, PAGE, PAGE_FLAG } from './layout.ts';
 import { highHalf, lowHalf, runsAsUser } from './linear-address.ts';
 import type { Mmu } from './mmu.ts';
@@ -13,16 +14,6 @@ import type { PhysicalMap } from './physical-map.ts';
 const BULK = 64;
 /** No instruction is longer [SDM 2A 2.3.11]. */
 const INSTRUCTION_BYTES = 15n;
-
-export interface BulkSpansParts {
-  readonly buffer: SharedArrayBuffer;
-  readonly layout: EngineLayout;
-  readonly state: CpuState;
-  readonly map: PhysicalMap;
-  readonly mmu: Mmu;
-  readonly code: CodeCache;
-  readonly pending: Pending;
-}
 
 /** Guest memory within a page as plain bytes, which repeated strings copy and fill at once where nobody can tell it. */
 export class BulkSpans {
@@ -36,7 +27,7 @@ export class BulkSpans {
   /** RAM pages of the tables that the last span to be read was found through. */
   #sourceTables: readonly number[] = [];
 
-  constructor({ buffer, layout, state, map, mmu, code, pending }: BulkSpansParts) {
+  constructor({ buffer, layout, state, map, mmu, code, pending }: EngineParts) {
     this.#u8 = new Uint8Array(buffer);
     this.#layout = layout;
     this.#state = state;
