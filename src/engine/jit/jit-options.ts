@@ -15,7 +15,7 @@ export interface JitOptions {
   /** Regions that make a module, and runs of the engine that the first of them waits for the others. */
   readonly batch: number;
   readonly patience: number;
-  /** Times that a region is entered within one window before it is grown anew. */
+  /** Times that a region is entered before it is grown anew. */
   readonly regrow: number;
   /** Regions kept at a time; the oldest make room, a few at once. */
   readonly live: number;

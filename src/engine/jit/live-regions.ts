@@ -88,7 +88,10 @@ export class LiveRegions {
     this.#i32[(header + RECORD.high) >>> 2] = heat;
   }
 
-  /** A window is over: how often blocks were interpreted and regions entered is counted from the beginning. */
+  /**
+   * A window is over: how often blocks were interpreted is counted from the beginning. Not how often regions were entered: what is
+   * compiled had better be whole.
+   */
   cool(blocks: Iterable<Block>): void {
     const { threshold } = this.#options;
     for (const block of blocks) {
@@ -96,7 +99,6 @@ export class LiveRegions {
       if (heat === threshold || heat >= threshold * MEMBER_HEAT || this.at(block.header) !== 0) continue;
       this.setHeat(block.header, this.#members.has(block) ? threshold * MEMBER_HEAT : threshold);
     }
-    for (const region of this.#live.values()) this.#setRegionHeat(region);
   }
 
   /** Is the block compiled in any region? */
